@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_PEER_H
+#define LEND_PEER_H
+
+/**
+ * @file
+ * Peers: other agents, known from the metadata that they export.
+ *
+ * Metadata is a byte string that the application carries to the other side by whatever way it has.
+ * It names the agent, its incarnation, how to reach it, and its regions; it is versioned,
+ * checksummed and bounded, and holds no right to anything: that takes a ticket.
+ */
+
+#include <lend/agent.h>
+#include <lend/region.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct lend_peer;
+
+/** No metadata is longer; a longer one is refused unread. */
+#define LEND_METADATA_BYTES_MAX (UINT32_C(16) << 20)
+
+/**
+ * Export what peers need to know of this agent: its regions that have an access right and are not
+ * withdrawn.
+ *
+ * @param bytes      room for capacity bytes; may be NULL if capacity is 0.
+ * @param out_count  how many bytes there are: written, or, if capacity is too small, needed.
+ * @retval LEND_E_INVALID  null arguments, or capacity is too small: out_count says what it takes.
+ * @retval LEND_E_LIMIT    it would be longer than LEND_METADATA_BYTES_MAX.
+ * @retval LEND_E_NO_MEMORY, LEND_E_FORKED
+ * Threads: safe. Blocks: no.
+ */
+LEND_API LEND_MUST_USE enum lend_status lend_metadata_export(struct lend_agent *agent, void *bytes,
+                                                             size_t capacity, size_t *out_count,
+                                                             struct lend_error *error);
+
+/**
+ * Make a peer known. The same incarnation again gives the same handle, counted, and takes over what
+ * the later of the two blobs says of its regions; the same name with another incarnation is another
+ * peer.
+ *
+ * @param out  on success, a handle; give each back with lend_peer_forget(). Untouched on failure.
+ * @retval LEND_E_CORRUPT  the bytes are cut, too many, or flipped; nothing was kept.
+ * @retval LEND_E_VERSION  metadata of a later version; both are named.
+ * @retval LEND_E_NO_PATH  no transport of this agent reaches that peer; names those of both.
+ * @retval LEND_E_LIMIT    peers_max.
+ * @retval LEND_E_INVALID, LEND_E_NO_MEMORY, LEND_E_FORKED
+ * Threads: safe; two threads may import the same bytes. Blocks: no; nothing is connected yet.
+ */
+LEND_API LEND_MUST_USE enum lend_status lend_peer_import(struct lend_agent *agent,
+                                                         const void *bytes, size_t count,
+                                                         struct lend_peer **out,
+                                                         struct lend_error *error);
+
+/**
+ * Connect ahead of the first transfer (which otherwise does it).
+ * @retval LEND_E_PEER_DEAD  nobody answers there, or another incarnation does.
+ * @retval LEND_E_TIMEOUT    no answer in timeout_ns (at most connect_timeout_ns).
+ * @retval LEND_E_VERSION    the peer speaks another version of the protocol; both are named.
+ * @retval LEND_E_ACCESS     the peer's socket is closed to this user; names the path and its mode.
+ * @retval LEND_E_INVALID, LEND_E_NO_MEMORY, LEND_E_SYSTEM, LEND_E_LIMIT, LEND_E_FORKED
+ * Threads: safe. Blocks: up to timeout_ns, making progress meanwhile.
+ */
+LEND_API LEND_MUST_USE enum lend_status lend_peer_connect(struct lend_peer *peer,
+                                                          uint64_t timeout_ns,
+                                                          struct lend_error *error);
+
+/** A peer as it is known here. */
+struct lend_peer_info {
+    uint32_t struct_size; /**< Set by the caller to sizeof(struct lend_peer_info). */
+    int32_t status;       /**< LEND_OK: connected; LEND_PENDING: not yet; else why it is lost. */
+    char name[LEND_AGENT_NAME_BYTES_MAX + 1];
+    uint8_t incarnation[LEND_INCARNATION_BYTES];
+    uint32_t region_count;
+    char transport[16]; /**< The one that is, or would be, used. */
+};
+
+/** Describe a peer. @retval LEND_E_INVALID, LEND_E_VERSION. Threads: safe. Blocks: no. */
+LEND_API LEND_MUST_USE enum lend_status lend_peer_describe(const struct lend_peer *peer,
+                                                           struct lend_peer_info *out,
+                                                           struct lend_error *error);
+
+/**
+ * The id of a peer's region, by its name.
+ * @retval LEND_E_ABSENT   the peer's metadata has no region of that name.
+ * @retval LEND_E_INVALID
+ * Threads: safe. Blocks: no.
+ */
+LEND_API LEND_MUST_USE enum lend_status lend_peer_region(const struct lend_peer *peer,
+                                                         const char *name, uint64_t *out_id,
+                                                         struct lend_error *error);
+
+/**
+ * Describe a peer's region, by its place in the metadata (0 .. region_count - 1).
+ * @retval LEND_E_OUT_OF_RANGE, LEND_E_INVALID, LEND_E_VERSION
+ * Threads: safe. Blocks: no.
+ */
+LEND_API LEND_MUST_USE enum lend_status lend_peer_region_at(const struct lend_peer *peer,
+                                                            uint32_t index,
+                                                            struct lend_region_info *out,
+                                                            struct lend_error *error);
+
+/**
+ * Give a handle back. With the last one the peer is forgotten: its transfers end as
+ * LEND_E_CANCELED, or LEND_E_PEER_DEAD where the peer's word is needed and does not come; its
+ * connection is closed. Handles of its transfers and tickets stay valid to be released. NULL is a
+ * no-op. Threads: safe. Blocks: no.
+ */
+LEND_API void lend_peer_forget(struct lend_peer *peer);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

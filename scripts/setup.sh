@@ -1,0 +1,110 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Install what is missing to build (setup.sh build) or to test (setup.sh test), saying so.
+# Debian 12, or an Ubuntu of that age or later. Without the right to install: say what is missing.
+set -eu
+
+BUILD="gcc libc6-dev libjansson-dev libsmartcols-dev meson ninja-build pkg-config"
+TEST="$BUILD binutils g++ libcmocka-dev python3 util-linux"
+# Without one of these the tests that need it are skipped, with the reason.
+OPTIONAL="clang-14 clang-format-14 codespell libclang-rt-14-dev valgrind"
+
+case "${1:-build}" in
+build)
+    wanted=$BUILD
+    optional=
+    ;;
+test)
+    wanted=$TEST
+    optional=$OPTIONAL
+    ;;
+*)
+    echo "usage: $0 build|test" >&2
+    exit 2
+    ;;
+esac
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    echo "setup: no apt-get here; these Debian packages, or their like, are needed: $wanted" >&2
+    exit 0
+fi
+
+# pkg-config is provided by pkgconf in later releases.
+is_installed() {
+    dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii' ||
+        { [ "$1" = pkg-config ] && command -v pkg-config >/dev/null; }
+}
+
+is_known() {
+    apt-cache show --no-all-versions "$1" >/dev/null 2>&1
+}
+
+missing_of() {
+    for package in "$@"; do
+        is_installed "$package" || printf ' %s' "$package"
+    done
+}
+
+# The words of these lists are meant to be split.
+# shellcheck disable=SC2086
+missing=$(missing_of $wanted)
+# shellcheck disable=SC2086
+missing_optional=$(missing_of $optional)
+[ -n "$missing$missing_optional" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+    if [ -n "$missing" ]; then
+        echo "setup: these packages are missing, and only root may install them:$missing" >&2
+        echo "setup: as root: apt-get install --no-install-recommends$missing" >&2
+        exit 1
+    fi
+    echo "setup: not installed, so that some tests will be skipped:$missing_optional"
+    exit 0
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+update() {
+    echo "setup: fetching the package lists (apt-get update)"
+    apt-get update >"$log" 2>&1 || {
+        cat "$log" >&2
+        exit 1
+    }
+}
+
+install() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >"$log" 2>&1
+}
+
+is_updated=no
+if ! is_known gcc; then
+    update
+    is_updated=yes
+fi
+
+for package in $missing_optional; do
+    if is_known "$package"; then
+        missing="$missing $package"
+    else
+        echo "setup: this release has no $package; the tests that need it will be skipped"
+    fi
+done
+[ -n "$missing" ] || exit 0
+
+echo "setup: installing with apt-get:$missing"
+# shellcheck disable=SC2086
+if install $missing; then
+    exit 0
+fi
+# Lists that are old are the usual reason for a first failure.
+if [ $is_updated = no ]; then
+    update
+    # shellcheck disable=SC2086
+    if install $missing; then
+        exit 0
+    fi
+fi
+cat "$log" >&2
+echo "setup: apt-get could not install:$missing" >&2
+exit 1

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_BASE_SYS_H
+#define LEND_BASE_SYS_H
+
+#include <poll.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+/*
+ * The only door to the system. Production code points lend_sys at lend_sys_real; a test points it
+ * at a double that fails the n-th call or keeps its own time. Nothing else in src/ calls malloc,
+ * open, socket or clock_gettime: scripts/tidy.py enforces it.
+ *
+ * A call that the kernel may fail returns its result, or a negative errno; EINTR is retried inside,
+ * except where waiting is the purpose. Descriptors are made close-on-exec.
+ */
+struct lend_sys_ops {
+    /* Memory */
+    void *(*allocate)(size_t bytes); /* zeroed; NULL on failure */
+    void (*release)(void *memory);   /* NULL is a no-op */
+
+    /* Time and chance */
+    uint64_t (*now_ns)(void); /* CLOCK_BOOTTIME; cannot fail */
+    void (*sleep_ns)(uint64_t duration_ns);
+    int (*random)(void *bytes, size_t count); /* all of them, or a negative errno */
+
+    /* Memory maps and shared memory */
+    int (*memfd)(const char *name, size_t bytes); /* of that size, sealed against resizing */
+    int (*memfd_check)(int fd, size_t bytes);     /* 0 if it is such a one; else -EINVAL */
+    /* bytes of it from offset on (multiples of the page), and the same again behind; NULL on
+     * failure. fd -1: new memory of its own. */
+    void *(*map_twice)(int fd, uint64_t offset, size_t bytes);
+    void (*unmap_twice)(void *memory, size_t bytes);
+    int (*map_wiped)(size_t bytes, void **out); /* zeros, and zeros again in a forked child */
+    void (*unmap_wiped)(void *memory, size_t bytes);
+
+    /* Files */
+    int (*open_read)(const char *path);
+    ssize_t (*read)(int fd, void *bytes, size_t count);
+    ssize_t (*write)(int fd, const void *bytes, size_t count);
+    void (*close)(int fd);
+    int (*make_directory)(const char *path, unsigned mode); /* 0, or -EEXIST, ... */
+    int (*stat)(const char *path, struct stat *out);        /* does not follow a last link */
+    int (*chmod)(const char *path, unsigned mode);
+    void (*unlink)(const char *path);
+
+    /* UNIX sockets: SOCK_SEQPACKET, non-blocking */
+    int (*socket)(void);
+    int (*bind)(int fd, const struct sockaddr *address, socklen_t bytes);
+    int (*listen)(int fd, int backlog);
+    int (*accept)(int fd);
+    int (*connect)(int fd, const struct sockaddr *address, socklen_t bytes);
+    int (*peer)(int fd, struct ucred *out); /* who is at the other end of a connection */
+    void (*shutdown)(int fd); /* hang up, although a forked child may hold the socket too */
+    ssize_t (*sendmsg)(int fd, const struct msghdr *message); /* MSG_NOSIGNAL | MSG_DONTWAIT */
+    ssize_t (*recvmsg)(int fd, struct msghdr *message);       /* MSG_CMSG_CLOEXEC | MSG_DONTWAIT */
+
+    /* Waiting */
+    int (*epoll)(void);
+    int (*epoll_control)(int epoll, int operation, int fd, struct epoll_event *event);
+    int (*epoll_wait)(int epoll, struct epoll_event *events, int count, uint64_t timeout_ns);
+    int (*event)(void); /* an eventfd, non-blocking */
+    int (*poll)(struct pollfd *fds, unsigned count, uint64_t timeout_ns);
+    int (*pidfd_self)(void);
+    void (*self)(struct ucred *out); /* our process, effective user and group */
+
+    /* Threads */
+    int (*thread)(pthread_t *out, void *(*body)(void *context), void *context, const char *name);
+    /* pthread_cond_timedwait() for at most that long; may wake early. The condition has the default
+     * clock. */
+    void (*wait)(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64_t duration_ns);
+};
+
+extern const struct lend_sys_ops lend_sys_real;
+extern const struct lend_sys_ops *lend_sys;
+
+/* Run the type's destructor when a local goes out of scope: `LEND_AUTO(lend_x) struct lend_x *x`.
+ */
+#define LEND_AUTO(type) __attribute__((cleanup(type##_auto)))
+#define LEND_AUTO_DEFINE(type, destroy)                                                            \
+    static inline void type##_auto(struct type **slot)                                             \
+    {                                                                                              \
+        destroy(*slot);                                                                            \
+    }
+
+/* Hand a scoped pointer to somebody else: yields it and leaves NULL behind. */
+#define LEND_TAKE(slot)                                                                            \
+    __extension__({                                                                                \
+        __typeof__(slot) *lend_take_slot_ = &(slot);                                               \
+        __typeof__(slot) lend_take_value_ = *lend_take_slot_;                                      \
+        *lend_take_slot_ = NULL;                                                                   \
+        lend_take_value_;                                                                          \
+    })
+
+#endif

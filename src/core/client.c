@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/client.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+#include "core/peer.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    SLOTS_MAX = 64,              /* requests that any server lets one peer have */
+    DATA_BYTES_LEAST = 16 << 10, /* smaller frames wait for room, unless they end the request */
+};
+
+/* A request on the wire: from its frame until the server's DONE. */
+struct slot {
+    uint64_t request;               /* 0: free */
+    struct lend_transfer *transfer; /* NULL: nobody cares any more; its bytes are dropped */
+    bool is_asked;                  /* the REQUEST frame has left */
+    uint64_t runs_sent;
+    uint64_t bytes_left; /* to come, or to be sent */
+    bool wants_cancel;   /* a CANCEL frame is to be sent */
+};
+
+struct client {
+    struct lend_session session;
+    struct lend_peer *peer; /* a reference */
+    bool has_said_hello;
+    uint32_t requests_max;
+    uint64_t next_request;
+    uint32_t turn;
+    uint32_t busy_count;
+    struct slot slots[SLOTS_MAX];
+    struct lend_list waiting;  /* transfers without a slot */
+    struct lend_list outgoing; /* frames, in order */
+    uint64_t window;           /* of notifications: ours until the server has told its own */
+    uint64_t reserved;         /* cost of all that was ever accepted, */
+    uint64_t sent;             /* sent, */
+    uint64_t credited;         /* and taken by the peer's application */
+};
+
+static struct client *client_of(struct lend_session *session)
+{
+    return (struct client *)session;
+}
+
+/* --- the greeting --- */
+
+static bool say_hello(struct client *client)
+{
+    struct lend_hello hello = {
+        .version_min = LEND_PROTOCOL_VERSION,
+        .version_max = LEND_PROTOCOL_VERSION,
+    };
+    uint8_t bytes[256];
+
+    memcpy(hello.name, client->session.agent->name, sizeof hello.name);
+    memcpy(hello.incarnation, client->session.agent->incarnation, sizeof hello.incarnation);
+    memcpy(hello.wanted, client->peer->incarnation, sizeof hello.wanted);
+    size_t count = lend_hello_encode(&hello, bytes, sizeof bytes);
+    assert(count <= sizeof bytes);
+    client->has_said_hello = lend_session_send(&client->session, LEND_FRAME_HELLO, 0, bytes, count);
+    return client->has_said_hello;
+}
+
+static enum lend_status take_welcome(struct client *client, const struct lend_frame *frame,
+                                     const uint8_t *payload, struct lend_error *error)
+{
+    struct lend_welcome welcome;
+
+    enum lend_status status = lend_welcome_decode(payload, frame->payload_bytes, &welcome, error);
+    if (status != LEND_OK)
+        return status;
+    if (client->session.is_welcome)
+        return lend_fail(error, LEND_E_CORRUPT, "a second welcome");
+    if (welcome.version != LEND_PROTOCOL_VERSION)
+        return lend_fail(error, LEND_E_VERSION,
+                         "the peer chose version %u of the protocol, we speak %d", welcome.version,
+                         LEND_PROTOCOL_VERSION);
+    if (memcmp(welcome.incarnation, client->peer->incarnation, LEND_INCARNATION_BYTES) != 0)
+        return lend_fail(error, LEND_E_PEER_DEAD,
+                         "another incarnation of %s answers: it restarted; import its new metadata",
+                         client->peer->name);
+    client->requests_max = welcome.requests_max < SLOTS_MAX ? welcome.requests_max : SLOTS_MAX;
+    client->window = welcome.notification_window_bytes;
+    client->session.is_welcome = true;
+    atomic_store(&client->peer->lost, LEND_OK);
+    lend_agent_announce(client->session.agent);
+    return LEND_OK;
+}
+
+/* --- slots --- */
+
+static struct slot *find_slot(struct client *client, uint64_t request)
+{
+    for (uint32_t i = 0; request != 0 && i < client->requests_max; i++)
+        if (client->slots[i].request == request)
+            return &client->slots[i];
+    return NULL;
+}
+
+static struct slot *slot_of(struct client *client, const struct lend_transfer *transfer)
+{
+    for (uint32_t i = 0; i < client->requests_max; i++)
+        if (client->slots[i].request != 0 && client->slots[i].transfer == transfer)
+            return &client->slots[i];
+    return NULL;
+}
+
+static void begin_request(struct client *client, struct slot *slot, struct lend_transfer *transfer)
+{
+    *slot = (struct slot){
+        .request = ++client->next_request,
+        .transfer = transfer,
+        .bytes_left = transfer->window.bytes,
+    };
+    client->busy_count++;
+}
+
+static void free_slot(struct client *client, struct slot *slot)
+{
+    *slot = (struct slot){0};
+    client->busy_count--;
+}
+
+static void assign_slots(struct client *client)
+{
+    for (uint32_t i = 0; i < client->requests_max && !lend_list_is_empty(&client->waiting); i++)
+        if (client->slots[i].request == 0)
+            begin_request(client, &client->slots[i],
+                          LEND_LIST_OWNER(lend_list_take_first(&client->waiting),
+                                          struct lend_transfer, session_link));
+}
+
+/* --- asking --- */
+
+static bool send_request(struct client *client, struct slot *slot)
+{
+    const struct lend_transfer *transfer = slot->transfer;
+    const struct lend_transfer_window *window = &transfer->window;
+    uint8_t bytes[LEND_FRAME_CONTROL_MAX];
+    const struct lend_request request = {
+        .direction = (uint8_t)transfer->direction,
+        .has_ranges = transfer->has_ranges,
+        .lease = transfer->lease,
+        .slice_offset_bytes = transfer->remote_slice.offset_bytes,
+        .slice_length_bytes = transfer->remote_slice.length_bytes,
+        .run_count = window->run_count,
+        .total_bytes = window->bytes,
+        .region_count = (uint32_t)window->region_count,
+    };
+
+    size_t count = lend_request_encode(
+        &request, transfer->has_ranges ? NULL : transfer->remotes + window->region, bytes,
+        sizeof bytes);
+    LEND_INVARIANT(count <= sizeof bytes);
+    slot->is_asked =
+        lend_session_send(&client->session, LEND_FRAME_REQUEST, slot->request, bytes, count);
+    return slot->is_asked;
+}
+
+static bool send_runs(struct client *client, struct slot *slot)
+{
+    const struct lend_transfer *transfer = slot->transfer;
+    const struct lend_transfer_window *window = &transfer->window;
+    size_t each = transfer->has_ranges ? LEND_RUN_RANGE_BYTES : LEND_RUN_BYTES;
+    uint8_t bytes[LEND_FRAME_CONTROL_MAX];
+
+    while (slot->runs_sent < window->run_count) {
+        uint64_t left = window->run_count - slot->runs_sent;
+        size_t count = left < sizeof bytes / each ? (size_t)left : sizeof bytes / each;
+        uint64_t first = window->run + slot->runs_sent;
+
+        if (transfer->has_ranges)
+            lend_run_ranges_encode(transfer->ranges + first, count, bytes);
+        else
+            lend_runs_encode(transfer->remote_runs + first, count, bytes);
+        if (!lend_session_send(&client->session, LEND_FRAME_RUNS, slot->request, bytes,
+                               count * each))
+            return false;
+        slot->runs_sent += count;
+    }
+    return true;
+}
+
+/* Send the bytes of a WRITE, one frame at most. */
+static bool send_bytes(struct client *client, struct slot *slot)
+{
+    struct lend_transfer *transfer = slot->transfer;
+    size_t room = lend_session_room(&client->session);
+    size_t count = slot->bytes_left < LEND_FRAME_PAYLOAD_MAX ? (size_t)slot->bytes_left
+                                                             : LEND_FRAME_PAYLOAD_MAX;
+    size_t least = count < DATA_BYTES_LEAST ? count : DATA_BYTES_LEAST;
+
+    if (room < least) {
+        client->session.wanted_room = least;
+        return false;
+    }
+    count = count < room ? count : room;
+    lend_session_send_data(&client->session, slot->request, &transfer->local, count);
+    slot->bytes_left -= count;
+    transfer->moved_bytes += count;
+    return true;
+}
+
+static bool pump_slot(struct client *client, struct slot *slot)
+{
+    bool moved = false;
+
+    if (slot->request == 0)
+        return false;
+    if (slot->wants_cancel && slot->is_asked) {
+        slot->wants_cancel =
+            !lend_session_send(&client->session, LEND_FRAME_CANCEL, slot->request, NULL, 0);
+        return !slot->wants_cancel;
+    }
+    if (slot->transfer == NULL || slot->transfer->is_canceled)
+        return false;
+    if (!slot->is_asked) {
+        if (!send_request(client, slot))
+            return false;
+        moved = true;
+    }
+    if (slot->runs_sent < slot->transfer->window.run_count) {
+        uint64_t before = slot->runs_sent;
+
+        if (!send_runs(client, slot))
+            return moved || slot->runs_sent > before;
+        moved = true;
+    }
+    if (slot->transfer->direction == LEND_WRITE && slot->bytes_left > 0)
+        moved |= send_bytes(client, slot);
+    return moved;
+}
+
+/* --- notifications, and other frames in order --- */
+
+static void finish_outgoing(struct client *client, struct lend_outgoing *outgoing)
+{
+    if (outgoing->type == LEND_FRAME_NOTIFY)
+        client->sent += lend_notification_cost(outgoing->count);
+    if (outgoing->transfer != NULL)
+        lend_transfer_complete(outgoing->transfer, LEND_OK, NULL);
+    else
+        lend_sys->release(outgoing);
+}
+
+static bool pump_outgoing(struct client *client)
+{
+    bool moved = false;
+
+    while (!lend_list_is_empty(&client->outgoing)) {
+        struct lend_outgoing *outgoing =
+            LEND_LIST_OWNER(client->outgoing.next, struct lend_outgoing, link);
+        uint64_t cost =
+            outgoing->type == LEND_FRAME_NOTIFY ? lend_notification_cost(outgoing->count) : 0;
+
+        if (client->sent + cost - client->credited > client->window && cost > 0)
+            break; /* the peer's window is smaller than we took it for: wait for credit */
+        if (!lend_session_send(&client->session, outgoing->type, 0, outgoing->bytes,
+                               outgoing->count))
+            break;
+        lend_list_remove(&outgoing->link);
+        finish_outgoing(client, outgoing);
+        moved = true;
+    }
+    return moved;
+}
+
+static bool pump(struct lend_session *session)
+{
+    struct client *client = client_of(session);
+
+    if (!client->has_said_hello)
+        return say_hello(client);
+    if (!session->is_welcome)
+        return false;
+
+    bool moved = pump_outgoing(client);
+    assign_slots(client);
+    if (client->busy_count == 0)
+        return moved;
+    for (uint32_t i = 0; i < client->requests_max; i++)
+        moved |= pump_slot(client, &client->slots[(client->turn + i) % client->requests_max]);
+    client->turn = (client->turn + 1) % client->requests_max;
+    return moved;
+}
+
+bool lend_client_reserve(struct lend_session *session, size_t count)
+{
+    struct client *client = client_of(session);
+    uint64_t cost = lend_notification_cost(count);
+
+    if (client->reserved + cost - client->credited > client->window)
+        return false;
+    client->reserved += cost;
+    return true;
+}
+
+void lend_client_unreserve(struct lend_session *session, size_t count)
+{
+    client_of(session)->reserved -= lend_notification_cost(count);
+}
+
+void lend_client_queue(struct lend_session *session, struct lend_outgoing *outgoing)
+{
+    lend_list_append(&client_of(session)->outgoing, &outgoing->link);
+}
+
+/* --- ends of transfers --- */
+
+/* A transfer ends: its notification, if it was to have one, is never sent. */
+static void fail_transfer(struct client *client, struct lend_transfer *transfer,
+                          const struct lend_error *why)
+{
+    if (transfer->has_notification)
+        lend_client_unreserve(&client->session, transfer->notification.count);
+    lend_transfer_complete(transfer, (enum lend_status)why->status, why);
+}
+
+static void succeed(struct client *client, struct lend_transfer *transfer)
+{
+    if (!transfer->has_notification) {
+        lend_transfer_complete(transfer, LEND_OK, NULL);
+        return;
+    }
+    lend_list_append(&client->outgoing, &transfer->notification.link);
+    (void)pump_outgoing(client);
+}
+
+static enum lend_status take_done(struct client *client, const struct lend_frame *frame,
+                                  const uint8_t *payload, struct lend_error *error)
+{
+    struct slot *slot = find_slot(client, frame->request);
+    struct lend_verdict verdict;
+
+    enum lend_status status = lend_verdict_decode(payload, frame->payload_bytes, &verdict, error);
+    if (status != LEND_OK)
+        return status;
+    if (slot == NULL || !slot->is_asked)
+        return lend_fail(error, LEND_E_CORRUPT, "DONE for request %llu, which is not under way",
+                         (unsigned long long)frame->request);
+
+    struct lend_transfer *transfer = slot->transfer;
+    uint64_t bytes_left = slot->bytes_left;
+    free_slot(client, slot);
+    if (transfer == NULL)
+        return LEND_OK;
+    if (verdict.status == LEND_OK && bytes_left > 0)
+        return lend_fail(error, LEND_E_CORRUPT, "DONE with %llu bytes of request %llu to come",
+                         (unsigned long long)bytes_left, (unsigned long long)frame->request);
+    if (verdict.status != LEND_OK) {
+        struct lend_error why;
+
+        if (verdict.bytes < transfer->window.bytes)
+            transfer->proven_bytes += verdict.bytes;
+        (void)lend_fail(&why, (enum lend_status)verdict.status, "%s", verdict.text);
+        fail_transfer(client, transfer, &why);
+        return LEND_OK;
+    }
+    transfer->proven_bytes += transfer->window.bytes;
+    if (!lend_transfer_next_window(transfer)) {
+        succeed(client, transfer);
+    } else if (transfer->is_canceled) {
+        struct lend_error why;
+
+        (void)lend_fail(&why, LEND_E_CANCELED, "canceled");
+        fail_transfer(client, transfer, &why);
+    } else {
+        lend_list_append(&client->waiting, &transfer->session_link);
+    }
+    return LEND_OK;
+}
+
+void lend_client_submit(struct lend_session *session, struct lend_transfer *transfer)
+{
+    lend_list_append(&client_of(session)->waiting, &transfer->session_link);
+}
+
+void lend_client_sever(struct lend_session *session, struct lend_transfer *transfer,
+                       enum lend_status status, const char *reason)
+{
+    struct client *client = client_of(session);
+    struct slot *slot = slot_of(client, transfer);
+    struct lend_error why;
+
+    lend_list_remove(&transfer->session_link);
+    lend_list_remove(&transfer->notification.link);
+    if (slot != NULL && slot->is_asked) {
+        slot->transfer = NULL;
+        slot->wants_cancel = true;
+    } else if (slot != NULL) {
+        free_slot(client, slot);
+    }
+    (void)lend_fail(&why, status, "%s", reason);
+    fail_transfer(client, transfer, &why);
+}
+
+bool lend_client_end(struct lend_session *session, struct lend_transfer *transfer,
+                     enum lend_status status, const char *reason)
+{
+    struct slot *slot = slot_of(client_of(session), transfer);
+
+    /* Only the peer can say when a WRITE that it was asked for has ended. */
+    if (transfer->direction == LEND_WRITE && status == LEND_E_CANCELED && slot != NULL &&
+        slot->is_asked) {
+        if (!transfer->is_canceled)
+            slot->wants_cancel = true;
+        transfer->is_canceled = true;
+        return false;
+    }
+    lend_client_sever(session, transfer, status, reason);
+    return true;
+}
+
+/* --- the role --- */
+
+static enum lend_status take_credit(struct client *client, const struct lend_frame *frame,
+                                    const uint8_t *payload, struct lend_error *error)
+{
+    uint64_t taken;
+
+    enum lend_status status = lend_credit_decode(payload, frame->payload_bytes, &taken, error);
+    if (status != LEND_OK)
+        return status;
+    if (taken < client->credited || taken > client->sent)
+        return lend_fail(error, LEND_E_CORRUPT,
+                         "credit for %llu bytes of notifications; %llu were sent",
+                         (unsigned long long)taken, (unsigned long long)client->sent);
+    client->credited = taken;
+    return LEND_OK;
+}
+
+static enum lend_status take_bye(const struct lend_frame *frame, const uint8_t *payload,
+                                 struct lend_error *error)
+{
+    struct lend_verdict verdict;
+
+    enum lend_status status = lend_verdict_decode(payload, frame->payload_bytes, &verdict, error);
+    if (status != LEND_OK)
+        return status;
+    return lend_fail(
+        error, verdict.status != LEND_OK ? (enum lend_status)verdict.status : LEND_E_PEER_DEAD,
+        "the peer hung up: %s", verdict.text);
+}
+
+static enum lend_status control(struct lend_session *session, const struct lend_frame *frame,
+                                const uint8_t *payload, struct lend_error *error)
+{
+    struct client *client = client_of(session);
+
+    if (frame->type == LEND_FRAME_WELCOME)
+        return take_welcome(client, frame, payload, error);
+    if (frame->type == LEND_FRAME_BYE)
+        return take_bye(frame, payload, error);
+    if (!session->is_welcome)
+        return lend_fail(error, LEND_E_CORRUPT, "frame type %u before a welcome", frame->type);
+    if (frame->type == LEND_FRAME_DONE)
+        return take_done(client, frame, payload, error);
+    if (frame->type == LEND_FRAME_CREDIT)
+        return take_credit(client, frame, payload, error);
+    return lend_fail(error, LEND_E_CORRUPT, "frame type %u from a server", frame->type);
+}
+
+static enum lend_status data(struct lend_session *session, size_t count, size_t *out_taken,
+                             struct lend_error *error)
+{
+    struct client *client = client_of(session);
+    const struct lend_frame *frame = &session->frame;
+    const struct lend_channel *channel = session->channel;
+    struct slot *slot = find_slot(client, frame->request);
+
+    if (slot == NULL || !slot->is_asked || count > slot->bytes_left ||
+        (slot->transfer != NULL && slot->transfer->direction != LEND_READ))
+        return lend_fail(error, LEND_E_CORRUPT, "%zu bytes for request %llu, which awaits %llu",
+                         count, (unsigned long long)frame->request,
+                         slot != NULL ? (unsigned long long)slot->bytes_left : 0ull);
+    *out_taken = channel->ops->take_data(session->channel,
+                                         slot->transfer != NULL ? &slot->transfer->local : NULL,
+                                         count, frame->payload_bytes);
+    slot->bytes_left -= *out_taken;
+    if (slot->transfer != NULL)
+        slot->transfer->moved_bytes += *out_taken;
+    return LEND_OK;
+}
+
+/* Give a transfer its deadline's due; the time when it has one, UINT64_MAX: it is over. */
+static uint64_t run_out(struct lend_session *session, struct lend_transfer *transfer, uint64_t now)
+{
+    if (now < transfer->deadline_ns)
+        return transfer->deadline_ns;
+    lend_client_sever(session, transfer, LEND_E_TIMEOUT,
+                      session->is_welcome ? "the deadline passed"
+                                          : "the deadline passed before the peer answered");
+    return UINT64_MAX;
+}
+
+static uint64_t timers(struct lend_session *session, uint64_t now)
+{
+    struct client *client = client_of(session);
+    uint64_t next = UINT64_MAX, own;
+
+    for (struct lend_list *link = client->waiting.next, *following; link != &client->waiting;
+         link = following) {
+        following = link->next;
+        own = run_out(session, LEND_LIST_OWNER(link, struct lend_transfer, session_link), now);
+        next = own < next ? own : next;
+    }
+    for (uint32_t i = 0; i < client->requests_max; i++)
+        if (client->slots[i].request != 0 && client->slots[i].transfer != NULL) {
+            own = run_out(session, client->slots[i].transfer, now);
+            next = own < next ? own : next;
+        }
+    /* Its data is there, but the peer does not take the notification. */
+    for (struct lend_list *link = client->outgoing.next, *following; link != &client->outgoing;
+         link = following) {
+        struct lend_outgoing *outgoing = LEND_LIST_OWNER(link, struct lend_outgoing, link);
+
+        following = link->next;
+        own = outgoing->transfer != NULL ? run_out(session, outgoing->transfer, now) : UINT64_MAX;
+        next = own < next ? own : next;
+    }
+    if (session->channel != NULL)
+        (void)lend_session_pump(session); /* the cancels of what ran out */
+    return next;
+}
+
+static void die(struct lend_session *session)
+{
+    struct client *client = client_of(session);
+    struct lend_error why = session->why;
+
+    if (why.status != LEND_E_CANCELED)
+        atomic_store(&client->peer->lost, why.status);
+    for (struct lend_list *link; (link = lend_list_take_first(&client->waiting)) != NULL;)
+        fail_transfer(client, LEND_LIST_OWNER(link, struct lend_transfer, session_link), &why);
+    for (uint32_t i = 0; i < client->requests_max; i++) {
+        struct lend_transfer *transfer = client->slots[i].transfer;
+
+        client->slots[i] = (struct slot){0};
+        if (transfer != NULL)
+            fail_transfer(client, transfer, &why);
+    }
+    for (struct lend_list *link; (link = lend_list_take_first(&client->outgoing)) != NULL;) {
+        struct lend_outgoing *outgoing = LEND_LIST_OWNER(link, struct lend_outgoing, link);
+
+        if (outgoing->transfer != NULL)
+            fail_transfer(client, outgoing->transfer, &why);
+        else
+            lend_sys->release(outgoing);
+    }
+    lend_agent_announce(session->agent);
+}
+
+static void buried(struct lend_session *session)
+{
+    lend_peer_lose(client_of(session)->peer, session);
+}
+
+static void fini(struct lend_session *session)
+{
+    lend_peer_release(client_of(session)->peer);
+}
+
+static const struct lend_session_role role = {
+    .bytes = sizeof(struct client),
+    .control = control,
+    .data = data,
+    .pump = pump,
+    .timers = timers,
+    .die = die,
+    .buried = buried,
+    .fini = fini,
+};
+
+enum lend_status lend_client_connect(struct lend_peer *peer, struct lend_session **out,
+                                     struct lend_error *error)
+{
+    struct lend_agent *agent = peer->agent;
+    struct lend_session *session = lend_session_create(agent, &role);
+
+    if (session == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a connection to %s", peer->name);
+
+    struct client *client = client_of(session);
+    lend_list_init(&client->waiting);
+    lend_list_init(&client->outgoing);
+    client->window = agent->config.notification_window_bytes;
+    client->peer = peer;
+    lend_peer_retain(peer);
+
+    const struct lend_metadata_transport *at = &peer->metadata->transports[peer->transport_index];
+    struct lend_channel *channel = NULL;
+    enum lend_status status = peer->transport->ops->connect(
+        peer->transport->transport, at->address, at->address_bytes, session, &channel, error);
+    if (status != LEND_OK) {
+        lend_session_release(session);
+        return status;
+    }
+    (void)pthread_mutex_lock(&session->lock);
+    session->channel = channel;
+    (void)lend_session_pump(session);
+    (void)pthread_mutex_unlock(&session->lock);
+
+    lend_session_retain(session);
+    (void)pthread_mutex_lock(&agent->lock);
+    lend_list_append(&agent->sessions, &session->link);
+    (void)pthread_mutex_unlock(&agent->lock);
+    lend_poller_timer(&agent->poller, session->greet_until_ns);
+    lend_session_wake(session);
+    *out = session;
+    return LEND_OK;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_CORE_CLIENT_H
+#define LEND_CORE_CLIENT_H
+
+#include "core/transfer.h"
+
+/* The asking end of a session. All under the session's lock, where nothing else is said. */
+
+/* Begin one to the peer, over that transport; a reference for the caller. Under the peer's lock. */
+enum lend_status lend_client_connect(struct lend_peer *peer, struct lend_session **out,
+                                     struct lend_error *error);
+
+/* Take a posted transfer. It completes through lend_transfer_complete(). */
+void lend_client_submit(struct lend_session *session, struct lend_transfer *transfer);
+
+/* End a transfer under way. True if it is complete; false: a WRITE that waits for the peer's word.
+ */
+bool lend_client_end(struct lend_session *session, struct lend_transfer *transfer,
+                     enum lend_status status, const char *reason);
+
+/* Stop a transfer from touching our memory, whatever the peer still does: it is complete. */
+void lend_client_sever(struct lend_session *session, struct lend_transfer *transfer,
+                       enum lend_status status, const char *reason);
+
+/* Is there room in the window for a notification of that many bytes? Then it is taken. */
+bool lend_client_reserve(struct lend_session *session, size_t count);
+void lend_client_unreserve(struct lend_session *session, size_t count);
+
+/* Queue a frame. */
+void lend_client_queue(struct lend_session *session, struct lend_outgoing *outgoing);
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_CORE_CURSOR_H
+#define LEND_CORE_CURSOR_H
+
+#include "wire/message.h"
+
+#include <lend/region.h>
+
+/*
+ * A cursor: one side of a request, as the stream of its bytes in the order that both ends agree on
+ * (region by region, run by run, block by block, row by row). Each end walks its own.
+ */
+
+/* One region of the side, its slice worked in. */
+struct lend_extent {
+    uint64_t address; /* of row 0 of block 0, from the slice's first byte on */
+    uint64_t row_bytes;
+    uint64_t stride_bytes;
+    uint64_t inner_stride_bytes;
+    uint64_t inner_count;
+};
+
+/* A range side has one extent a range, row_bytes long, and a single run {0, 1}. */
+struct lend_cursor {
+    const struct lend_extent *extents;
+    const struct lend_run *runs;
+    uint64_t extent_count;
+    uint64_t run_count;
+    uint32_t flags; /* reserved for memory that is not the host's */
+
+    uint64_t extent; /* where we are: which extent, */
+    uint64_t run;    /* which run of it, */
+    uint64_t block;  /* which block of the run, */
+    uint64_t row;    /* which row of the block, */
+    uint64_t offset; /* how far into the row */
+};
+
+/* A contiguous piece of the stream. */
+struct lend_segment {
+    uint64_t address;
+    uint64_t length_bytes;
+};
+
+void lend_cursor_init(struct lend_cursor *cursor, const struct lend_extent *extents,
+                      uint64_t extent_count, const struct lend_run *runs, uint64_t run_count);
+
+/* The next contiguous piece, at most max bytes, and step past it; pieces that touch are one. False
+ * at the end. */
+bool lend_cursor_next(struct lend_cursor *cursor, uint64_t max, struct lend_segment *out);
+
+/* Copy the next count bytes of the stream to destination, or from source, and step past them. The
+ * stream must have that many. */
+void lend_cursor_gather(struct lend_cursor *cursor, void *destination, uint64_t count);
+void lend_cursor_scatter(struct lend_cursor *cursor, const void *source, uint64_t count);
+/* Zero the next count bytes, or what is left of them; returns how many. */
+uint64_t lend_cursor_zero(struct lend_cursor *cursor, uint64_t count);
+
+#endif

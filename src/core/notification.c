@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/notification.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+#include "core/client.h"
+#include "core/outgoing.h"
+#include "core/peer.h"
+#include "core/server.h"
+
+#include <string.h>
+
+/* --- sending --- */
+
+static enum lend_status check_send(const struct lend_peer *peer, const void *bytes, size_t count,
+                                   struct lend_error *error)
+{
+    enum lend_status status = lend_handle_check(peer, LEND_TAG_PEER, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (bytes == NULL && count > 0)
+        return lend_fail(error, LEND_E_INVALID, "a notification of %zu bytes that is NULL", count);
+
+    size_t longest = peer->agent->config.notification_window_bytes / 2;
+    longest = longest < LEND_NOTIFICATION_BYTES_MAX ? longest : LEND_NOTIFICATION_BYTES_MAX;
+    if (count > longest)
+        return lend_fail(error, LEND_E_INVALID, "a notification of %zu bytes, over %zu", count,
+                         longest);
+    return LEND_OK;
+}
+
+/* An outgoing frame with its bytes behind it. */
+static struct lend_outgoing *make_outgoing(enum lend_frame_type type, const void *bytes,
+                                           size_t count)
+{
+    struct lend_outgoing *outgoing = lend_sys->allocate(sizeof *outgoing + count);
+
+    if (outgoing == NULL)
+        return NULL;
+    lend_list_init(&outgoing->link);
+    if (count > 0)
+        memcpy(outgoing + 1, bytes, count);
+    outgoing->type = type;
+    outgoing->count = count;
+    outgoing->bytes = (const uint8_t *)(outgoing + 1);
+    return outgoing;
+}
+
+static enum lend_status queue_locked(struct lend_session *session, struct lend_outgoing *outgoing,
+                                     const struct lend_peer *peer, struct lend_error *error)
+{
+    if (atomic_load_explicit(&session->is_dead, memory_order_relaxed))
+        return lend_fail(error, LEND_E_PEER_DEAD, "the connection to %s is lost: %.150s",
+                         peer->name, session->why.message);
+    if (outgoing->type == LEND_FRAME_NOTIFY && !lend_client_reserve(session, outgoing->count))
+        return lend_fail(error, LEND_E_BUSY,
+                         "%s's application does not take its notifications: the window is full",
+                         peer->name);
+    lend_client_queue(session, outgoing);
+    if (session->channel != NULL)
+        (void)lend_session_pump(session);
+    return LEND_OK;
+}
+
+enum lend_status lend_outgoing_send(struct lend_peer *peer, enum lend_frame_type type,
+                                    const void *bytes, size_t count, struct lend_error *error)
+{
+    struct lend_session *session;
+    struct lend_outgoing *outgoing = make_outgoing(type, bytes, count);
+
+    if (outgoing == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a frame of %zu bytes", count);
+    enum lend_status status = lend_peer_session(peer, &session, error);
+    if (status != LEND_OK) {
+        lend_sys->release(outgoing);
+        return status;
+    }
+    (void)pthread_mutex_lock(&session->lock);
+    status = queue_locked(session, outgoing, peer, error);
+    bool is_stuck = session->wanted_room > 0;
+    (void)pthread_mutex_unlock(&session->lock);
+    if (status != LEND_OK)
+        lend_sys->release(outgoing);
+    else if (is_stuck)
+        lend_session_wake(session);
+    lend_session_release(session);
+    return status;
+}
+
+enum lend_status lend_notification_send(struct lend_peer *peer, const void *bytes, size_t count,
+                                        struct lend_error *error)
+{
+    enum lend_status status = check_send(peer, bytes, count, error);
+
+    if (status != LEND_OK)
+        return status;
+    return lend_outgoing_send(peer, LEND_FRAME_NOTIFY, bytes, count, error);
+}
+
+/* --- receiving --- */
+
+enum lend_status lend_notification_deliver(struct lend_session *session, const char *peer,
+                                           const uint8_t *incarnation, const void *bytes,
+                                           uint32_t count)
+{
+    struct lend_agent *agent = session->agent;
+    struct lend_notification *made = lend_sys->allocate(sizeof *made + count);
+
+    if (made == NULL)
+        return LEND_E_NO_MEMORY;
+    made->count = count;
+    if (count > 0)
+        memcpy(made->bytes, bytes, count);
+    memcpy(made->peer, peer, sizeof made->peer);
+    memcpy(made->incarnation, incarnation, sizeof made->incarnation);
+    made->session = session;
+    lend_session_retain(session);
+    (void)pthread_mutex_lock(&agent->lock);
+    lend_list_append(&agent->notifications, &made->link);
+    (void)pthread_mutex_unlock(&agent->lock);
+    lend_agent_announce(agent);
+    return LEND_OK;
+}
+
+static void fill_info(const struct lend_notification *from, struct lend_notification_info *out)
+{
+    *out = (struct lend_notification_info){.struct_size = sizeof *out, .byte_count = from->count};
+    memcpy(out->peer, from->peer, sizeof out->peer);
+    memcpy(out->incarnation, from->incarnation, sizeof out->incarnation);
+}
+
+/* The first in line, if it fits: LEND_E_ABSENT, LEND_E_LIMIT. */
+static enum lend_status take(struct lend_agent *agent, size_t capacity, size_t *out_count,
+                             struct lend_notification_info *info, struct lend_notification **out)
+{
+    enum lend_status status = LEND_E_ABSENT;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    if (!lend_list_is_empty(&agent->notifications)) {
+        struct lend_notification *first =
+            LEND_LIST_OWNER(agent->notifications.next, struct lend_notification, link);
+
+        *out_count = first->count;
+        if (info != NULL)
+            fill_info(first, info);
+        status = first->count > capacity ? LEND_E_LIMIT : LEND_OK;
+        if (status == LEND_OK) {
+            lend_list_remove(&first->link);
+            *out = first;
+        }
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+    return status;
+}
+
+static bool has_any(void *subject)
+{
+    struct lend_agent *agent = subject;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    bool any = !lend_list_is_empty(&agent->notifications);
+    (void)pthread_mutex_unlock(&agent->lock);
+    return any;
+}
+
+static void await_any(struct lend_agent *agent, uint64_t until_ns)
+{
+    if (!lend_agent_is_manual(agent)) {
+        lend_agent_await(agent, until_ns, has_any, agent);
+        lend_agent_dispatch(agent);
+        return;
+    }
+    do {
+        uint64_t now = lend_sys->now_ns();
+        (void)lend_poller_progress(&agent->poller, until_ns > now ? until_ns - now : 0);
+    } while (!has_any(agent) && lend_sys->now_ns() < until_ns);
+}
+
+enum lend_status lend_notification_receive(struct lend_agent *agent, void *bytes, size_t capacity,
+                                           size_t *out_count, struct lend_notification_info *info,
+                                           uint64_t timeout_ns, struct lend_error *error)
+{
+    struct lend_notification *taken = NULL;
+    enum lend_status status = lend_agent_check(agent, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (out_count == NULL || (bytes == NULL && capacity > 0))
+        return lend_fail(error, LEND_E_INVALID, "out_count, or room for %zu bytes, is NULL",
+                         capacity);
+    if (info != NULL && info->struct_size != sizeof *info)
+        return lend_fail(error, LEND_E_VERSION, "lend_notification_info is %u bytes, not %zu",
+                         info->struct_size, sizeof *info);
+
+    uint64_t until = lend_deadline(lend_sys->now_ns(), timeout_ns);
+    status = take(agent, capacity, out_count, info, &taken);
+    if (status == LEND_E_ABSENT) {
+        await_any(agent, until);
+        status = take(agent, capacity, out_count, info, &taken);
+    }
+    if (status == LEND_E_ABSENT)
+        return lend_fail(error, status, "no notification came within %llu ms",
+                         (unsigned long long)(timeout_ns / 1000000));
+    if (status == LEND_E_LIMIT)
+        return lend_fail(error, status, "the notification has %zu bytes, there is room for %zu",
+                         *out_count, capacity);
+    if (taken->count > 0)
+        memcpy(bytes, taken->bytes, taken->count);
+    lend_server_credit(taken->session, lend_notification_cost(taken->count));
+    lend_session_release(taken->session);
+    lend_sys->release(taken);
+    return LEND_OK;
+}
+
+void lend_notifications_fini(struct lend_agent *agent)
+{
+    for (struct lend_list *link; (link = lend_list_take_first(&agent->notifications)) != NULL;) {
+        struct lend_notification *left = LEND_LIST_OWNER(link, struct lend_notification, link);
+
+        lend_session_release(left->session);
+        lend_sys->release(left);
+    }
+}

@@ -1,0 +1,552 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/peer.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+#include "core/client.h"
+#include "core/region.h"
+#include "core/session.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* --- metadata of our own --- */
+
+static uint32_t list_regions_locked(struct lend_agent *agent, struct lend_metadata_region *out)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < agent->region_count; i++) {
+        const struct lend_region *region = agent->regions_by_id[i];
+
+        if (region->access == 0 || atomic_load(&region->is_withdrawn))
+            continue;
+        out[count++] = (struct lend_metadata_region){
+            .id = region->id,
+            .kind = region->memory.kind,
+            .device = region->memory.device,
+            .access = region->access,
+            .address = region->memory.address,
+            .length_bytes = region->memory.length_bytes,
+            .geometry = region->geometry,
+            .name = region->name,
+            .tags = region->tags != NULL ? region->tags : "",
+        };
+    }
+    return count;
+}
+
+static void list_transports(struct lend_agent *agent, struct lend_metadata *out)
+{
+    for (uint32_t i = 0; i < agent->transport_count; i++) {
+        const struct lend_open_transport *from = &agent->transports[i];
+        struct lend_metadata_transport *to = &out->transports[i];
+
+        (void)snprintf(to->name, sizeof to->name, "%s", from->ops->name);
+        to->address_bytes = (uint32_t)from->ops->address(from->transport, to->address);
+    }
+    out->transport_count = agent->transport_count;
+}
+
+static enum lend_status encode(struct lend_agent *agent, void *bytes, size_t capacity,
+                               size_t *out_count, struct lend_error *error)
+{
+    struct lend_metadata *metadata = lend_sys->allocate(sizeof *metadata);
+    size_t count = 0;
+
+    if (metadata == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory to export metadata");
+    memcpy(metadata->name, agent->name, sizeof metadata->name);
+    memcpy(metadata->incarnation, agent->incarnation, sizeof metadata->incarnation);
+    list_transports(agent, metadata);
+
+    (void)pthread_mutex_lock(&agent->lock);
+    struct lend_metadata_region *regions =
+        lend_sys->allocate((agent->region_count + 1) * sizeof *regions);
+    if (regions != NULL) {
+        metadata->serial = agent->serial;
+        metadata->region_count = list_regions_locked(agent, regions);
+        metadata->regions = regions;
+        count = lend_metadata_encode(metadata, bytes, capacity);
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+
+    lend_sys->release(metadata);
+    lend_sys->release(regions);
+    if (regions == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory to export metadata");
+    *out_count = count;
+    return LEND_OK;
+}
+
+enum lend_status lend_metadata_export(struct lend_agent *agent, void *bytes, size_t capacity,
+                                      size_t *out_count, struct lend_error *error)
+{
+    enum lend_status status = lend_agent_check(agent, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (out_count == NULL || (bytes == NULL && capacity > 0))
+        return lend_fail(error, LEND_E_INVALID, "out_count, or room for %zu bytes, is NULL",
+                         capacity);
+    status = encode(agent, bytes, capacity, out_count, error);
+    if (status != LEND_OK)
+        return status;
+    if (*out_count > LEND_METADATA_BYTES_MAX)
+        return lend_fail(error, LEND_E_LIMIT, "metadata of %zu bytes, over %u", *out_count,
+                         LEND_METADATA_BYTES_MAX);
+    if (*out_count > capacity)
+        return lend_fail(error, LEND_E_INVALID,
+                         "the metadata takes %zu bytes, there is room for %zu", *out_count,
+                         capacity);
+    return LEND_OK;
+}
+
+/* --- importing --- */
+
+static bool pick_transport(struct lend_agent *agent, const struct lend_metadata *metadata,
+                           const struct lend_open_transport **out, uint32_t *out_index)
+{
+    const struct lend_open_transport *best = NULL;
+
+    for (uint32_t i = 0; i < agent->transport_count; i++) {
+        const struct lend_open_transport *ours = &agent->transports[i];
+
+        for (uint32_t j = 0; j < metadata->transport_count; j++) {
+            const struct lend_metadata_transport *theirs = &metadata->transports[j];
+
+            if (strcmp(ours->ops->name, theirs->name) == 0 &&
+                ours->ops->reaches(ours->transport, theirs->address, theirs->address_bytes) &&
+                (best == NULL || ours->ops->rank < best->ops->rank)) {
+                best = ours;
+                *out_index = j;
+            }
+        }
+    }
+    *out = best;
+    return best != NULL;
+}
+
+static enum lend_status no_path(const struct lend_agent *agent,
+                                const struct lend_metadata *metadata, struct lend_error *error)
+{
+    char ours[80] = "", theirs[80] = "";
+
+    for (uint32_t i = 0; i < agent->transport_count; i++)
+        (void)snprintf(ours + strlen(ours), sizeof ours - strlen(ours), " %s",
+                       agent->transports[i].ops->name);
+    for (uint32_t i = 0; i < metadata->transport_count; i++)
+        (void)snprintf(theirs + strlen(theirs), sizeof theirs - strlen(theirs), " %s",
+                       metadata->transports[i].name);
+    return lend_fail(error, LEND_E_NO_PATH, "no transport reaches %s: it has%s, we have%s",
+                     metadata->name, theirs, ours);
+}
+
+static struct lend_peer *find_locked(struct lend_agent *agent, const uint8_t *incarnation)
+{
+    for (struct lend_list *link = agent->peer_list.next; link != &agent->peer_list;
+         link = link->next) {
+        struct lend_peer *peer = LEND_LIST_OWNER(link, struct lend_peer, link);
+
+        if (memcmp(peer->incarnation, incarnation, LEND_INCARNATION_BYTES) == 0)
+            return peer;
+    }
+    return NULL;
+}
+
+static enum lend_status index_regions(const struct lend_metadata *metadata,
+                                      struct lend_range_index *out, struct lend_error *error)
+{
+    enum lend_status status = lend_range_index_reserve(out, metadata->region_count, error);
+
+    for (uint32_t i = 0; status == LEND_OK && i < metadata->region_count; i++) {
+        const struct lend_metadata_region *region = &metadata->regions[i];
+
+        lend_range_index_insert(out, region->address, region->address + region->length_bytes,
+                                (void *)((uintptr_t)i + 1));
+    }
+    return status;
+}
+
+/* What an import works with: decoded bytes, and their index, until a peer takes them. */
+struct import {
+    struct lend_agent *agent;
+    struct lend_metadata *metadata;
+    struct lend_range_index ranges;
+    const struct lend_open_transport *transport;
+    uint32_t transport_index;
+};
+
+static void swap_in(struct lend_peer *peer, struct import *import)
+{
+    struct lend_metadata *metadata = peer->metadata;
+    struct lend_range_index ranges = peer->ranges;
+
+    peer->metadata = import->metadata;
+    peer->ranges = import->ranges;
+    import->metadata = metadata;
+    import->ranges = ranges;
+}
+
+static enum lend_status enter_locked(struct import *import, struct lend_peer **out,
+                                     struct lend_error *error)
+{
+    struct lend_agent *agent = import->agent;
+    struct lend_peer *peer = find_locked(agent, import->metadata->incarnation);
+
+    if (peer != NULL) {
+        /* The address of an incarnation does not change; its regions do. */
+        if (import->metadata->serial > peer->metadata->serial &&
+            import->metadata->transport_count == peer->metadata->transport_count)
+            swap_in(peer, import);
+        peer->handles++;
+        *out = peer;
+        return LEND_OK;
+    }
+    if (agent->peers.live_count == agent->config.peers_max)
+        return lend_fail(error, LEND_E_LIMIT, "%u peers are known (peers_max)",
+                         agent->config.peers_max);
+    peer = lend_pool_take(&agent->peers, LEND_TAG_PEER);
+    if (peer == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a peer");
+    peer->agent = agent;
+    peer->handles = 1;
+    peer->references = 1;
+    memcpy(peer->name, import->metadata->name, sizeof peer->name);
+    memcpy(peer->incarnation, import->metadata->incarnation, sizeof peer->incarnation);
+    peer->transport = import->transport;
+    peer->transport_index = import->transport_index;
+    swap_in(peer, import);
+    (void)pthread_mutex_init(&peer->lock, NULL);
+    lend_list_append(&agent->peer_list, &peer->link);
+    *out = peer;
+    return LEND_OK;
+}
+
+enum lend_status lend_peer_import(struct lend_agent *agent, const void *bytes, size_t count,
+                                  struct lend_peer **out, struct lend_error *error)
+{
+    struct import import = {.agent = agent};
+    enum lend_status status = lend_agent_check(agent, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (bytes == NULL || out == NULL)
+        return lend_fail(error, LEND_E_INVALID, "bytes or out is NULL");
+    if (count > LEND_METADATA_BYTES_MAX)
+        return lend_fail(error, LEND_E_CORRUPT, "metadata of %zu bytes, over %u", count,
+                         LEND_METADATA_BYTES_MAX);
+    status = lend_metadata_decode(bytes, count, &import.metadata, error);
+    if (status != LEND_OK)
+        return status;
+
+    if (!pick_transport(agent, import.metadata, &import.transport, &import.transport_index))
+        status = no_path(agent, import.metadata, error);
+    if (status == LEND_OK)
+        status = index_regions(import.metadata, &import.ranges, error);
+    if (status == LEND_OK) {
+        (void)pthread_mutex_lock(&agent->lock);
+        status = enter_locked(&import, out, error);
+        (void)pthread_mutex_unlock(&agent->lock);
+    }
+    lend_sys->release(import.metadata);
+    lend_range_index_fini(&import.ranges);
+    return status;
+}
+
+/* --- life --- */
+
+void lend_peer_retain(struct lend_peer *peer)
+{
+    (void)pthread_mutex_lock(&peer->agent->lock);
+    peer->references++;
+    (void)pthread_mutex_unlock(&peer->agent->lock);
+}
+
+static void free_contents(struct lend_peer *peer)
+{
+    lend_sys->release(peer->metadata);
+    lend_range_index_fini(&peer->ranges);
+    (void)pthread_mutex_destroy(&peer->lock);
+}
+
+void lend_peer_release(struct lend_peer *peer)
+{
+    struct lend_agent *agent = peer->agent;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    if (--peer->references == 0) {
+        free_contents(peer);
+        lend_pool_give(&agent->peers, peer);
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+}
+
+/* The last handle is gone: end the session, and what is under way in it. */
+static void end_session(struct lend_peer *peer)
+{
+    (void)pthread_mutex_lock(&peer->lock);
+    struct lend_session *session = peer->session;
+    peer->session = NULL;
+    peer->is_forgotten = true;
+    (void)pthread_mutex_unlock(&peer->lock);
+    if (session == NULL)
+        return;
+
+    (void)pthread_mutex_lock(&session->lock);
+    if (!atomic_load_explicit(&session->is_dead, memory_order_relaxed)) {
+        struct lend_error why;
+
+        (void)lend_fail(&why, LEND_E_CANCELED, "peer %s was forgotten", peer->name);
+        if (session->channel != NULL)
+            lend_session_bye(session, &why);
+    }
+    (void)pthread_mutex_unlock(&session->lock);
+    lend_session_release(session);
+}
+
+void lend_peer_forget(struct lend_peer *peer)
+{
+    if (lend_handle_check(peer, LEND_TAG_PEER, NULL) != LEND_OK)
+        return;
+
+    struct lend_agent *agent = peer->agent;
+    (void)pthread_mutex_lock(&agent->lock);
+    bool is_last = --peer->handles == 0;
+    if (is_last) {
+        lend_list_remove(&peer->link);
+        peer->object.live_tag = LEND_TAG_PEER_FORGOTTEN;
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+    if (!is_last)
+        return;
+    end_session(peer);
+    lend_peer_release(peer);
+    lend_agent_dispatch(agent);
+}
+
+void lend_peers_fini(struct lend_agent *agent)
+{
+    for (void *object = NULL; (object = lend_pool_next(&agent->peers, object)) != NULL;)
+        free_contents(object);
+    lend_pool_fini(&agent->peers);
+}
+
+/* --- the session --- */
+
+enum lend_status lend_peer_session(struct lend_peer *peer, struct lend_session **out,
+                                   struct lend_error *error)
+{
+    enum lend_status status = LEND_OK;
+    struct lend_session *dead = NULL;
+
+    (void)pthread_mutex_lock(&peer->lock);
+    if (peer->is_forgotten)
+        status = lend_fail(error, LEND_E_PEER_DEAD, "peer %s was forgotten", peer->name);
+    if (peer->session != NULL &&
+        atomic_load_explicit(&peer->session->is_dead, memory_order_acquire)) {
+        dead = peer->session;
+        peer->session = NULL;
+    }
+    if (status == LEND_OK && peer->session == NULL) {
+        status = lend_client_connect(peer, &peer->session, error);
+        if (status != LEND_OK)
+            atomic_store(&peer->lost, status);
+    }
+    if (status == LEND_OK) {
+        *out = peer->session;
+        lend_session_retain(*out);
+    }
+    (void)pthread_mutex_unlock(&peer->lock);
+    lend_session_release(dead);
+    return status;
+}
+
+void lend_peer_lose(struct lend_peer *peer, struct lend_session *session)
+{
+    bool is_its = false;
+
+    (void)pthread_mutex_lock(&peer->lock);
+    if (peer->session == session) {
+        peer->session = NULL;
+        is_its = true;
+    }
+    (void)pthread_mutex_unlock(&peer->lock);
+    if (is_its)
+        lend_session_release(session);
+}
+
+static bool has_greeted(void *subject)
+{
+    struct lend_session *session = subject;
+
+    (void)pthread_mutex_lock(&session->lock);
+    bool is_over =
+        session->is_welcome || atomic_load_explicit(&session->is_dead, memory_order_relaxed);
+    (void)pthread_mutex_unlock(&session->lock);
+    return is_over;
+}
+
+static enum lend_status greeting_of(struct lend_session *session, const struct lend_peer *peer,
+                                    uint64_t timeout_ns, struct lend_error *error)
+{
+    enum lend_status status = LEND_OK;
+
+    (void)pthread_mutex_lock(&session->lock);
+    if (atomic_load_explicit(&session->is_dead, memory_order_relaxed)) {
+        status = (enum lend_status)session->why.status;
+        if (error != NULL)
+            *error = session->why;
+    } else if (!session->is_welcome) {
+        status = lend_fail(error, LEND_E_TIMEOUT, "%s did not answer within %llu ms", peer->name,
+                           (unsigned long long)(timeout_ns / 1000000));
+    }
+    (void)pthread_mutex_unlock(&session->lock);
+    return status;
+}
+
+enum lend_status lend_peer_connect(struct lend_peer *peer, uint64_t timeout_ns,
+                                   struct lend_error *error)
+{
+    struct lend_session *session;
+    enum lend_status status = lend_handle_check(peer, LEND_TAG_PEER, error);
+
+    if (status != LEND_OK)
+        return status;
+    status = lend_peer_session(peer, &session, error);
+    if (status != LEND_OK)
+        return status;
+
+    struct lend_agent *agent = peer->agent;
+    uint64_t until = lend_deadline(lend_sys->now_ns(), timeout_ns);
+    if (lend_agent_is_manual(agent)) {
+        do {
+            uint64_t now = lend_sys->now_ns();
+            (void)lend_poller_progress(&agent->poller, until > now ? until - now : 0);
+        } while (!has_greeted(session) && lend_sys->now_ns() < until);
+    } else {
+        lend_agent_await(agent, until, has_greeted, session);
+    }
+    status = greeting_of(session, peer, timeout_ns, error);
+    lend_session_release(session);
+    return status;
+}
+
+/* --- describing --- */
+
+const struct lend_metadata_region *lend_peer_find_locked(const struct lend_peer *peer, uint64_t id)
+{
+    const struct lend_metadata *metadata = peer->metadata;
+    uint32_t low = 0, high = metadata->region_count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (metadata->regions[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < metadata->region_count && metadata->regions[low].id == id ? &metadata->regions[low]
+                                                                           : NULL;
+}
+
+enum lend_status lend_peer_describe(const struct lend_peer *peer, struct lend_peer_info *out,
+                                    struct lend_error *error)
+{
+    enum lend_status status = lend_handle_check(peer, LEND_TAG_PEER, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (out == NULL)
+        return lend_fail(error, LEND_E_INVALID, "out is NULL");
+    if (out->struct_size != sizeof *out)
+        return lend_fail(error, LEND_E_VERSION, "lend_peer_info is %u bytes, not %zu",
+                         out->struct_size, sizeof *out);
+
+    struct lend_peer *mutable_peer = (struct lend_peer *)(uintptr_t)peer;
+    struct lend_session *session = NULL;
+    *out = (struct lend_peer_info){.struct_size = sizeof *out, .status = LEND_PENDING};
+    memcpy(out->name, peer->name, sizeof out->name);
+    memcpy(out->incarnation, peer->incarnation, sizeof out->incarnation);
+    (void)snprintf(out->transport, sizeof out->transport, "%s", peer->transport->ops->name);
+    (void)pthread_mutex_lock(&peer->agent->lock);
+    out->region_count = peer->metadata->region_count;
+    (void)pthread_mutex_unlock(&peer->agent->lock);
+
+    (void)pthread_mutex_lock(&mutable_peer->lock);
+    session = peer->session;
+    if (session != NULL)
+        lend_session_retain(session);
+    (void)pthread_mutex_unlock(&mutable_peer->lock);
+    if (session != NULL) {
+        (void)pthread_mutex_lock(&session->lock);
+        if (session->is_welcome)
+            out->status = LEND_OK;
+        (void)pthread_mutex_unlock(&session->lock);
+        lend_session_release(session);
+    }
+    if (atomic_load(&mutable_peer->lost) != LEND_OK)
+        out->status = atomic_load(&mutable_peer->lost);
+    return LEND_OK;
+}
+
+enum lend_status lend_peer_region(const struct lend_peer *peer, const char *name, uint64_t *out_id,
+                                  struct lend_error *error)
+{
+    enum lend_status status = lend_handle_check(peer, LEND_TAG_PEER, error);
+    uint64_t id = 0;
+
+    if (status != LEND_OK)
+        return status;
+    if (name == NULL || out_id == NULL)
+        return lend_fail(error, LEND_E_INVALID, "name or out_id is NULL");
+    (void)pthread_mutex_lock(&peer->agent->lock);
+    for (uint32_t i = 0; i < peer->metadata->region_count && id == 0; i++)
+        if (name[0] != '\0' && strcmp(peer->metadata->regions[i].name, name) == 0)
+            id = peer->metadata->regions[i].id;
+    (void)pthread_mutex_unlock(&peer->agent->lock);
+    if (id == 0)
+        return lend_fail(error, LEND_E_ABSENT, "%s has no region named %.63s", peer->name, name);
+    *out_id = id;
+    return LEND_OK;
+}
+
+static void fill_region(const struct lend_metadata_region *region, struct lend_region_info *out)
+{
+    *out = (struct lend_region_info){
+        .struct_size = sizeof *out,
+        .access = region->access,
+        .id = region->id,
+        .memory = {.struct_size = sizeof out->memory,
+                   .kind = region->kind,
+                   .address = region->address,
+                   .length_bytes = region->length_bytes,
+                   .device = region->device},
+        .geometry = region->geometry,
+    };
+    (void)snprintf(out->name, sizeof out->name, "%s", region->name);
+    (void)snprintf(out->tags, sizeof out->tags, "%s", region->tags);
+}
+
+enum lend_status lend_peer_region_at(const struct lend_peer *peer, uint32_t index,
+                                     struct lend_region_info *out, struct lend_error *error)
+{
+    enum lend_status status = lend_handle_check(peer, LEND_TAG_PEER, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (out == NULL)
+        return lend_fail(error, LEND_E_INVALID, "out is NULL");
+    if (out->struct_size != sizeof *out)
+        return lend_fail(error, LEND_E_VERSION, "lend_region_info is %u bytes, not %zu",
+                         out->struct_size, sizeof *out);
+    (void)pthread_mutex_lock(&peer->agent->lock);
+    uint32_t count = peer->metadata->region_count;
+    if (index < count)
+        fill_region(&peer->metadata->regions[index], out);
+    (void)pthread_mutex_unlock(&peer->agent->lock);
+    if (index >= count)
+        return lend_fail(error, LEND_E_OUT_OF_RANGE, "region %u of %u", index, count);
+    return LEND_OK;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_CORE_PEER_H
+#define LEND_CORE_PEER_H
+
+#include "core/agent.h"
+#include "wire/metadata.h"
+
+struct lend_peer {
+    struct lend_pool_object object;
+    struct lend_agent *agent;
+    struct lend_list link; /* in lend_agent::peer_list */
+    uint32_t handles;      /* given to the caller; agent's lock */
+    uint32_t references;   /* the handles as one, transfers, tickets; agent's lock */
+    char name[LEND_AGENT_NAME_BYTES_MAX + 1];
+    uint8_t incarnation[LEND_INCARNATION_BYTES];
+    struct lend_metadata *metadata; /* owned; replaced under the agent's lock */
+    struct lend_range_index ranges; /* of its regions, values are indices + 1; agent's lock */
+    const struct lend_open_transport *transport;
+    uint32_t transport_index; /* in the metadata */
+
+    pthread_mutex_t lock;         /* guards the two below */
+    struct lend_session *session; /* a reference; NULL: not connected */
+    bool is_forgotten;
+    _Atomic int32_t lost; /* why it is known to be dead; LEND_OK: it is not */
+};
+
+/* One reference more, or less. The last frees. */
+void lend_peer_retain(struct lend_peer *peer);
+void lend_peer_release(struct lend_peer *peer);
+
+/*
+ * The peer's session with a reference for the caller, begun if there is none. LEND_E_PEER_DEAD,
+ * _NO_PATH, _ACCESS, _NO_MEMORY, _SYSTEM. Give back with lend_session_release().
+ */
+enum lend_status lend_peer_session(struct lend_peer *peer, struct lend_session **out,
+                                   struct lend_error *error);
+
+/* The session has died; forget it if it is the peer's. */
+void lend_peer_lose(struct lend_peer *peer, struct lend_session *session);
+
+/* The region with that id in the peer's metadata, or NULL. Under the agent's lock. */
+const struct lend_metadata_region *lend_peer_find_locked(const struct lend_peer *peer, uint64_t id);
+
+void lend_peers_fini(struct lend_agent *agent);
+
+#endif

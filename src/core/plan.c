@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/transfer.h"
+
+#include "base/error.h"
+#include "core/block_set.h"
+#include "core/region.h"
+
+#include <string.h>
+
+/*
+ * Planning: what a post names becomes runs of blocks that follow one another, on either side by
+ * itself, and those become the windows that requests ask for. No allocation, and one look at each
+ * number.
+ */
+
+/* --- runs --- */
+
+/* Both widths of index are worth a loop of their own: this is what a post costs per block. */
+#define DEFINE_BUILD_RUNS(name, index_type)                                                        \
+    static uint64_t name(const index_type *indices, uint64_t count, uint64_t limit,                \
+                         struct lend_run *runs, uint64_t *out_bad)                                 \
+    {                                                                                              \
+        uint64_t run_count = 0, next = UINT64_MAX;                                                 \
+                                                                                                   \
+        for (uint64_t i = 0; i < count; i++) {                                                     \
+            uint64_t index = (uint64_t)indices[i]; /* a negative one is over any limit */          \
+                                                                                                   \
+            if (index >= limit) {                                                                  \
+                *out_bad = i;                                                                      \
+                return 0;                                                                          \
+            }                                                                                      \
+            if (index == next)                                                                     \
+                runs[run_count - 1].count++;                                                       \
+            else                                                                                   \
+                runs[run_count++] = (struct lend_run){.first = (uint32_t)index, .count = 1};       \
+            next = index + 1;                                                                      \
+        }                                                                                          \
+        return run_count;                                                                          \
+    }
+
+DEFINE_BUILD_RUNS(build_runs_32, int32_t)
+DEFINE_BUILD_RUNS(build_runs_64, int64_t)
+
+/* One side's array of block numbers. */
+struct side {
+    const char *name;
+    const void *indices;
+    uint64_t limit; /* the blocks of its smallest region */
+    struct lend_run *runs;
+    uint64_t run_count; /* out */
+};
+
+static enum lend_status plan_side(struct side *side, uint32_t bits, uint64_t count,
+                                  struct lend_error *error)
+{
+    uint64_t bad = 0;
+
+    side->run_count = bits == 64
+                          ? build_runs_64(side->indices, count, side->limit, side->runs, &bad)
+                          : build_runs_32(side->indices, count, side->limit, side->runs, &bad);
+    if (side->run_count == 0)
+        return lend_fail(
+            error, LEND_E_OUT_OF_RANGE,
+            "%s block %lld at position %llu, where the smallest region has %llu blocks", side->name,
+            (long long)lend_index_at(side->indices, bits, bad), (unsigned long long)bad,
+            (unsigned long long)side->limit);
+    return LEND_OK;
+}
+
+static enum lend_status plan_blocks(struct lend_transfer *transfer,
+                                    const struct lend_post_desc *desc, struct lend_error *error)
+{
+    uint32_t bits = desc->index_bits != 0 ? desc->index_bits : 32;
+
+    if (desc->local_ranges != NULL || desc->remote_ranges != NULL || desc->range_count != 0)
+        return lend_fail(error, LEND_E_INVALID,
+                         "ranges for a transfer that was prepared with %llu pairs of regions",
+                         (unsigned long long)transfer->region_count);
+    if (desc->local_blocks == NULL || desc->remote_blocks == NULL || desc->block_count == 0)
+        return lend_fail(error, LEND_E_INVALID, "no blocks: local %p, remote %p, count %llu",
+                         desc->local_blocks, desc->remote_blocks,
+                         (unsigned long long)desc->block_count);
+    if (bits != 32 && bits != 64)
+        return lend_fail(error, LEND_E_INVALID, "index_bits is %u; block numbers have 32 or 64",
+                         bits);
+    if (desc->block_count > transfer->block_count_max)
+        return lend_fail(error, LEND_E_INVALID, "%llu blocks, prepared for %llu (block_count_max)",
+                         (unsigned long long)desc->block_count,
+                         (unsigned long long)transfer->block_count_max);
+
+    struct side local = {"local", desc->local_blocks, transfer->local_blocks_min,
+                         transfer->local_runs, 0};
+    enum lend_status status = plan_side(&local, bits, desc->block_count, error);
+    if (status != LEND_OK)
+        return status;
+    struct side remote = {"remote", desc->remote_blocks, transfer->remote_blocks_min,
+                          transfer->remote_runs, 0};
+    status = plan_side(&remote, bits, desc->block_count, error);
+    if (status != LEND_OK)
+        return status;
+    transfer->local_run_count = local.run_count;
+    transfer->remote_run_count = remote.run_count;
+    transfer->block_count = desc->block_count;
+    transfer->total_bytes = transfer->region_count * desc->block_count * transfer->block_bytes;
+    lend_cursor_init(&transfer->local, transfer->extents, transfer->region_count,
+                     transfer->local_runs, transfer->local_run_count);
+    return LEND_OK;
+}
+
+/* --- ranges --- */
+
+static enum lend_status find_local(struct lend_transfer *transfer, const struct lend_range *range,
+                                   uint64_t at, struct lend_error *error)
+{
+    size_t position = SIZE_MAX;
+    const struct lend_range_entry *entry;
+    uint64_t end = range->address + range->length_bytes;
+
+    while ((entry = lend_range_index_next(&transfer->agent->ranges, range->address, end,
+                                          &position)) != NULL) {
+        struct lend_region *region = entry->value;
+
+        if (entry->start > range->address || entry->end < end ||
+            region->memory.kind == LEND_MEMORY_DISK || atomic_load(&region->is_withdrawn))
+            continue;
+        transfer->locals[at] = (struct lend_transfer_region){.region = region, .id = region->id};
+        transfer->extents[at] = (struct lend_extent){
+            .address = range->address,
+            .row_bytes = range->length_bytes,
+            .stride_bytes = range->length_bytes,
+            .inner_stride_bytes = range->length_bytes,
+            .inner_count = 1,
+        };
+        return LEND_OK;
+    }
+    return lend_fail(error, LEND_E_OUT_OF_RANGE,
+                     "local range %llu, 0x%llx + %llu, lies in no region of this agent",
+                     (unsigned long long)at, (unsigned long long)range->address,
+                     (unsigned long long)range->length_bytes);
+}
+
+static enum lend_status find_remote(struct lend_transfer *transfer, const struct lend_range *range,
+                                    uint64_t at, struct lend_error *error)
+{
+    const struct lend_peer *peer = transfer->peer;
+    uint32_t access = transfer->direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE;
+    size_t position = SIZE_MAX;
+    const struct lend_range_entry *entry;
+    uint64_t end = range->address + range->length_bytes;
+
+    while ((entry = lend_range_index_next(&peer->ranges, range->address, end, &position)) != NULL) {
+        const struct lend_metadata_region *region =
+            &peer->metadata->regions[(size_t)entry->value - 1];
+
+        if (entry->start > range->address || entry->end < end || (region->access & access) == 0)
+            continue;
+        transfer->ranges[at] = (struct lend_run_range){
+            .region_id = region->id,
+            .offset_bytes = range->address - region->address,
+            .length_bytes = range->length_bytes,
+        };
+        return LEND_OK;
+    }
+    return lend_fail(error, LEND_E_OUT_OF_RANGE,
+                     "remote range %llu, 0x%llx + %llu, lies in no region of %s that allows it",
+                     (unsigned long long)at, (unsigned long long)range->address,
+                     (unsigned long long)range->length_bytes, peer->name);
+}
+
+static enum lend_status check_range(const struct lend_post_desc *desc, uint64_t at, uint64_t *total,
+                                    struct lend_error *error)
+{
+    const struct lend_range *local = &desc->local_ranges[at], *remote = &desc->remote_ranges[at];
+
+    if (local->length_bytes == 0 || local->length_bytes != remote->length_bytes)
+        return lend_fail(
+            error, LEND_E_INVALID,
+            "range %llu is of %llu bytes here and %llu there; both must be equal, and not 0",
+            (unsigned long long)at, (unsigned long long)local->length_bytes,
+            (unsigned long long)remote->length_bytes);
+    if (local->address > UINT64_MAX - local->length_bytes ||
+        remote->address > UINT64_MAX - remote->length_bytes ||
+        __builtin_add_overflow(*total, local->length_bytes, total))
+        return lend_fail(error, LEND_E_OUT_OF_RANGE, "range %llu wraps around",
+                         (unsigned long long)at);
+    return LEND_OK;
+}
+
+static enum lend_status resolve_ranges_locked(struct lend_transfer *transfer,
+                                              const struct lend_post_desc *desc,
+                                              struct lend_error *error)
+{
+    uint64_t total = 0;
+
+    for (uint64_t i = 0; i < desc->range_count; i++) {
+        enum lend_status status = check_range(desc, i, &total, error);
+        if (status == LEND_OK)
+            status = find_local(transfer, &desc->local_ranges[i], i, error);
+        if (status == LEND_OK)
+            status = find_remote(transfer, &desc->remote_ranges[i], i, error);
+        if (status != LEND_OK)
+            return status;
+    }
+    transfer->total_bytes = total;
+    return LEND_OK;
+}
+
+static enum lend_status plan_ranges(struct lend_transfer *transfer,
+                                    const struct lend_post_desc *desc, struct lend_error *error)
+{
+    if (desc->local_blocks != NULL || desc->remote_blocks != NULL || desc->block_count != 0)
+        return lend_fail(error, LEND_E_INVALID,
+                         "block numbers for a transfer that was prepared for address ranges");
+    if (desc->local_ranges == NULL || desc->remote_ranges == NULL || desc->range_count == 0)
+        return lend_fail(error, LEND_E_INVALID, "no ranges: local %p, remote %p, count %llu",
+                         (const void *)desc->local_ranges, (const void *)desc->remote_ranges,
+                         (unsigned long long)desc->range_count);
+    if (desc->range_count > transfer->block_count_max)
+        return lend_fail(error, LEND_E_INVALID, "%llu ranges, prepared for %llu (block_count_max)",
+                         (unsigned long long)desc->range_count,
+                         (unsigned long long)transfer->block_count_max);
+
+    (void)pthread_mutex_lock(&transfer->agent->lock);
+    enum lend_status status = resolve_ranges_locked(transfer, desc, error);
+    (void)pthread_mutex_unlock(&transfer->agent->lock);
+    if (status != LEND_OK)
+        return status;
+    transfer->region_count = desc->range_count;
+    transfer->block_count = desc->range_count;
+    transfer->remote_run_count = desc->range_count;
+    transfer->local_runs[0] = (struct lend_run){.first = 0, .count = 1};
+    lend_cursor_init(&transfer->local, transfer->extents, desc->range_count, transfer->local_runs,
+                     1);
+    return LEND_OK;
+}
+
+/* --- windows --- */
+
+static uint64_t bytes_of_ranges(const struct lend_transfer *transfer, uint64_t first,
+                                uint64_t count)
+{
+    uint64_t bytes = 0;
+
+    for (uint64_t i = 0; i < count; i++)
+        bytes += transfer->ranges[first + i].length_bytes;
+    return bytes;
+}
+
+static uint64_t blocks_of_runs(const struct lend_transfer *transfer, uint64_t first, uint64_t count)
+{
+    uint64_t blocks = 0;
+
+    if (count == transfer->remote_run_count)
+        return transfer->block_count;
+    for (uint64_t i = 0; i < count; i++)
+        blocks += transfer->remote_runs[first + i].count;
+    return blocks;
+}
+
+static uint64_t least(uint64_t one, uint64_t other)
+{
+    return one < other ? one : other;
+}
+
+/* Both ends walk region by region, so a window is all the runs of some regions, or, if there are
+ * more than a request may name, some runs of one region. */
+bool lend_transfer_next_window(struct lend_transfer *transfer)
+{
+    struct lend_transfer_window *window = &transfer->window;
+    uint64_t runs = transfer->remote_run_count;
+    /* Ranges name their regions themselves, so they are walked once. */
+    uint64_t regions = transfer->has_ranges ? 1 : transfer->region_count;
+
+    window->run += window->run_count;
+    if (window->run >= runs) {
+        window->run = 0;
+        window->region += transfer->has_ranges ? 1 : window->region_count;
+    }
+    if (window->region >= regions)
+        return false;
+
+    window->run_count = least(runs - window->run, LEND_REQUEST_RUNS_MAX);
+    if (transfer->has_ranges) {
+        window->bytes = bytes_of_ranges(transfer, window->run, window->run_count);
+        return true;
+    }
+    window->region_count =
+        window->run_count == runs ? least(regions - window->region, LEND_REQUEST_REGIONS_MAX) : 1;
+    window->bytes = window->region_count *
+                    blocks_of_runs(transfer, window->run, window->run_count) *
+                    transfer->block_bytes;
+    return true;
+}
+
+/* --- the whole --- */
+
+enum lend_status lend_transfer_plan(struct lend_transfer *transfer,
+                                    const struct lend_post_desc *desc, struct lend_error *error)
+{
+    enum lend_status status = transfer->has_ranges ? plan_ranges(transfer, desc, error)
+                                                   : plan_blocks(transfer, desc, error);
+    if (status != LEND_OK)
+        return status;
+    transfer->window = (struct lend_transfer_window){0};
+    (void)lend_transfer_next_window(transfer);
+    return LEND_OK;
+}

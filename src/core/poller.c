@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/poller.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+#include "core/agent.h"
+#include "core/lease.h"
+#include "core/session.h"
+#include "core/transfer.h"
+
+#include <assert.h>
+
+enum {
+    EVENTS_MAX = 64,
+    PASSES_PER_LOOK = 64, /* passes over hot sessions between two looks at the descriptors */
+};
+
+/* --- descriptors --- */
+
+enum lend_status lend_agent_watch(struct lend_agent *agent, struct lend_watch *watch,
+                                  uint32_t events, struct lend_error *error)
+{
+    struct epoll_event event = {.events = events | EPOLLRDHUP, .data.ptr = watch};
+
+    int result = lend_sys->epoll_control(agent->poller.epoll_fd, EPOLL_CTL_ADD, watch->fd, &event);
+    if (result < 0)
+        return lend_fail_errno(error, -result, "descriptor %d cannot be watched", watch->fd);
+    return LEND_OK;
+}
+
+void lend_agent_unwatch(struct lend_agent *agent, struct lend_watch *watch)
+{
+    struct lend_poller *poller = &agent->poller;
+
+    (void)lend_sys->epoll_control(poller->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+    /* It may stand in the batch that is being told at this moment, by us. */
+    for (int i = 0; i < poller->batch_count; i++)
+        if (poller->batch[i].data.ptr == watch)
+            poller->batch[i].data.ptr = NULL;
+}
+
+void lend_agent_alarm(struct lend_agent *agent, uint64_t at_ns, void (*expired)(void *transport),
+                      void *transport)
+{
+    struct lend_alarm *free_alarm = NULL, *found = NULL;
+
+    for (int i = 0; i < LEND_ALARMS_MAX; i++) {
+        struct lend_alarm *alarm = &agent->poller.alarms[i];
+
+        if (alarm->transport == transport)
+            found = alarm;
+        else if (alarm->transport == NULL && free_alarm == NULL)
+            free_alarm = alarm;
+    }
+    found = found != NULL ? found : free_alarm;
+    assert(found != NULL); /* as many alarms as transports */
+    *found = (struct lend_alarm){.at_ns = at_ns, .expired = expired, .transport = transport};
+    if (at_ns != 0)
+        lend_poller_timer(&agent->poller, at_ns);
+}
+
+static void kicked(struct lend_watch *watch, uint32_t events)
+{
+    uint64_t count;
+
+    (void)events;
+    (void)lend_sys->read(watch->fd, &count, sizeof count);
+}
+
+/* Wait for descriptors, at most that long, and let their watchers know. */
+static bool look(struct lend_poller *poller, uint64_t timeout_ns)
+{
+    struct epoll_event events[EVENTS_MAX];
+    int count = lend_sys->epoll_wait(poller->epoll_fd, events, EVENTS_MAX, timeout_ns);
+
+    atomic_store_explicit(&poller->is_asleep, false, memory_order_seq_cst);
+    poller->passes_since_look = 0;
+    poller->batch = events;
+    poller->batch_count = count > 0 ? count : 0;
+    for (int i = 0; i < poller->batch_count; i++) {
+        struct lend_watch *watch = events[i].data.ptr;
+
+        if (watch != NULL)
+            watch->ready(watch, events[i].events);
+    }
+    poller->batch = NULL;
+    poller->batch_count = 0;
+    return count > 0;
+}
+
+/* --- hot sessions --- */
+
+/* True if it was not hot before. */
+static bool make_hot(struct lend_poller *poller, struct lend_session *session)
+{
+    bool is_new = false;
+
+    (void)pthread_mutex_lock(&poller->hot_lock);
+    if (!session->is_hot && !session->is_closed) {
+        session->is_hot = true;
+        lend_list_append(&poller->hot, &session->hot_link);
+        is_new = true;
+    }
+    (void)pthread_mutex_unlock(&poller->hot_lock);
+    return is_new;
+}
+
+void lend_session_wake(struct lend_session *session)
+{
+    struct lend_poller *poller = &session->agent->poller;
+
+    if (make_hot(poller, session))
+        lend_poller_kick(poller);
+}
+
+static struct lend_session *take_hot(struct lend_poller *poller)
+{
+    struct lend_session *session = NULL;
+
+    (void)pthread_mutex_lock(&poller->hot_lock);
+    struct lend_list *link = lend_list_take_first(&poller->hot);
+    if (link != NULL) {
+        session = LEND_LIST_OWNER(link, struct lend_session, hot_link);
+        session->is_hot = false;
+    }
+    (void)pthread_mutex_unlock(&poller->hot_lock);
+    return session;
+}
+
+static unsigned count_hot(struct lend_poller *poller)
+{
+    unsigned count = 0;
+
+    (void)pthread_mutex_lock(&poller->hot_lock);
+    for (struct lend_list *link = poller->hot.next; link != &poller->hot; link = link->next)
+        count++;
+    (void)pthread_mutex_unlock(&poller->hot_lock);
+    return count;
+}
+
+/* Step each session that is hot now, once; it stays hot. One that a waiting thread steps is that
+ * thread's, which will wake it when it leaves. */
+static bool step_hot(struct lend_poller *poller)
+{
+    bool moved = false;
+
+    for (unsigned left = count_hot(poller); left > 0; left--) {
+        struct lend_session *session = take_hot(poller);
+
+        if (session == NULL)
+            break;
+        if (atomic_load_explicit(&session->helpers, memory_order_seq_cst) > 0)
+            continue;
+        moved |= lend_session_step(session, false);
+        (void)make_hot(poller, session);
+    }
+    return moved;
+}
+
+/* Put to sleep what can be. True if nothing is hot any more. */
+static bool cool_down(struct lend_poller *poller)
+{
+    bool all = true;
+
+    for (unsigned left = count_hot(poller); left > 0; left--) {
+        struct lend_session *session = take_hot(poller);
+
+        if (session == NULL)
+            break;
+        if (atomic_load_explicit(&session->helpers, memory_order_seq_cst) > 0)
+            continue;
+        if (!lend_session_sleep(session)) {
+            (void)make_hot(poller, session);
+            all = false;
+        }
+    }
+    return all;
+}
+
+/* --- time --- */
+
+void lend_poller_kick(struct lend_poller *poller)
+{
+    if (atomic_exchange_explicit(&poller->is_asleep, false, memory_order_seq_cst)) {
+        uint64_t one = 1;
+        (void)lend_sys->write(poller->kick_fd, &one, sizeof one); /* full means kicked already */
+    }
+}
+
+void lend_poller_timer(struct lend_poller *poller, uint64_t at_ns)
+{
+    uint64_t before = atomic_load_explicit(&poller->timer_at_ns, memory_order_seq_cst);
+
+    while (at_ns < before)
+        if (atomic_compare_exchange_weak_explicit(&poller->timer_at_ns, &before, at_ns,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {
+            lend_poller_kick(poller);
+            return;
+        }
+}
+
+static uint64_t ring_alarms(struct lend_poller *poller, uint64_t now)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (int i = 0; i < LEND_ALARMS_MAX; i++) {
+        struct lend_alarm *alarm = &poller->alarms[i];
+
+        if (alarm->at_ns != 0 && alarm->at_ns <= now) {
+            alarm->at_ns = 0;
+            alarm->expired(alarm->transport);
+        }
+        if (alarm->at_ns != 0 && alarm->at_ns < next)
+            next = alarm->at_ns;
+    }
+    return next;
+}
+
+static void run_timers(struct lend_poller *poller, uint64_t now)
+{
+    if (now < atomic_load_explicit(&poller->timer_at_ns, memory_order_seq_cst))
+        return;
+    /* Cleared first, so that a time that is set while we look is not lost. */
+    atomic_store_explicit(&poller->timer_at_ns, UINT64_MAX, memory_order_seq_cst);
+    lend_poller_timer(poller, ring_alarms(poller, now));
+    lend_poller_timer(poller, lend_sessions_timers(poller->agent, now));
+    lend_poller_timer(poller, lend_leases_expire(poller->agent, now));
+}
+
+/* --- turns --- */
+
+/* One pass: what is at hand, and no waiting. True if something moved. */
+static bool pass(struct lend_poller *poller)
+{
+    bool moved = step_hot(poller);
+
+    moved |= lend_transfers_zero(poller->agent);
+    if (++poller->passes_since_look >= PASSES_PER_LOOK || count_hot(poller) == 0)
+        moved |= look(poller, 0);
+    if (atomic_exchange_explicit(&poller->has_dead, false, memory_order_seq_cst))
+        lend_sessions_reap(poller->agent);
+    run_timers(poller, lend_sys->now_ns());
+    return moved;
+}
+
+/* True if the poller may sleep: everything was put to sleep, and whoever changes that will kick. */
+static bool fall_asleep(struct lend_poller *poller)
+{
+    if (!cool_down(poller) || lend_transfers_zero(poller->agent))
+        return false;
+    atomic_store_explicit(&poller->is_asleep, true, memory_order_seq_cst);
+    if (count_hot(poller) == 0 && !atomic_load_explicit(&poller->stop, memory_order_seq_cst) &&
+        !atomic_load_explicit(&poller->has_dead, memory_order_seq_cst))
+        return true;
+    atomic_store_explicit(&poller->is_asleep, false, memory_order_seq_cst);
+    return false;
+}
+
+static bool take_turn(struct lend_poller *poller, uint64_t until_ns)
+{
+    bool moved = false;
+
+    for (;;) {
+        moved = pass(poller);
+        uint64_t now = lend_sys->now_ns();
+        if (moved)
+            poller->moved_ns = now;
+        if (moved || now >= until_ns || atomic_load_explicit(&poller->stop, memory_order_seq_cst))
+            return moved;
+        bool may_spin = now - poller->moved_ns < poller->agent->config.spin_ns;
+        if ((may_spin && count_hot(poller) > 0) || !fall_asleep(poller))
+            continue;
+
+        uint64_t timer = atomic_load_explicit(&poller->timer_at_ns, memory_order_seq_cst);
+        uint64_t wake = timer < until_ns ? timer : until_ns;
+        if (look(poller, wake == UINT64_MAX ? UINT64_MAX : wake > now ? wake - now : 0))
+            poller->moved_ns = lend_sys->now_ns();
+    }
+}
+
+static bool never(void *subject)
+{
+    (void)subject;
+    return false;
+}
+
+bool lend_poller_progress(struct lend_poller *poller, uint64_t timeout_ns)
+{
+    uint64_t until = lend_deadline(lend_sys->now_ns(), timeout_ns);
+    bool moved = false;
+
+    if (pthread_mutex_trylock(&poller->turn) == 0) {
+        moved = take_turn(poller, until);
+        (void)pthread_mutex_unlock(&poller->turn);
+    } else if (timeout_ns > 0) {
+        lend_agent_await(poller->agent, until, never, NULL);
+    }
+    lend_agent_dispatch(poller->agent);
+    return moved;
+}
+
+bool lend_poller_arm(struct lend_poller *poller)
+{
+    bool armed = false;
+
+    if (pthread_mutex_trylock(&poller->turn) != 0)
+        return false;
+    if (lend_sys->now_ns() < atomic_load_explicit(&poller->timer_at_ns, memory_order_seq_cst))
+        armed = fall_asleep(poller);
+    (void)pthread_mutex_unlock(&poller->turn);
+    return armed;
+}
+
+static void *run(void *context)
+{
+    struct lend_poller *poller = context;
+
+    while (!atomic_load_explicit(&poller->stop, memory_order_seq_cst))
+        (void)lend_poller_progress(poller, UINT64_MAX);
+    return NULL;
+}
+
+enum lend_status lend_poller_init(struct lend_poller *poller, struct lend_agent *agent,
+                                  struct lend_error *error)
+{
+    poller->agent = agent;
+    (void)pthread_mutex_init(&poller->turn, NULL);
+    (void)pthread_mutex_init(&poller->hot_lock, NULL);
+    lend_list_init(&poller->hot);
+    atomic_init(&poller->timer_at_ns, UINT64_MAX);
+
+    poller->epoll_fd = lend_sys->epoll();
+    if (poller->epoll_fd < 0)
+        return lend_fail_errno(error, -poller->epoll_fd, "no epoll descriptor");
+    poller->kick_fd = lend_sys->event();
+    if (poller->kick_fd < 0)
+        return lend_fail_errno(error, -poller->kick_fd, "no event descriptor");
+    poller->kick_watch = (struct lend_watch){.ready = kicked, .fd = poller->kick_fd};
+    return lend_agent_watch(agent, &poller->kick_watch, EPOLLIN, error);
+}
+
+enum lend_status lend_poller_start(struct lend_poller *poller, struct lend_error *error)
+{
+    int result = lend_sys->thread(&poller->thread, run, poller, "lend-progress");
+
+    if (result < 0)
+        return lend_fail_errno(error, -result, "no progress thread");
+    poller->has_thread = true;
+    return LEND_OK;
+}
+
+void lend_poller_stop(struct lend_poller *poller)
+{
+    if (!poller->has_thread)
+        return;
+    atomic_store_explicit(&poller->stop, true, memory_order_seq_cst);
+    lend_poller_kick(poller);
+    (void)pthread_join(poller->thread, NULL);
+    poller->has_thread = false;
+}
+
+void lend_poller_fini(struct lend_poller *poller)
+{
+    if (poller->kick_fd >= 0)
+        lend_sys->close(poller->kick_fd);
+    if (poller->epoll_fd >= 0)
+        lend_sys->close(poller->epoll_fd);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_CORE_POLLER_H
+#define LEND_CORE_POLLER_H
+
+#include "base/list.h"
+#include "base/sys.h"
+#include "core/transport.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/*
+ * The poller: what makes progress. It waits for descriptors, steps the sessions that are hot, runs
+ * out deadlines, and reaps what is dead. One thread at a time has its turn: the agent's own, or
+ * whoever calls lend_agent_progress().
+ */
+
+/* One alarm a transport. */
+struct lend_alarm {
+    uint64_t at_ns; /* 0: none */
+    void (*expired)(void *transport);
+    void *transport;
+};
+
+enum { LEND_ALARMS_MAX = 16 };
+
+struct lend_poller {
+    struct lend_agent *agent;
+    int epoll_fd;
+    int kick_fd; /* an eventfd that wakes the poller */
+    struct lend_watch kick_watch;
+    bool has_thread;
+    pthread_t thread;
+
+    pthread_mutex_t turn; /* whose turn it is; guards the alarms and the graveyard */
+    struct lend_alarm alarms[LEND_ALARMS_MAX];
+    uint64_t moved_ns; /* when something last moved */
+    uint32_t passes_since_look;
+    struct epoll_event *batch; /* the events that are being told */
+    int batch_count;
+
+    pthread_mutex_t hot_lock; /* a leaf */
+    struct lend_list hot;
+
+    _Atomic bool is_asleep; /* in epoll_wait, or about to */
+    _Atomic bool stop;
+    _Atomic bool has_dead;        /* sessions to reap */
+    _Atomic uint64_t timer_at_ns; /* when timers are next to be looked at; UINT64_MAX: never */
+};
+
+enum lend_status lend_poller_init(struct lend_poller *poller, struct lend_agent *agent,
+                                  struct lend_error *error);
+enum lend_status lend_poller_start(struct lend_poller *poller, struct lend_error *error);
+/* End the thread. Half-made pollers are fine. */
+void lend_poller_stop(struct lend_poller *poller);
+void lend_poller_fini(struct lend_poller *poller);
+
+/* Make progress for at most timeout_ns, until something moved. True if it did. Takes a turn, or
+ * leaves it to whoever has it. Tells the application what was queued for it. */
+bool lend_poller_progress(struct lend_poller *poller, uint64_t timeout_ns);
+
+/* Put every hot session to sleep. False if one has work, or a timer is due. */
+bool lend_poller_arm(struct lend_poller *poller);
+
+/* See that timers are looked at by then. Any lock may be held. */
+void lend_poller_timer(struct lend_poller *poller, uint64_t at_ns);
+
+/* Wake the poller if it sleeps. Any lock may be held. */
+void lend_poller_kick(struct lend_poller *poller);
+
+#endif

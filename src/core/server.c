@@ -1,0 +1,697 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/server.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+#include "core/lease.h"
+#include "core/notification.h"
+#include "core/outgoing.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/*
+ * The owner's side of the served paths: it checks what is asked for against the lease, and copies
+ * by itself, a chunk at a time, with the lease pinned. So ending a lease is not serving it any
+ * more.
+ */
+
+enum {
+    REQUESTS_MAX = 64,
+    DATA_BYTES_LEAST = 16 << 10, /* smaller frames wait for room, unless they end the request */
+};
+
+enum phase {
+    PHASE_FREE = 0,
+    PHASE_RUNS,  /* its runs are still coming */
+    PHASE_MOVE,  /* its bytes move */
+    PHASE_ENDED, /* DONE is to be sent */
+};
+
+struct request {
+    enum phase phase;
+    uint64_t id;
+    struct lend_request asked;
+    struct lend_lease *lease;    /* held; NULL if there was none */
+    uint64_t *region_ids;        /* owned; NULL with ranges */
+    struct lend_extent *extents; /* owned; with ranges: one each */
+    struct lend_run *runs;       /* owned; with ranges: the one that all extents share */
+    uint64_t runs_taken;
+    uint64_t planned_bytes; /* of the ranges so far */
+    struct lend_cursor cursor;
+    uint64_t moved_bytes; /* while the lease was live */
+    struct lend_error verdict;
+};
+
+struct server {
+    struct lend_session session;
+    struct lend_lease_user user; /* points at the two below */
+    char name[LEND_AGENT_NAME_BYTES_MAX + 1];
+    uint8_t incarnation[LEND_INCARNATION_BYTES];
+    bool has_greeted;
+    bool owes_welcome;
+    uint32_t requests_max;
+    uint64_t last_request;
+    uint32_t active_count;
+    uint32_t turn;
+    struct request requests[REQUESTS_MAX];
+    uint64_t notified; /* cost of the notifications that came */
+    uint64_t credited; /* of which the peer was told that they are taken */
+    _Atomic uint64_t taken;
+};
+
+static struct server *server_of(struct lend_session *session)
+{
+    return (struct server *)session;
+}
+
+/* --- the greeting --- */
+
+static enum lend_status take_hello(struct server *server, const struct lend_frame *frame,
+                                   const uint8_t *payload, struct lend_error *error)
+{
+    const struct lend_agent *agent = server->session.agent;
+    struct lend_hello hello;
+
+    enum lend_status status = lend_hello_decode(payload, frame->payload_bytes, &hello, error);
+    if (status != LEND_OK)
+        return status;
+    if (hello.version_min > LEND_PROTOCOL_VERSION || hello.version_max < LEND_PROTOCOL_VERSION)
+        return lend_fail(error, LEND_E_VERSION,
+                         "%s speaks versions %u to %u of the protocol, %s speaks %d", hello.name,
+                         hello.version_min, hello.version_max, agent->name, LEND_PROTOCOL_VERSION);
+    if (memcmp(hello.wanted, agent->incarnation, LEND_INCARNATION_BYTES) != 0)
+        return lend_fail(error, LEND_E_PEER_DEAD,
+                         "another incarnation of %s answers: it restarted; import its new metadata",
+                         agent->name);
+    memcpy(server->name, hello.name, sizeof server->name);
+    memcpy(server->incarnation, hello.incarnation, sizeof server->incarnation);
+    server->has_greeted = true;
+    server->owes_welcome = true;
+    return LEND_OK;
+}
+
+static bool send_welcome(struct server *server)
+{
+    const struct lend_agent *agent = server->session.agent;
+    struct lend_welcome welcome = {
+        .version = LEND_PROTOCOL_VERSION,
+        .requests_max = server->requests_max,
+        .notification_window_bytes = agent->config.notification_window_bytes,
+    };
+    uint8_t bytes[128];
+
+    memcpy(welcome.incarnation, agent->incarnation, sizeof welcome.incarnation);
+    size_t count = lend_welcome_encode(&welcome, bytes, sizeof bytes);
+    server->owes_welcome =
+        !lend_session_send(&server->session, LEND_FRAME_WELCOME, 0, bytes, count);
+    server->session.is_welcome = !server->owes_welcome;
+    return server->session.is_welcome;
+}
+
+/* --- requests --- */
+
+static struct request *find_request(struct server *server, uint64_t id)
+{
+    for (uint32_t i = 0; i < server->requests_max; i++)
+        if (server->requests[i].phase != PHASE_FREE && server->requests[i].id == id)
+            return &server->requests[i];
+    return NULL;
+}
+
+/* Let go of what a request holds; its verdict stays. */
+static void drop_holdings(struct request *request)
+{
+    if (request->lease != NULL)
+        lend_lease_put(request->lease);
+    lend_sys->release(request->region_ids);
+    lend_sys->release(request->extents);
+    lend_sys->release(request->runs);
+    request->lease = NULL;
+    request->region_ids = NULL;
+    request->extents = NULL;
+    request->runs = NULL;
+}
+
+static void end_request(struct request *request, enum lend_status status)
+{
+    if (status == LEND_OK)
+        request->verdict = (struct lend_error){0};
+    drop_holdings(request);
+    request->phase = PHASE_ENDED;
+}
+
+/* The lease has ended under the request. */
+static void end_with_lease(struct request *request, enum lend_status cause)
+{
+    (void)lend_lease_explain(&request->asked.lease, cause, &request->verdict);
+    end_request(request, cause);
+}
+
+static enum lend_status resolve_region(struct request *request, uint32_t at,
+                                       struct lend_error *error)
+{
+    uint64_t id = request->region_ids[at];
+    const struct lend_lease_part *part = lend_lease_part_find(request->lease, id);
+
+    /* A part whose region is gone belongs to a lease that has ended. */
+    if (part == NULL || part->region == NULL)
+        return lend_fail(error, LEND_E_OUT_OF_RANGE, "region %llu is not in the lease",
+                         (unsigned long long)id);
+
+    const struct lend_geometry *geometry = &part->region->geometry;
+    uint64_t offset = request->asked.slice_offset_bytes;
+    uint64_t length = request->asked.slice_length_bytes;
+    if (offset > geometry->block_length_bytes || length > geometry->block_length_bytes - offset)
+        return lend_fail(error, LEND_E_OUT_OF_RANGE, "slice %llu + %llu of rows of %llu bytes",
+                         (unsigned long long)offset, (unsigned long long)length,
+                         (unsigned long long)geometry->block_length_bytes);
+    request->extents[at] = lend_extent_of(part->region->memory.address, geometry, offset, length);
+    return LEND_OK;
+}
+
+/* A range of a region: inside one row of one leased block, or over blocks that touch. */
+static enum lend_status resolve_range(struct request *request, const struct lend_run_range *range,
+                                      struct lend_extent *out, struct lend_error *error)
+{
+    const struct lend_lease_part *part = lend_lease_part_find(request->lease, range->region_id);
+
+    if (part == NULL || part->region == NULL)
+        return lend_fail(error, LEND_E_OUT_OF_RANGE, "region %llu is not in the lease",
+                         (unsigned long long)range->region_id);
+    enum lend_status status =
+        lend_lease_check_range(part, range->offset_bytes, range->length_bytes, error);
+    if (status != LEND_OK)
+        return status;
+    *out = (struct lend_extent){
+        .address = part->region->memory.address + range->offset_bytes,
+        .row_bytes = range->length_bytes,
+        .stride_bytes = range->length_bytes,
+        .inner_stride_bytes = range->length_bytes,
+        .inner_count = 1,
+    };
+    return LEND_OK;
+}
+
+static enum lend_status allocate_request(struct request *request, struct lend_error *error)
+{
+    const struct lend_request *asked = &request->asked;
+    uint64_t extents = asked->has_ranges ? asked->run_count : asked->region_count;
+    uint64_t runs = asked->has_ranges ? 1 : asked->run_count;
+
+    request->extents = lend_sys->allocate(extents * sizeof *request->extents);
+    request->runs = lend_sys->allocate(runs * sizeof *request->runs);
+    if (request->extents == NULL || request->runs == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "the owner has no memory for %llu runs",
+                         (unsigned long long)asked->run_count);
+    return LEND_OK;
+}
+
+static enum lend_status open_request(struct server *server, struct request *request,
+                                     const uint64_t *region_ids, struct lend_error *error)
+{
+    const struct lend_request *asked = &request->asked;
+    struct lend_agent *agent = server->session.agent;
+    uint32_t access = asked->direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE;
+
+    enum lend_status status =
+        lend_lease_get(agent, &asked->lease, &server->user, access, &request->lease, error);
+    if (status != LEND_OK)
+        return status;
+    status = allocate_request(request, error);
+    if (status != LEND_OK || asked->has_ranges)
+        return status;
+
+    size_t bytes = asked->region_count * sizeof *region_ids;
+    request->region_ids = lend_sys->allocate(bytes);
+    if (request->region_ids == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "the owner has no memory for %u regions",
+                         asked->region_count);
+    memcpy(request->region_ids, region_ids, bytes);
+
+    /* Regions go only with the agent's lock and an idle lease; ours is held, but may have ended. */
+    (void)pthread_mutex_lock(&agent->lock);
+    for (uint32_t i = 0; status == LEND_OK && i < asked->region_count; i++)
+        status = resolve_region(request, i, error);
+    (void)pthread_mutex_unlock(&agent->lock);
+    return status;
+}
+
+static enum lend_status take_request(struct server *server, const struct lend_frame *frame,
+                                     const uint8_t *payload, struct lend_error *error)
+{
+    uint64_t region_ids[LEND_REQUEST_REGIONS_MAX];
+    struct request *request = NULL;
+    struct lend_request asked;
+
+    enum lend_status status =
+        lend_request_decode(payload, frame->payload_bytes, &asked, region_ids, error);
+    if (status != LEND_OK)
+        return status;
+    if (frame->request <= server->last_request)
+        return lend_fail(error, LEND_E_CORRUPT, "request %llu after request %llu",
+                         (unsigned long long)frame->request,
+                         (unsigned long long)server->last_request);
+    for (uint32_t i = 0; i < server->requests_max && request == NULL; i++)
+        if (server->requests[i].phase == PHASE_FREE)
+            request = &server->requests[i];
+    if (request == NULL)
+        return lend_fail(error, LEND_E_LIMIT,
+                         "more than %u requests at one time (requests_per_peer_max)",
+                         server->requests_max);
+
+    server->last_request = frame->request;
+    server->active_count++;
+    *request = (struct request){.phase = PHASE_RUNS, .id = frame->request, .asked = asked};
+    status = open_request(server, request, region_ids, &request->verdict);
+    if (status != LEND_OK)
+        end_request(request, status);
+    return LEND_OK;
+}
+
+/* --- runs --- */
+
+static enum lend_status take_block_runs(struct request *request, const uint8_t *payload,
+                                        size_t bytes, struct lend_error *error)
+{
+    size_t count;
+
+    enum lend_status status =
+        lend_runs_decode(payload, bytes, request->runs + request->runs_taken,
+                         request->asked.run_count - request->runs_taken, &count, error);
+    if (status == LEND_OK)
+        request->runs_taken += count;
+    return status;
+}
+
+static enum lend_status take_ranges(struct server *server, struct request *request,
+                                    const uint8_t *payload, size_t bytes, struct lend_error *error)
+{
+    enum { RANGES_PER_FRAME = LEND_FRAME_CONTROL_MAX / LEND_RUN_RANGE_BYTES };
+    struct lend_run_range ranges[RANGES_PER_FRAME];
+    uint64_t left = request->asked.run_count - request->runs_taken;
+    size_t count;
+
+    enum lend_status status = lend_run_ranges_decode(
+        payload, bytes, ranges, left < RANGES_PER_FRAME ? (size_t)left : RANGES_PER_FRAME, &count,
+        error);
+    if (status != LEND_OK)
+        return status;
+    (void)pthread_mutex_lock(&server->session.agent->lock);
+    for (size_t i = 0; i < count && request->verdict.status == LEND_OK; i++) {
+        /* What is refused here is the request, not the session. */
+        (void)resolve_range(request, &ranges[i], &request->extents[request->runs_taken + i],
+                            &request->verdict);
+        request->planned_bytes += ranges[i].length_bytes;
+    }
+    (void)pthread_mutex_unlock(&server->session.agent->lock);
+    request->runs_taken += count;
+    return LEND_OK;
+}
+
+/* Every run of every region must be leased. Regions that share a set of blocks are asked once. */
+static enum lend_status check_runs(struct request *request, struct lend_error *error)
+{
+    const struct lend_blocks *asked = NULL;
+
+    for (uint32_t i = 0; i < request->asked.region_count; i++) {
+        const struct lend_lease_part *part =
+            lend_lease_part_find(request->lease, request->region_ids[i]);
+
+        if (part->blocks == asked)
+            continue;
+        asked = part->blocks;
+        for (uint64_t j = 0; j < request->asked.run_count; j++)
+            if (!lend_blocks_cover(asked, request->runs[j].first, request->runs[j].count))
+                return lend_fail(error, LEND_E_OUT_OF_RANGE,
+                                 "blocks %u + %u of region %llu are not all in the lease",
+                                 request->runs[j].first, request->runs[j].count,
+                                 (unsigned long long)request->region_ids[i]);
+    }
+    return LEND_OK;
+}
+
+static uint64_t count_blocks(const struct request *request)
+{
+    uint64_t count = 0;
+
+    for (uint64_t i = 0; i < request->asked.run_count; i++)
+        count += request->runs[i].count;
+    return count;
+}
+
+/* All runs are here: is it what the lease allows, and as many bytes as were said? */
+static enum lend_status plan_request(struct request *request, struct lend_error *error)
+{
+    const struct lend_request *asked = &request->asked;
+    uint64_t total = request->planned_bytes;
+
+    if (!asked->has_ranges) {
+        uint64_t blocks = count_blocks(request);
+
+        enum lend_status status = check_runs(request, error);
+        if (status != LEND_OK)
+            return status;
+        total = 0;
+        for (uint32_t i = 0; i < asked->region_count; i++) {
+            uint64_t block_bytes = request->extents[i].row_bytes * request->extents[i].inner_count;
+            uint64_t bytes;
+
+            if (__builtin_mul_overflow(blocks, block_bytes, &bytes) ||
+                __builtin_add_overflow(total, bytes, &total))
+                return lend_fail(error, LEND_E_OUT_OF_RANGE,
+                                 "%llu blocks of %llu bytes wrap around",
+                                 (unsigned long long)blocks, (unsigned long long)block_bytes);
+        }
+        lend_cursor_init(&request->cursor, request->extents, asked->region_count, request->runs,
+                         asked->run_count);
+    } else {
+        request->runs[0] = (struct lend_run){.first = 0, .count = 1};
+        lend_cursor_init(&request->cursor, request->extents, asked->run_count, request->runs, 1);
+    }
+    if (total != asked->total_bytes)
+        return lend_fail(error, LEND_E_INVALID,
+                         "%llu bytes are asked for, and the owner's blocks have %llu: was its "
+                         "metadata imported anew since its regions changed?",
+                         (unsigned long long)asked->total_bytes, (unsigned long long)total);
+    return LEND_OK;
+}
+
+static enum lend_status take_runs(struct server *server, const struct lend_frame *frame,
+                                  const uint8_t *payload, struct lend_error *error)
+{
+    struct request *request = find_request(server, frame->request);
+
+    if (frame->request > server->last_request)
+        return lend_fail(error, LEND_E_CORRUPT, "runs of request %llu, which was not made",
+                         (unsigned long long)frame->request);
+    if (request == NULL || request->phase == PHASE_ENDED)
+        return LEND_OK; /* refused, or canceled, while they were on their way */
+    if (request->phase != PHASE_RUNS)
+        return lend_fail(error, LEND_E_CORRUPT, "more runs of request %llu than it named",
+                         (unsigned long long)frame->request);
+
+    enum lend_status status =
+        request->asked.has_ranges
+            ? take_ranges(server, request, payload, frame->payload_bytes, error)
+            : take_block_runs(request, payload, frame->payload_bytes, error);
+    if (status != LEND_OK)
+        return status;
+    if (request->verdict.status != LEND_OK) {
+        end_request(request, (enum lend_status)request->verdict.status);
+    } else if (request->runs_taken == request->asked.run_count) {
+        status = plan_request(request, &request->verdict);
+        if (status != LEND_OK)
+            end_request(request, status);
+        else
+            request->phase = PHASE_MOVE;
+    }
+    return LEND_OK;
+}
+
+/* --- moving --- */
+
+static void count_moved(struct request *request, size_t count)
+{
+    request->moved_bytes += count;
+    (void)atomic_fetch_add_explicit(&request->lease->bytes, count, memory_order_relaxed);
+    if (request->moved_bytes == request->asked.total_bytes)
+        end_request(request, LEND_OK);
+}
+
+/* Send the next chunk of a READ. */
+static bool serve_read(struct server *server, struct request *request)
+{
+    uint64_t left = request->asked.total_bytes - request->moved_bytes;
+    size_t count = left < LEND_FRAME_PAYLOAD_MAX ? (size_t)left : LEND_FRAME_PAYLOAD_MAX;
+    size_t least = count < DATA_BYTES_LEAST ? count : DATA_BYTES_LEAST;
+    size_t room = lend_session_room(&server->session);
+
+    if (room < least) {
+        server->session.wanted_room = least;
+        return false;
+    }
+    count = count < room ? count : room;
+
+    enum lend_status status = lend_lease_enter(request->lease);
+    if (status == LEND_OK) {
+        lend_session_send_data(&server->session, request->id, &request->cursor, count);
+        status = lend_lease_leave(request->lease);
+    }
+    if (status == LEND_OK)
+        count_moved(request, count);
+    else
+        end_with_lease(request, status);
+    return true;
+}
+
+/* Take bytes of a WRITE. Pinned while they land, so that whoever ends the lease waits for them. */
+static enum lend_status take_data(struct lend_session *session, size_t count, size_t *out_taken,
+                                  struct lend_error *error)
+{
+    struct server *server = server_of(session);
+    const struct lend_frame *frame = &session->frame;
+    const struct lend_transport_ops *ops = session->channel->ops;
+    struct request *request = find_request(server, frame->request);
+    struct lend_cursor *to = NULL;
+
+    if (frame->request > server->last_request || !server->has_greeted)
+        return lend_fail(error, LEND_E_CORRUPT, "bytes of request %llu, which was not made",
+                         (unsigned long long)frame->request);
+    if (request != NULL && request->phase != PHASE_ENDED) {
+        if (request->phase != PHASE_MOVE || request->asked.direction != LEND_WRITE ||
+            count > request->asked.total_bytes - request->moved_bytes)
+            return lend_fail(error, LEND_E_CORRUPT, "%zu bytes that request %llu did not announce",
+                             count, (unsigned long long)frame->request);
+
+        enum lend_status status = lend_lease_enter(request->lease);
+        if (status == LEND_OK)
+            to = &request->cursor;
+        else
+            end_with_lease(request, status);
+    }
+    *out_taken = ops->take_data(session->channel, to, count, frame->payload_bytes);
+    if (to != NULL) {
+        (void)lend_lease_leave(request->lease); /* what landed, landed while it was live */
+        count_moved(request, *out_taken);
+    }
+    return LEND_OK;
+}
+
+static bool send_done(struct server *server, struct request *request)
+{
+    struct lend_verdict verdict = {
+        .status = request->verdict.status,
+        .bytes = request->moved_bytes,
+    };
+    uint8_t bytes[512];
+
+    (void)snprintf(verdict.text, sizeof verdict.text, "%.*s", LEND_MESSAGE_TEXT_MAX,
+                   request->verdict.message);
+    size_t count = lend_verdict_encode(&verdict, bytes, sizeof bytes);
+    if (!lend_session_send(&server->session, LEND_FRAME_DONE, request->id, bytes, count))
+        return false;
+    request->phase = PHASE_FREE;
+    server->active_count--;
+    return true;
+}
+
+static bool pump_request(struct server *server, struct request *request)
+{
+    if (request->phase == PHASE_MOVE && request->asked.direction == LEND_READ &&
+        !serve_read(server, request))
+        return false;
+    if (request->phase == PHASE_ENDED)
+        return send_done(server, request);
+    return request->phase == PHASE_MOVE && request->asked.direction == LEND_READ;
+}
+
+/* --- the rest of what a client says --- */
+
+static enum lend_status take_cancel(struct server *server, const struct lend_frame *frame)
+{
+    struct request *request = find_request(server, frame->request);
+
+    if (request != NULL && request->phase != PHASE_ENDED) {
+        (void)lend_fail(&request->verdict, LEND_E_CANCELED, "canceled");
+        end_request(request, LEND_E_CANCELED);
+    }
+    return LEND_OK;
+}
+
+static enum lend_status take_notify(struct server *server, const struct lend_frame *frame,
+                                    const uint8_t *payload, struct lend_error *error)
+{
+    uint64_t window = server->session.agent->config.notification_window_bytes;
+    uint64_t cost = lend_notification_cost(frame->payload_bytes);
+
+    if (frame->payload_bytes > LEND_NOTIFICATION_BYTES_MAX ||
+        server->notified + cost - server->credited > window)
+        return lend_fail(
+            error, LEND_E_LIMIT,
+            "a notification of %u bytes beyond the window of %llu (notification_window_bytes)",
+            frame->payload_bytes, (unsigned long long)window);
+    server->notified += cost;
+    enum lend_status status = lend_notification_deliver(
+        &server->session, server->name, server->incarnation, payload, frame->payload_bytes);
+    if (status != LEND_OK)
+        return lend_fail(error, status, "no memory for a notification of %u bytes",
+                         frame->payload_bytes);
+    return LEND_OK;
+}
+
+static enum lend_status take_ticket_done(struct server *server, const struct lend_frame *frame,
+                                         const uint8_t *payload, struct lend_error *error)
+{
+    struct lend_lease_name name;
+
+    enum lend_status status = lend_lease_name_decode(payload, frame->payload_bytes, &name, error);
+    if (status == LEND_OK)
+        lend_lease_consume(server->session.agent, &name, server->incarnation);
+    return status;
+}
+
+static enum lend_status control(struct lend_session *session, const struct lend_frame *frame,
+                                const uint8_t *payload, struct lend_error *error)
+{
+    struct server *server = server_of(session);
+
+    if (!server->has_greeted && frame->type == LEND_FRAME_HELLO)
+        return take_hello(server, frame, payload, error);
+    if (frame->type == LEND_FRAME_BYE)
+        return lend_fail(error, LEND_E_CANCELED, "%s hung up", server->name);
+    if (!server->has_greeted)
+        return lend_fail(error, LEND_E_CORRUPT, "frame type %u before a hello", frame->type);
+
+    switch ((enum lend_frame_type)frame->type) {
+    case LEND_FRAME_REQUEST: return take_request(server, frame, payload, error);
+    case LEND_FRAME_RUNS: return take_runs(server, frame, payload, error);
+    case LEND_FRAME_CANCEL: return take_cancel(server, frame);
+    case LEND_FRAME_NOTIFY: return take_notify(server, frame, payload, error);
+    case LEND_FRAME_TICKET_DONE: return take_ticket_done(server, frame, payload, error);
+    case LEND_FRAME_HELLO:
+    case LEND_FRAME_WELCOME:
+    case LEND_FRAME_BYE:
+    case LEND_FRAME_DATA:
+    case LEND_FRAME_DONE:
+    case LEND_FRAME_CREDIT: break;
+    }
+    return lend_fail(error, LEND_E_CORRUPT, "frame type %u from a client", frame->type);
+}
+
+static bool send_credit(struct server *server)
+{
+    uint64_t taken = atomic_load_explicit(&server->taken, memory_order_acquire);
+    uint8_t bytes[16];
+
+    if (taken == server->credited)
+        return false;
+    size_t count = lend_credit_encode(taken, bytes, sizeof bytes);
+    if (!lend_session_send(&server->session, LEND_FRAME_CREDIT, 0, bytes, count))
+        return false;
+    server->credited = taken;
+    return true;
+}
+
+void lend_server_credit(struct lend_session *session, uint64_t cost)
+{
+    (void)atomic_fetch_add_explicit(&server_of(session)->taken, cost, memory_order_release);
+    lend_session_wake(session);
+}
+
+/* --- the role --- */
+
+static bool pump(struct lend_session *session)
+{
+    struct server *server = server_of(session);
+    bool moved = false;
+
+    if (server->owes_welcome && !send_welcome(server))
+        return false;
+    if (!session->is_welcome)
+        return false;
+    moved |= send_credit(server);
+    if (server->active_count == 0)
+        return moved;
+    /* One chunk each, so that a small request does not wait for a large one. */
+    for (uint32_t i = 0; i < server->requests_max; i++)
+        moved |= pump_request(server, &server->requests[(server->turn + i) % server->requests_max]);
+    server->turn = (server->turn + 1) % server->requests_max;
+    return moved;
+}
+
+static uint64_t timers(struct lend_session *session, uint64_t now_ns)
+{
+    (void)session;
+    (void)now_ns;
+    return UINT64_MAX;
+}
+
+static void die(struct lend_session *session)
+{
+    struct server *server = server_of(session);
+
+    for (uint32_t i = 0; i < server->requests_max; i++) {
+        drop_holdings(&server->requests[i]);
+        server->requests[i].phase = PHASE_FREE;
+    }
+    server->active_count = 0;
+    if (server->has_greeted && session->why.status == LEND_E_PEER_DEAD)
+        lend_lease_mourn(session->agent, server->incarnation);
+}
+
+static void buried(struct lend_session *session)
+{
+    struct lend_agent *agent = session->agent;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    agent->served_count--;
+    (void)pthread_mutex_unlock(&agent->lock);
+}
+
+static void fini(struct lend_session *session)
+{
+    (void)session;
+}
+
+static const struct lend_session_role role = {
+    .bytes = sizeof(struct server),
+    .control = control,
+    .data = take_data,
+    .pump = pump,
+    .timers = timers,
+    .die = die,
+    .buried = buried,
+    .fini = fini,
+};
+
+enum lend_status lend_session_accept(struct lend_agent *agent, struct lend_channel *channel,
+                                     struct lend_error *error)
+{
+    struct lend_session *session = lend_session_create(agent, &role);
+
+    if (session == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory to serve one more peer");
+
+    struct server *server = server_of(session);
+    server->requests_max = agent->config.requests_per_peer_max;
+    server->user =
+        (struct lend_lease_user){.incarnation = server->incarnation, .name = server->name};
+    (void)pthread_mutex_lock(&agent->lock);
+    bool is_full = agent->served_count >= agent->config.peers_max;
+    if (!is_full) {
+        agent->served_count++;
+        session->channel = channel;
+        channel->session = session;
+        lend_list_append(&agent->sessions, &session->link);
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+    if (is_full) {
+        lend_session_release(session);
+        return lend_fail(error, LEND_E_LIMIT, "%u peers are served already (peers_max)",
+                         agent->config.peers_max);
+    }
+    lend_poller_timer(&agent->poller, session->greet_until_ns);
+    lend_session_wake(session);
+    return LEND_OK;
+}

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/session.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What one step takes before others have their turn. */
+enum { STEP_FRAMES_MAX = 128, STEP_BYTES_MAX = 512 << 10 };
+
+/* --- life --- */
+
+struct lend_session *lend_session_create(struct lend_agent *agent,
+                                         const struct lend_session_role *role)
+{
+    struct lend_session *session = lend_sys->allocate(role->bytes);
+
+    if (session == NULL)
+        return NULL;
+    session->agent = agent;
+    session->role = role;
+    atomic_init(&session->references, 1);
+    lend_list_init(&session->link);
+    lend_list_init(&session->hot_link);
+    (void)pthread_mutex_init(&session->lock, NULL);
+    (void)pthread_mutex_init(&session->hung_lock, NULL);
+    session->greet_until_ns = lend_deadline(lend_sys->now_ns(), agent->config.connect_timeout_ns);
+    return session;
+}
+
+void lend_session_retain(struct lend_session *session)
+{
+    /* Relaxed: the caller holds a reference, so this publishes nothing. */
+    (void)atomic_fetch_add_explicit(&session->references, 1, memory_order_relaxed);
+}
+
+void lend_session_release(struct lend_session *session)
+{
+    if (session == NULL)
+        return;
+    /* Release: what we did to it comes before the free; acquire: so does what others did. */
+    if (atomic_fetch_sub_explicit(&session->references, 1, memory_order_acq_rel) > 1)
+        return;
+    session->role->fini(session);
+    (void)pthread_mutex_destroy(&session->lock);
+    (void)pthread_mutex_destroy(&session->hung_lock);
+    lend_sys->release(session);
+}
+
+static void bury(struct lend_session *session, const struct lend_error *why)
+{
+    if (atomic_load_explicit(&session->is_dead, memory_order_relaxed))
+        return;
+    session->why = *why;
+    atomic_store_explicit(&session->is_dead, true, memory_order_release);
+    session->role->die(session);
+    atomic_store_explicit(&session->agent->poller.has_dead, true, memory_order_seq_cst);
+    lend_poller_kick(&session->agent->poller);
+}
+
+void lend_session_die(struct lend_session *session, enum lend_status status, const char *format,
+                      ...)
+{
+    struct lend_error why = {.status = status};
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(why.message, sizeof why.message, format, args);
+    va_end(args);
+    bury(session, &why);
+}
+
+void lend_session_hang_up(struct lend_session *session, enum lend_status status, const char *reason)
+{
+    (void)pthread_mutex_lock(&session->hung_lock);
+    if (session->hung.status == LEND_OK)
+        (void)lend_fail(&session->hung, status, "%s", reason);
+    (void)pthread_mutex_unlock(&session->hung_lock);
+    lend_session_wake(session);
+}
+
+/* Did the transport say that the other end is gone? */
+static bool is_hung(struct lend_session *session, struct lend_error *out)
+{
+    (void)pthread_mutex_lock(&session->hung_lock);
+    *out = session->hung;
+    (void)pthread_mutex_unlock(&session->hung_lock);
+    return out->status != LEND_OK;
+}
+
+/* --- sending --- */
+
+size_t lend_session_room(struct lend_session *session)
+{
+    return session->channel != NULL ? session->channel->ops->room(session->channel) : 0;
+}
+
+bool lend_session_send(struct lend_session *session, enum lend_frame_type type, uint64_t request,
+                       const void *payload, size_t count)
+{
+    uint8_t header[LEND_FRAME_HEADER_BYTES];
+    size_t room = lend_session_room(session);
+
+    assert(count <= LEND_FRAME_CONTROL_MAX);
+    /* An empty frame takes room too, and room() says 0 when there is none. */
+    if (room == 0 || room < count) {
+        session->wanted_room = count > 0 ? count : 1;
+        return false;
+    }
+
+    const struct lend_frame frame = {
+        .type = (uint8_t)type,
+        .payload_bytes = (uint32_t)count,
+        .sequence = session->sent_sequence++,
+        .request = request,
+    };
+    lend_frame_encode(&frame, payload, header);
+    session->channel->ops->send(session->channel, header, payload, count);
+    return true;
+}
+
+void lend_session_send_data(struct lend_session *session, uint64_t request,
+                            struct lend_cursor *from, size_t count)
+{
+    uint8_t header[LEND_FRAME_HEADER_BYTES];
+    const struct lend_frame frame = {
+        .type = LEND_FRAME_DATA,
+        .payload_bytes = (uint32_t)count,
+        .sequence = session->sent_sequence++,
+        .request = request,
+    };
+
+    lend_frame_encode(&frame, NULL, header);
+    session->channel->ops->send_data(session->channel, header, from, count);
+}
+
+void lend_session_bye(struct lend_session *session, const struct lend_error *why)
+{
+    struct lend_verdict verdict = {.status = why->status};
+    uint8_t bytes[512];
+
+    (void)snprintf(verdict.text, sizeof verdict.text, "%.*s", LEND_MESSAGE_TEXT_MAX, why->message);
+    size_t count = lend_verdict_encode(&verdict, bytes, sizeof bytes);
+    (void)lend_session_send(session, LEND_FRAME_BYE, 0, bytes, count); /* a courtesy */
+    session->channel->ops->flush(session->channel);
+    bury(session, why);
+}
+
+bool lend_session_pump(struct lend_session *session)
+{
+    session->wanted_room = 0;
+    bool moved = session->role->pump(session);
+    session->channel->ops->flush(session->channel);
+    return moved;
+}
+
+/* --- taking --- */
+
+static void break_off(struct lend_session *session, const struct lend_error *why)
+{
+    lend_agent_log(session->agent, LEND_LOG_WARNING, "connection cut: %s", why->message);
+    lend_session_bye(session, why);
+}
+
+/* Peek at the next frame, and check its header. LEND_PENDING: there is none. */
+static enum lend_status next_frame(struct lend_session *session, struct lend_error *error)
+{
+    uint8_t header[LEND_FRAME_HEADER_BYTES];
+
+    if (session->has_frame)
+        return LEND_OK;
+    enum lend_status status = session->channel->ops->peek(session->channel, header, error);
+    if (status != LEND_OK)
+        return status;
+
+    status = lend_frame_decode(header, &session->frame, error);
+    if (status != LEND_OK)
+        return status;
+    if (session->frame.sequence != session->due_sequence)
+        return lend_fail(
+            error, LEND_E_PEER_DEAD,
+            "frame %llu came where %llu was due: the connection lost or reordered some",
+            (unsigned long long)session->frame.sequence, (unsigned long long)session->due_sequence);
+    session->due_sequence++;
+    session->has_frame = true;
+    session->frame_left = session->frame.payload_bytes;
+    return LEND_OK;
+}
+
+static enum lend_status take_control(struct lend_session *session, struct lend_error *error)
+{
+    uint8_t payload[LEND_FRAME_CONTROL_MAX];
+    const struct lend_frame *frame = &session->frame;
+
+    enum lend_status status =
+        session->channel->ops->take(session->channel, payload, frame->payload_bytes, error);
+    if (status != LEND_OK)
+        return status;
+    session->has_frame = false;
+    status = lend_frame_check(frame, payload, error);
+    if (status != LEND_OK)
+        return status;
+    return session->role->control(session, frame, payload, error);
+}
+
+static enum lend_status take_data(struct lend_session *session, size_t *out_taken,
+                                  struct lend_error *error)
+{
+    size_t taken = 0;
+
+    enum lend_status status = session->role->data(session, session->frame_left, &taken, error);
+    if (status != LEND_OK)
+        return status;
+    session->frame_left -= taken;
+    session->has_frame = session->frame_left > 0;
+    *out_taken = taken;
+    return taken > 0 || !session->has_frame ? LEND_OK : LEND_PENDING;
+}
+
+/* Take frames, up to a step's worth. True if any came. */
+static bool receive(struct lend_session *session)
+{
+    struct lend_error error = {0};
+    enum lend_status status = LEND_OK;
+    size_t bytes = 0;
+    unsigned frames = 0;
+
+    while (frames < STEP_FRAMES_MAX && bytes < STEP_BYTES_MAX &&
+           !atomic_load_explicit(&session->is_dead, memory_order_relaxed)) {
+        size_t taken = 0;
+
+        status = next_frame(session, &error);
+        if (status == LEND_OK)
+            status = session->frame.type == LEND_FRAME_DATA ? take_data(session, &taken, &error)
+                                                            : take_control(session, &error);
+        if (status != LEND_OK)
+            break;
+        bytes += taken;
+        frames++;
+    }
+    if (status < 0 && !atomic_load_explicit(&session->is_dead, memory_order_relaxed))
+        break_off(session, &error);
+    return frames > 0;
+}
+
+static bool step_locked(struct lend_session *session)
+{
+    struct lend_error hung;
+
+    if (session->channel == NULL || atomic_load_explicit(&session->is_dead, memory_order_relaxed))
+        return false;
+    /* Asked before we look: what was published before the end is there when we do. */
+    bool is_over = is_hung(session, &hung);
+    bool received = receive(session);
+    bool moved = received;
+
+    if (!atomic_load_explicit(&session->is_dead, memory_order_relaxed))
+        moved |= lend_session_pump(session);
+    if (is_over && !received && !atomic_load_explicit(&session->is_dead, memory_order_relaxed)) {
+        bury(session, &hung);
+        moved = true;
+    }
+    return moved;
+}
+
+bool lend_session_step(struct lend_session *session, bool may_wait)
+{
+    if (may_wait)
+        (void)pthread_mutex_lock(&session->lock);
+    else if (pthread_mutex_trylock(&session->lock) != 0)
+        return false;
+    bool moved = step_locked(session);
+    (void)pthread_mutex_unlock(&session->lock);
+    return moved;
+}
+
+bool lend_session_sleep(struct lend_session *session)
+{
+    struct lend_error hung;
+    bool sleeps = true;
+
+    (void)pthread_mutex_lock(&session->lock);
+    if (session->channel != NULL && !atomic_load_explicit(&session->is_dead, memory_order_relaxed))
+        sleeps = !is_hung(session, &hung) &&
+                 session->channel->ops->sleep(session->channel, session->wanted_room > 0,
+                                              session->wanted_room);
+    (void)pthread_mutex_unlock(&session->lock);
+    return sleeps;
+}
+
+void lend_session_join(struct lend_session *session)
+{
+    (void)atomic_fetch_add_explicit(&session->helpers, 1, memory_order_seq_cst);
+}
+
+void lend_session_leave(struct lend_session *session)
+{
+    if (atomic_fetch_sub_explicit(&session->helpers, 1, memory_order_seq_cst) == 1 &&
+        !lend_session_sleep(session))
+        lend_session_wake(session);
+}
+
+/* --- all of an agent's --- */
+
+static void close_channel(struct lend_session *session, bool forked)
+{
+    struct lend_channel *channel = session->channel;
+    struct lend_poller *poller = &session->agent->poller;
+
+    if (!forked) {
+        (void)pthread_mutex_lock(&poller->hot_lock);
+        session->is_closed = true;
+        session->is_hot = false;
+        lend_list_remove(&session->hot_link);
+        (void)pthread_mutex_unlock(&poller->hot_lock);
+
+        (void)pthread_mutex_lock(&session->lock);
+        session->channel = NULL;
+        (void)pthread_mutex_unlock(&session->lock);
+    }
+    if (channel != NULL)
+        channel->ops->close_channel(channel, forked);
+}
+
+static void drop(struct lend_session *session)
+{
+    close_channel(session, false);
+    session->role->buried(session);
+    lend_session_release(session);
+}
+
+/* A dead session, taken off the list; NULL: none. */
+static struct lend_session *take_dead(struct lend_agent *agent)
+{
+    struct lend_session *dead = NULL;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    for (struct lend_list *link = agent->sessions.next; link != &agent->sessions && dead == NULL;
+         link = link->next) {
+        struct lend_session *session = LEND_LIST_OWNER(link, struct lend_session, link);
+
+        if (atomic_load_explicit(&session->is_dead, memory_order_acquire))
+            dead = session;
+    }
+    if (dead != NULL)
+        lend_list_remove(&dead->link);
+    (void)pthread_mutex_unlock(&agent->lock);
+    return dead;
+}
+
+void lend_sessions_reap(struct lend_agent *agent)
+{
+    for (struct lend_session *session; (session = take_dead(agent)) != NULL;)
+        drop(session);
+}
+
+/* The session at that place of the list, with a reference; NULL: past the end. */
+static struct lend_session *hold_next(struct lend_agent *agent, struct lend_session *after)
+{
+    struct lend_session *session = NULL;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    struct lend_list *link = after != NULL ? after->link.next : agent->sessions.next;
+    if (link != &agent->sessions) {
+        session = LEND_LIST_OWNER(link, struct lend_session, link);
+        lend_session_retain(session);
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+    return session;
+}
+
+/* Only the poller takes sessions off the list, and it is us; so the walk's place stays. */
+uint64_t lend_sessions_timers(struct lend_agent *agent, uint64_t now_ns)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (struct lend_session *session = hold_next(agent, NULL), *following; session != NULL;
+         session = following) {
+        uint64_t own = UINT64_MAX;
+
+        (void)pthread_mutex_lock(&session->lock);
+        if (!atomic_load_explicit(&session->is_dead, memory_order_relaxed)) {
+            if (!session->is_welcome && now_ns >= session->greet_until_ns)
+                lend_session_die(session, LEND_E_TIMEOUT, "no greeting within %llu ms",
+                                 (unsigned long long)(agent->config.connect_timeout_ns / 1000000));
+            else
+                own = session->role->timers(session, now_ns);
+            if (!session->is_welcome && session->greet_until_ns < own)
+                own = session->greet_until_ns;
+        }
+        (void)pthread_mutex_unlock(&session->lock);
+        next = own < next ? own : next;
+        following = hold_next(agent, session);
+        lend_session_release(session);
+    }
+    return next;
+}
+
+void lend_sessions_fini(struct lend_agent *agent, bool forked)
+{
+    for (struct lend_list *link; (link = lend_list_take_first(&agent->sessions)) != NULL;) {
+        struct lend_session *session = LEND_LIST_OWNER(link, struct lend_session, link);
+
+        if (forked) {
+            close_channel(session, true);
+            lend_sys->release(session);
+            continue;
+        }
+        (void)pthread_mutex_lock(&session->lock);
+        lend_session_die(session, LEND_E_CANCELED, "the agent was destroyed");
+        (void)pthread_mutex_unlock(&session->lock);
+        drop(session);
+    }
+}

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/transfer.h"
+
+#include "base/error.h"
+#include "base/geometry.h"
+#include "base/sys.h"
+#include "core/client.h"
+#include "core/region.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Preparing, and giving back. What happens between a post and its completion is in post.c. */
+
+void lend_transfer_desc_init(struct lend_transfer_desc *desc)
+{
+    if (desc != NULL)
+        *desc = (struct lend_transfer_desc)LEND_TRANSFER_DESC_INIT;
+}
+
+void lend_post_desc_init(struct lend_post_desc *desc)
+{
+    if (desc != NULL)
+        *desc = (struct lend_post_desc)LEND_POST_DESC_INIT;
+}
+
+static enum lend_status check_desc(struct lend_agent *agent, const struct lend_transfer_desc *desc,
+                                   struct lend_error *error)
+{
+    if (desc->struct_size != sizeof *desc)
+        return lend_fail(error, LEND_E_VERSION, "lend_transfer_desc is %u bytes, not %zu",
+                         desc->struct_size, sizeof *desc);
+    if ((desc->flags & ~(uint32_t)LEND_TRANSFER_ZERO_ON_FAILURE) != 0)
+        return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", desc->flags);
+    if (desc->direction != LEND_READ && desc->direction != LEND_WRITE)
+        return lend_fail(error, LEND_E_INVALID, "unknown direction %u", desc->direction);
+    if (desc->block_count_max == 0 || desc->block_count_max > LEND_TRANSFER_BLOCKS_MAX)
+        return lend_fail(error, desc->block_count_max == 0 ? LEND_E_INVALID : LEND_E_LIMIT,
+                         "block_count_max is %llu; 1 to %d are allowed",
+                         (unsigned long long)desc->block_count_max, LEND_TRANSFER_BLOCKS_MAX);
+
+    enum lend_status status = lend_handle_check(desc->peer, LEND_TAG_PEER, error);
+    if (status != LEND_OK)
+        return status;
+    if (desc->peer->agent != agent)
+        return lend_fail(error, LEND_E_INVALID, "peer %s is of agent %s, not %s", desc->peer->name,
+                         desc->peer->agent->name, agent->name);
+    if (desc->region_count > LEND_METADATA_REGIONS_MAX)
+        return lend_fail(error, LEND_E_INVALID, "%u pairs of regions, over %d", desc->region_count,
+                         LEND_METADATA_REGIONS_MAX);
+    if (desc->region_count > 0 && (desc->local_regions == NULL || desc->remote_regions == NULL))
+        return lend_fail(error, LEND_E_INVALID, "%u pairs of regions, and one list is NULL",
+                         desc->region_count);
+    if (desc->region_count == 0 &&
+        (desc->local_slice.length_bytes != 0 || desc->remote_slice.length_bytes != 0))
+        return lend_fail(error, LEND_E_INVALID, "slices are of blocks, not of address ranges");
+    return LEND_OK;
+}
+
+static enum lend_status check_slice(const struct lend_slice *slice,
+                                    const struct lend_geometry *geometry, const char *side,
+                                    struct lend_error *error)
+{
+    uint64_t row = geometry->block_length_bytes;
+
+    if (slice->length_bytes == 0 && slice->offset_bytes != 0)
+        return lend_fail(error, LEND_E_INVALID, "a %s slice at %llu of no length", side,
+                         (unsigned long long)slice->offset_bytes);
+    if (slice->offset_bytes > row || slice->length_bytes > row - slice->offset_bytes)
+        return lend_fail(error, LEND_E_INVALID, "%s slice %llu + %llu of a row of %llu bytes", side,
+                         (unsigned long long)slice->offset_bytes,
+                         (unsigned long long)slice->length_bytes, (unsigned long long)row);
+    return LEND_OK;
+}
+
+static uint64_t selected_bytes(const struct lend_geometry *geometry, const struct lend_slice *slice)
+{
+    return slice->length_bytes > 0 ? slice->length_bytes * geometry->inner_count
+                                   : lend_geometry_block_bytes(geometry);
+}
+
+static enum lend_status check_rights(const struct lend_transfer *transfer,
+                                     const struct lend_region *local,
+                                     const struct lend_metadata_region *remote,
+                                     struct lend_error *error)
+{
+    uint32_t access = transfer->direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE;
+    uint32_t kinds = transfer->peer->transport->ops->kinds;
+
+    if (atomic_load(&local->is_withdrawn))
+        return lend_fail(error, LEND_E_REVOKED, "local region %s (%llu) is withdrawn", local->name,
+                         (unsigned long long)local->id);
+    if ((remote->access & access) == 0)
+        return lend_fail(error, LEND_E_ACCESS, "region %s (%llu) of %s is not lent for %s",
+                         remote->name, (unsigned long long)remote->id, transfer->peer->name,
+                         access == LEND_ACCESS_READ ? "reading" : "writing");
+    if ((kinds >> local->memory.kind & 1) == 0 || (kinds >> remote->kind & 1) == 0)
+        return lend_fail(error, LEND_E_UNSUPPORTED,
+                         "transport %s does not move between memory of kinds %u and %u",
+                         transfer->peer->transport->ops->name, local->memory.kind, remote->kind);
+    return LEND_OK;
+}
+
+/* Check one pair of regions against each other, and take it in. Under the agent's lock. */
+static enum lend_status take_pair_locked(struct lend_transfer *transfer,
+                                         const struct lend_transfer_desc *desc, uint32_t at,
+                                         struct lend_error *error)
+{
+    struct lend_region *local = desc->local_regions[at];
+    const struct lend_metadata_region *remote =
+        lend_peer_find_locked(transfer->peer, desc->remote_regions[at]);
+
+    enum lend_status status = lend_region_check(transfer->agent, local, at, error);
+    if (status != LEND_OK)
+        return status;
+    if (remote == NULL)
+        return lend_fail(error, LEND_E_UNKNOWN, "%s has no region %llu (pair %u) in its metadata",
+                         transfer->peer->name, (unsigned long long)desc->remote_regions[at], at);
+    status = check_slice(&desc->local_slice, &local->geometry, "local", error);
+    if (status == LEND_OK)
+        status = check_slice(&desc->remote_slice, &remote->geometry, "remote", error);
+    if (status == LEND_OK)
+        status = check_rights(transfer, local, remote, error);
+    if (status != LEND_OK)
+        return status;
+
+    uint64_t here = selected_bytes(&local->geometry, &desc->local_slice);
+    uint64_t there = selected_bytes(&remote->geometry, &desc->remote_slice);
+    if (here != there || (at > 0 && here != transfer->block_bytes))
+        return lend_fail(error, LEND_E_INVALID,
+                         "pair %u: a block is %llu bytes in %s (%llu) and %llu in %s's %s (%llu)%s",
+                         at, (unsigned long long)here, local->name, (unsigned long long)local->id,
+                         (unsigned long long)there, transfer->peer->name, remote->name,
+                         (unsigned long long)remote->id,
+                         here == there ? "; the pairs before have others" : "");
+    transfer->block_bytes = here;
+    transfer->locals[at] = (struct lend_transfer_region){.region = local, .id = local->id};
+    transfer->remotes[at] = remote->id;
+    transfer->extents[at] =
+        lend_extent_of(local->memory.address, &local->geometry, desc->local_slice.offset_bytes,
+                       desc->local_slice.length_bytes);
+    if (local->geometry.count < transfer->local_blocks_min)
+        transfer->local_blocks_min = local->geometry.count;
+    if (remote->geometry.count < transfer->remote_blocks_min)
+        transfer->remote_blocks_min = remote->geometry.count;
+    return LEND_OK;
+}
+
+static enum lend_status allocate(struct lend_transfer *transfer,
+                                 const struct lend_transfer_desc *desc, struct lend_error *error)
+{
+    uint64_t blocks = desc->block_count_max;
+    uint64_t extents = transfer->has_ranges ? blocks : desc->region_count;
+
+    transfer->extents = lend_sys->allocate(extents * sizeof *transfer->extents);
+    transfer->locals = lend_sys->allocate(extents * sizeof *transfer->locals);
+    transfer->local_runs =
+        lend_sys->allocate((transfer->has_ranges ? 1 : blocks) * sizeof *transfer->local_runs);
+    bool is_whole =
+        transfer->extents != NULL && transfer->locals != NULL && transfer->local_runs != NULL;
+    if (transfer->has_ranges) {
+        transfer->ranges = lend_sys->allocate(blocks * sizeof *transfer->ranges);
+        is_whole &= transfer->ranges != NULL;
+    } else {
+        transfer->remotes = lend_sys->allocate(extents * sizeof *transfer->remotes);
+        transfer->remote_runs = lend_sys->allocate(blocks * sizeof *transfer->remote_runs);
+        is_whole &= transfer->remotes != NULL && transfer->remote_runs != NULL;
+    }
+    if (!is_whole)
+        return lend_fail(error, LEND_E_NO_MEMORY,
+                         "no memory for a transfer of %u pairs of regions and %llu blocks",
+                         desc->region_count, (unsigned long long)blocks);
+    return LEND_OK;
+}
+
+static void free_arrays(struct lend_transfer *transfer)
+{
+    lend_sys->release(transfer->extents);
+    lend_sys->release(transfer->locals);
+    lend_sys->release(transfer->local_runs);
+    lend_sys->release(transfer->ranges);
+    lend_sys->release(transfer->remotes);
+    lend_sys->release(transfer->remote_runs);
+    lend_sys->release(transfer->long_notification);
+}
+
+/* Give back what a transfer owns, and itself. Under no lock. */
+static void free_transfer(struct lend_transfer *transfer)
+{
+    struct lend_agent *agent = transfer->agent;
+    struct lend_peer *peer = transfer->peer;
+    struct lend_session *session = transfer->session;
+
+    free_arrays(transfer);
+    (void)pthread_mutex_lock(&agent->lock);
+    lend_list_remove(&transfer->link);
+    lend_pool_give(&agent->transfers, transfer);
+    (void)pthread_mutex_unlock(&agent->lock);
+    lend_session_release(session);
+    lend_peer_release(peer);
+}
+
+static enum lend_status fill(struct lend_transfer *transfer, const struct lend_transfer_desc *desc,
+                             struct lend_error *error)
+{
+    transfer->direction = desc->direction;
+    transfer->flags = desc->flags;
+    transfer->has_ranges = desc->region_count == 0;
+    transfer->remote_slice = desc->remote_slice;
+    transfer->region_count = desc->region_count;
+    transfer->block_count_max = desc->block_count_max;
+    transfer->local_blocks_min = transfer->remote_blocks_min = UINT64_MAX;
+    transfer->path = transfer->peer->transport->ops->path;
+
+    enum lend_status status = allocate(transfer, desc, error);
+    if (status != LEND_OK)
+        return status;
+    (void)pthread_mutex_lock(&transfer->agent->lock);
+    for (uint32_t i = 0; status == LEND_OK && i < desc->region_count; i++)
+        status = take_pair_locked(transfer, desc, i, error);
+    (void)pthread_mutex_unlock(&transfer->agent->lock);
+    if (status != LEND_OK)
+        return status;
+
+    uint64_t total, blocks = transfer->block_count_max * (desc->region_count > 0);
+    if (__builtin_mul_overflow(blocks * desc->region_count, transfer->block_bytes, &total))
+        return lend_fail(error, LEND_E_LIMIT, "%llu blocks of %llu bytes in %u regions wrap around",
+                         (unsigned long long)blocks, (unsigned long long)transfer->block_bytes,
+                         desc->region_count);
+    return LEND_OK;
+}
+
+enum lend_status lend_transfer_prepare(struct lend_agent *agent,
+                                       const struct lend_transfer_desc *desc,
+                                       struct lend_transfer **out, struct lend_error *error)
+{
+    enum lend_status status = lend_agent_check(agent, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (desc == NULL || out == NULL)
+        return lend_fail(error, LEND_E_INVALID, "desc or out is NULL");
+    status = check_desc(agent, desc, error);
+    if (status != LEND_OK)
+        return status;
+
+    lend_peer_retain(desc->peer);
+    (void)pthread_mutex_lock(&agent->lock);
+    bool is_full = agent->transfers.live_count == agent->config.transfers_max;
+    struct lend_transfer *transfer =
+        is_full ? NULL : lend_pool_take(&agent->transfers, LEND_TAG_TRANSFER);
+    if (transfer != NULL) {
+        transfer->agent = agent;
+        transfer->peer = desc->peer;
+        lend_list_init(&transfer->session_link);
+        lend_list_init(&transfer->notification.link);
+        lend_list_append(&agent->transfer_list, &transfer->link);
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+    if (transfer == NULL) {
+        lend_peer_release(desc->peer);
+        return is_full ? lend_fail(error, LEND_E_LIMIT, "%u transfers are prepared (transfers_max)",
+                                   agent->config.transfers_max)
+                       : lend_fail(error, LEND_E_NO_MEMORY, "no memory for a transfer");
+    }
+    status = fill(transfer, desc, error);
+    if (status != LEND_OK) {
+        free_transfer(transfer);
+        return status;
+    }
+    *out = transfer;
+    return LEND_OK;
+}
+
+static bool is_under_way(const struct lend_transfer *transfer)
+{
+    int32_t phase = atomic_load_explicit(&transfer->phase, memory_order_seq_cst);
+
+    return phase == LEND_PHASE_ACTIVE || phase == LEND_PHASE_ZEROING;
+}
+
+enum lend_status lend_transfer_release(struct lend_transfer *transfer)
+{
+    if (transfer == NULL)
+        return LEND_OK;
+    enum lend_status status = lend_handle_check(transfer, LEND_TAG_TRANSFER, NULL);
+    if (status != LEND_OK)
+        return status;
+    if (is_under_way(transfer))
+        return LEND_E_BUSY;
+    free_transfer(transfer);
+    return LEND_OK;
+}
+
+/* --- all of an agent's --- */
+
+static bool uses(const struct lend_transfer *transfer, const struct lend_region *region)
+{
+    for (uint64_t i = 0; i < transfer->region_count; i++)
+        if (transfer->locals[i].region == region && transfer->locals[i].id == region->id)
+            return true;
+    return false;
+}
+
+static struct lend_transfer *find_user_locked(const struct lend_region *region)
+{
+    const struct lend_list *head = &region->agent->transfer_list;
+
+    for (struct lend_list *link = head->next; link != head; link = link->next) {
+        struct lend_transfer *transfer = LEND_LIST_OWNER(link, struct lend_transfer, link);
+
+        if (is_under_way(transfer) && uses(transfer, region))
+            return transfer;
+    }
+    return NULL;
+}
+
+enum lend_status lend_transfers_check_idle_locked(const struct lend_region *region,
+                                                  struct lend_error *error)
+{
+    const struct lend_transfer *transfer = find_user_locked(region);
+
+    if (transfer == NULL)
+        return LEND_OK;
+    return lend_fail(error, LEND_E_BUSY,
+                     "region %s (%llu): a %s of this agent's, %s %s, is under way", region->name,
+                     (unsigned long long)region->id,
+                     transfer->direction == LEND_READ ? "read" : "write",
+                     transfer->direction == LEND_READ ? "from" : "to", transfer->peer->name);
+}
+
+void lend_transfers_abort(struct lend_region *region)
+{
+    struct lend_agent *agent = region->agent;
+
+    for (;;) {
+        (void)pthread_mutex_lock(&agent->lock);
+        struct lend_transfer *transfer = find_user_locked(region);
+        struct lend_session *session = transfer != NULL ? lend_transfer_session(transfer) : NULL;
+        (void)pthread_mutex_unlock(&agent->lock);
+        if (transfer == NULL)
+            return;
+
+        (void)pthread_mutex_lock(&session->lock);
+        if (lend_transfer_is_active(transfer, session) && uses(transfer, region))
+            lend_client_sever(session, transfer, LEND_E_REVOKED, "a local region was withdrawn");
+        (void)pthread_mutex_unlock(&session->lock);
+        lend_transfer_stop_zeroing(transfer);
+        lend_session_wake(session); /* to send the cancel */
+        lend_session_release(session);
+    }
+}
+
+void lend_transfers_fini(struct lend_agent *agent)
+{
+    for (void *object = NULL; (object = lend_pool_next(&agent->transfers, object)) != NULL;) {
+        struct lend_transfer *transfer = object;
+
+        lend_session_release(transfer->session);
+        free_arrays(transfer);
+    }
+    lend_pool_fini(&agent->transfers);
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_CORE_TRANSFER_H
+#define LEND_CORE_TRANSFER_H
+
+#include "core/agent.h"
+#include "core/outgoing.h"
+#include "core/peer.h"
+#include "core/session.h"
+
+/* A ticket that was imported. */
+struct lend_ticket {
+    struct lend_pool_object object;
+    struct lend_agent *agent;
+    struct lend_peer *peer; /* a reference */
+    struct lend_lease_name lease;
+};
+
+enum lend_transfer_phase {
+    LEND_PHASE_IDLE = 0, /* never posted */
+    LEND_PHASE_POSTING,
+    LEND_PHASE_ACTIVE,
+    LEND_PHASE_ZEROING, /* it has failed, and its destination is being zeroed */
+    LEND_PHASE_COMPLETE,
+};
+
+enum { LEND_TRANSFER_BLOCKS_MAX = 1 << 24, LEND_NOTIFICATION_INLINE = 128 };
+
+/* A region of ours that a transfer uses: the id tells whether the handle's place serves another by
+ * now. */
+struct lend_transfer_region {
+    struct lend_region *region;
+    uint64_t id;
+};
+
+/* How far the peer's side of a transfer has been asked for: the regions and runs of one request. */
+struct lend_transfer_window {
+    uint64_t region; /* the first, and how many */
+    uint64_t region_count;
+    uint64_t run;
+    uint64_t run_count;
+    uint64_t bytes; /* that the request moves */
+};
+
+struct lend_transfer {
+    struct lend_pool_object object;
+    struct lend_agent *agent;
+    struct lend_list link;  /* in lend_agent::transfer_list */
+    struct lend_peer *peer; /* a reference */
+    uint32_t direction;
+    uint32_t flags;
+    bool has_ranges;
+    struct lend_slice remote_slice;
+    uint64_t region_count;               /* with ranges: of those found at the last post */
+    struct lend_transfer_region *locals; /* region_count, or a range each */
+    uint64_t *remotes;                   /* region ids; NULL with ranges */
+    uint64_t local_blocks_min;           /* the fewest that a region of that side has */
+    uint64_t remote_blocks_min;
+    uint64_t block_bytes;
+    uint64_t block_count_max;
+    struct lend_extent *extents;   /* of our side */
+    struct lend_run *local_runs;   /* with ranges: the one run that all extents share */
+    struct lend_run *remote_runs;  /* NULL with ranges */
+    struct lend_run_range *ranges; /* of the peer's side */
+
+    _Atomic int32_t phase; /* a lend_transfer_phase */
+
+    /* Of the post under way; under the session's lock, once it is active. */
+    struct lend_session *session;  /* a reference, kept until the next post; completion_lock */
+    struct lend_list session_link; /* while it waits for its turn, or is being zeroed */
+    struct lend_cursor local;
+    uint64_t local_run_count;
+    uint64_t remote_run_count; /* or ranges */
+    uint64_t block_count;
+    uint64_t total_bytes;
+    uint64_t moved_bytes;  /* of our side */
+    uint64_t proven_bytes; /* of requests that are done */
+    struct lend_transfer_window window;
+    struct lend_lease_name lease;
+    uint64_t posted_ns;
+    uint64_t deadline_ns;
+    uint64_t post_ns;
+    uint64_t wire_ns; /* of the last completion */
+    uint64_t user_data;
+    bool is_canceled; /* a WRITE that waits for the peer's word */
+    const char *path;
+    int32_t status;
+    uint64_t record_bytes; /* proven, as the record tells them */
+    uint64_t record_blocks;
+    struct lend_error why;
+    struct lend_outgoing notification; /* to be sent on success, if has_notification */
+    bool has_notification;
+    uint8_t inline_notification[LEND_NOTIFICATION_INLINE];
+    uint8_t *long_notification; /* owned; grows on the first post that needs it */
+    size_t long_capacity;
+};
+
+/* Check what is to be posted, and plan it: runs, ranges, the first window. Nothing of the last
+ * post's record is touched. */
+enum lend_status lend_transfer_plan(struct lend_transfer *transfer,
+                                    const struct lend_post_desc *desc, struct lend_error *error);
+
+/* Are all regions of ours that it uses still lent to the agent? LEND_E_REVOKED. */
+enum lend_status lend_transfer_check_locals(const struct lend_transfer *transfer,
+                                            struct lend_error *error);
+
+/* The session of the last post, with a reference; NULL: none yet. */
+struct lend_session *lend_transfer_session(struct lend_transfer *transfer);
+
+/* Is it under way in that session, whose lock is held? */
+bool lend_transfer_is_active(struct lend_transfer *transfer, const struct lend_session *session);
+
+/* Client's side; under the session's lock. */
+
+/* The next request's window; false when all was asked for. */
+bool lend_transfer_next_window(struct lend_transfer *transfer);
+
+/* It has ended with that status; what is proven stands in proven_bytes. The transfer may be gone
+ * when this returns. */
+void lend_transfer_complete(struct lend_transfer *transfer, enum lend_status status,
+                            const struct lend_error *why);
+
+/* Under the agent's lock: LEND_E_BUSY, by name, if a transfer under way uses the region. */
+enum lend_status lend_transfers_check_idle_locked(const struct lend_region *region,
+                                                  struct lend_error *error);
+
+/* End every transfer under way that uses the region, as revoked. Under no lock. */
+void lend_transfers_abort(struct lend_region *region);
+
+/* In the poller's turn: zero a chunk of what failed. True if there was any. */
+bool lend_transfers_zero(struct lend_agent *agent);
+
+/* Leave the rest of its destination as it is: it is complete. A no-op if it is not being zeroed. */
+void lend_transfer_stop_zeroing(struct lend_transfer *transfer);
+
+void lend_transfers_fini(struct lend_agent *agent);
+
+#endif

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_CORE_TRANSPORT_H
+#define LEND_CORE_TRANSPORT_H
+
+#include "core/cursor.h"
+#include "wire/frame.h"
+
+#include <lend/agent.h>
+
+#include <stdbool.h>
+
+/*
+ * The face that core and transports turn to each other.
+ *
+ * A transport carries frames between agents, in order, over channels. A channel is one connection;
+ * the agent that connected is its client and the other one its server, for good: requests go one
+ * way. What the frames mean is core's business (core/session.h); how they travel is the
+ * transport's.
+ *
+ * Locks. Channel operations are called with the channel's session locked, so a channel needs no
+ * lock of its own; they must not block, and may call back only lend_session_wake() (of any
+ * session). A watch's ready() is called by whoever polls, one at a time, with no session locked; it
+ * may call everything below.
+ */
+
+struct lend_session;
+struct lend_transport_ops;
+
+/* One connection. A transport puts it first in its own struct, and fills in ops. */
+struct lend_channel {
+    const struct lend_transport_ops *ops;
+    struct lend_session *session; /* set by core: before connect() is called, and by accept */
+};
+
+/* What an agent tells a transport when it opens it. Valid for as long as the transport is open. */
+struct lend_transport_open {
+    struct lend_agent *agent;
+    const char *name; /* the agent's */
+    const uint8_t *incarnation;
+    const char *local_directory; /* as in lend_agent_config, NULL if not given */
+    uint32_t local_mode;         /* defaults filled in */
+    bool local_is_abstract;
+    uint64_t ring_bytes;
+    uint64_t connect_timeout_ns;
+};
+
+struct lend_transport_ops {
+    const char *name; /* [a-z0-9_]+, at most LEND_TRANSPORT_NAME_MAX bytes */
+    const char *path; /* for completion records: "local/served" */
+    uint32_t rank;    /* lower is preferred where several reach a peer */
+    uint32_t kinds;   /* bit n set: it moves memory of lend_memory_kind n */
+
+    /* Make ready to connect and to be connected to. On failure nothing is left behind. */
+    enum lend_status (*open)(const struct lend_transport_open *open, void **out,
+                             struct lend_error *error);
+
+    /* Undo open(). Every channel of it that core knows is closed already. */
+    void (*close)(void *transport);
+
+    /* In a forked child: free what is the child's copy, disturb nothing that the parent shares (no
+     * unlink, no message, no publish). Channels: close_channel() has been called with `forked`. */
+    void (*close_forked)(void *transport);
+
+    /* How peers reach us: written to bytes (LEND_METADATA_ADDRESS_MAX of room); returns the count.
+     */
+    size_t (*address)(void *transport, uint8_t *bytes);
+
+    /* Could an address like this, from untrusted metadata, be connected to? Looks at bytes alone.
+     */
+    bool (*reaches)(void *transport, const uint8_t *address, size_t count);
+
+    /* Begin a connection; frames may be sent as soon as room() says so. On failure nothing is left
+     * behind. LEND_E_PEER_DEAD: nobody is there. LEND_E_ACCESS: we may not. */
+    enum lend_status (*connect)(void *transport, const uint8_t *address, size_t count,
+                                struct lend_session *session, struct lend_channel **out,
+                                struct lend_error *error);
+
+    /* Free the channel. No callback for it comes after. Not under the session's lock: core calls it
+     * when nobody else uses the channel, where watches may be removed (the poller's turn, or the
+     * end of the agent). `forked`: as close_forked(). */
+    void (*close_channel)(struct lend_channel *channel, bool forked);
+
+    /* Payload bytes that one frame could carry now; 0 if not even an empty one has room (or the
+     * channel is still being set up). */
+    size_t (*room)(struct lend_channel *channel);
+
+    /* Queue a frame for which room() was enough. */
+    void (*send)(struct lend_channel *channel, const uint8_t *header, const void *payload,
+                 size_t count);
+    /* The same, with a payload of the next count bytes of the cursor, which steps past them. */
+    void (*send_data)(struct lend_channel *channel, const uint8_t *header, struct lend_cursor *from,
+                      size_t count);
+
+    /* Publish what was queued and what was taken; wake the other end if it sleeps. Called once
+     * after a batch. */
+    void (*flush)(struct lend_channel *channel);
+
+    /* The header of the frame that has arrived: LEND_OK; LEND_PENDING: none. Otherwise the channel
+     * is broken. The same frame until it was taken whole. */
+    enum lend_status (*peek)(struct lend_channel *channel, uint8_t *header,
+                             struct lend_error *error);
+
+    /* Take the payload of the frame peeked at, count bytes, a private copy. LEND_PENDING: not all
+     * of it has arrived. */
+    enum lend_status (*take)(struct lend_channel *channel, void *payload, size_t count,
+                             struct lend_error *error);
+
+    /* Take the next bytes, at most count, of a DATA frame whose payload is total bytes, to the
+     * cursor, or to nowhere if it is NULL. Returns how many; the frame is done when total were
+     * taken. */
+    size_t (*take_data)(struct lend_channel *channel, struct lend_cursor *to, size_t count,
+                        size_t total);
+
+    /* We go to sleep: see that lend_session_wake() is called when a frame arrives, and, if
+     * wants_room, when there is room for wanted bytes of payload. False: there is already; nothing
+     * was changed. */
+    bool (*sleep)(struct lend_channel *channel, bool wants_room, size_t wanted);
+};
+
+/* Core's side. */
+
+/* A peer has connected: make the session that serves it. The channel is core's from here on, and
+ * channel->session is set before any operation on it is called. LEND_E_LIMIT, LEND_E_NO_MEMORY: the
+ * transport closes the channel. Called from ready() or with no lock held. */
+enum lend_status lend_session_accept(struct lend_agent *agent, struct lend_channel *channel,
+                                     struct lend_error *error);
+
+/* Something arrived, or room appeared: let the session be stepped soon. From any thread, under any
+ * lock of a transport or session. */
+void lend_session_wake(struct lend_session *session);
+
+/* The other end is gone, for that reason. What it had published before is still taken. From
+ * ready(), or from any thread that holds no session's lock. The first reason counts. */
+void lend_session_hang_up(struct lend_session *session, enum lend_status status, const char *reason)
+    __attribute__((nonnull));
+
+/* A descriptor that the agent's poller watches (level-triggered). */
+struct lend_watch {
+    void (*ready)(struct lend_watch *watch, uint32_t events); /* EPOLLIN, EPOLLHUP, ... */
+    int fd;
+};
+
+/* Begin to watch for events (EPOLLIN, EPOLLOUT; hang-up is always told); the caller owns fd and
+ * watch. */
+enum lend_status lend_agent_watch(struct lend_agent *agent, struct lend_watch *watch,
+                                  uint32_t events, struct lend_error *error);
+
+/* Stop. From a ready(), or from close_channel(), or close(): ready() is not called after. */
+void lend_agent_unwatch(struct lend_agent *agent, struct lend_watch *watch);
+
+/* Be called back by the poller at or after that time (CLOCK_BOOTTIME), at least once; for limits on
+ * set-up within a transport. expired() is called as a ready() is. One alarm a transport; 0 clears
+ * it. */
+void lend_agent_alarm(struct lend_agent *agent, uint64_t at_ns, void (*expired)(void *transport),
+                      void *transport);
+
+/* Tell the application; a level of ::lend_log_level. With any lock held: it is delivered later. */
+void lend_agent_log(struct lend_agent *agent, int32_t level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The transports of this build, in a file that the build writes; ends with NULL. */
+extern const struct lend_transport_ops *const lend_transports[];
+
+#endif

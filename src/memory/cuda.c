@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "memory/cuda.h"
+#include "base/error.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <string.h>
+
+#define LIBRARY "libcuda.so.1"
+
+const struct lend_cuda_ops *lend_cuda;
+
+static struct lend_cuda_ops loaded_ops;
+static struct lend_error loaded_error; /* status LEND_OK if loaded_ops is good */
+static pthread_once_t loaded_once = PTHREAD_ONCE_INIT;
+
+/* What the driver says of one address. */
+struct answer {
+    void *context; /* NULL for memory of no context: mapped chunks, memory pools */
+    unsigned type;
+    int ordinal;
+    int is_managed; /* the driver writes a boolean as one byte or four */
+    int is_mapped;
+    unsigned long long buffer_id;
+};
+
+static const struct {
+    const char *name;
+    size_t offset;
+} symbols[] = {
+    {"cuInit", offsetof(struct lend_cuda_ops, init)},
+    {"cuGetErrorName", offsetof(struct lend_cuda_ops, get_error_name)},
+    {"cuDeviceGet", offsetof(struct lend_cuda_ops, device_get)},
+    {"cuDevicePrimaryCtxRetain", offsetof(struct lend_cuda_ops, primary_context_retain)},
+    {"cuDevicePrimaryCtxRelease_v2", offsetof(struct lend_cuda_ops, primary_context_release)},
+    {"cuCtxPushCurrent_v2", offsetof(struct lend_cuda_ops, context_push)},
+    {"cuCtxPopCurrent_v2", offsetof(struct lend_cuda_ops, context_pop)},
+    {"cuPointerGetAttributes", offsetof(struct lend_cuda_ops, pointer_get_attributes)},
+    {"cuMemGetAddressRange_v2", offsetof(struct lend_cuda_ops, memory_get_range)},
+};
+
+enum lend_status lend_cuda_load(const char *name, struct lend_cuda_ops *out,
+                                struct lend_error *error)
+{
+    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    struct lend_cuda_ops ops;
+
+    if (library == NULL)
+        return lend_fail(error, LEND_E_UNSUPPORTED,
+                         "%s; lending memory of a GPU needs the NVIDIA driver's library "
+                         "(Debian: libcuda1; in a container: the NVIDIA container toolkit)",
+                         dlerror());
+    for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
+        void *symbol = dlsym(library, symbols[i].name);
+
+        if (symbol == NULL) {
+            (void)dlclose(library); /* nothing of it is in use */
+            return lend_fail(
+                error, LEND_E_UNSUPPORTED,
+                "%s has no function %s; install the NVIDIA driver of CUDA 11.0 or later", name,
+                symbols[i].name);
+        }
+        memcpy((char *)&ops + symbols[i].offset, &symbol, sizeof symbol);
+    }
+    *out = ops;
+    return LEND_OK;
+}
+
+static void load_once(void)
+{
+    (void)lend_cuda_load(LIBRARY, &loaded_ops, &loaded_error); /* told to everybody who asks */
+}
+
+static enum lend_status fail_call(struct lend_error *error, const struct lend_cuda_ops *cuda,
+                                  int result, const char *what)
+{
+    const char *name = NULL;
+
+    if (cuda->get_error_name(result, &name) != LEND_CUDA_SUCCESS || name == NULL)
+        name = "an error without a name";
+    return lend_fail_device(error, result, "%s: the CUDA driver says %s (%d)", what, name, result);
+}
+
+static enum lend_status open_door(const struct lend_cuda_ops **out, struct lend_error *error)
+{
+    const struct lend_cuda_ops *cuda = lend_cuda;
+
+    if (cuda == NULL) {
+        (void)pthread_once(&loaded_once, load_once);
+        if (loaded_error.status != LEND_OK) {
+            *error = loaded_error;
+            return (enum lend_status)loaded_error.status;
+        }
+        cuda = &loaded_ops;
+    }
+    int result = cuda->init(0);
+    if (result == LEND_CUDA_ERROR_NO_DEVICE)
+        return lend_fail(error, LEND_E_UNSUPPORTED,
+                         "the CUDA driver finds no GPU (see nvidia-smi, CUDA_VISIBLE_DEVICES)");
+    if (result != LEND_CUDA_SUCCESS)
+        return fail_call(error, cuda, result, "cuInit");
+    *out = cuda;
+    return LEND_OK;
+}
+
+static enum lend_status ask(const struct lend_cuda_ops *cuda, uint64_t pointer, struct answer *out,
+                            struct lend_error *error)
+{
+    struct answer answer = {0};
+    int attributes[] = {LEND_CUDA_POINTER_CONTEXT,        LEND_CUDA_POINTER_MEMORY_TYPE,
+                        LEND_CUDA_POINTER_DEVICE_ORDINAL, LEND_CUDA_POINTER_IS_MANAGED,
+                        LEND_CUDA_POINTER_MAPPED,         LEND_CUDA_POINTER_BUFFER_ID};
+    void *values[] = {&answer.context,    &answer.type,      &answer.ordinal,
+                      &answer.is_managed, &answer.is_mapped, &answer.buffer_id};
+    int result = cuda->pointer_get_attributes(sizeof attributes / sizeof attributes[0], attributes,
+                                              values, pointer);
+
+    if (result != LEND_CUDA_SUCCESS)
+        return fail_call(error, cuda, result, "cuPointerGetAttributes");
+    *out = answer;
+    return LEND_OK;
+}
+
+/* Is it memory of that device? The address is `offset` bytes behind the beginning. */
+static enum lend_status check_answer(const struct lend_verify *item, const struct answer *answer,
+                                     uint64_t offset, struct lend_error *error)
+{
+    unsigned long long address = item->memory.address + offset;
+    unsigned long long at = offset;
+    unsigned long long length = item->memory.length_bytes;
+
+    if (answer->type == LEND_CUDA_MEMORY_UNREGISTERED)
+        return lend_fail(error, LEND_E_MEMORY,
+                         "0x%llx (byte %llu of %llu) is not memory that the CUDA driver knows",
+                         address, at, length);
+    if (answer->is_managed != 0)
+        return lend_fail(error, LEND_E_MEMORY,
+                         "0x%llx (byte %llu of %llu) is managed memory, which may move between "
+                         "GPU and host; allocate it with cudaMalloc",
+                         address, at, length);
+    if (answer->type == LEND_CUDA_MEMORY_HOST)
+        return lend_fail(error, LEND_E_MEMORY,
+                         "0x%llx (byte %llu of %llu) is pinned host memory, not memory of a GPU; "
+                         "describe it with lend_memory_pinned()",
+                         address, at, length);
+    if (answer->type != LEND_CUDA_MEMORY_DEVICE)
+        return lend_fail(
+            error, LEND_E_MEMORY,
+            "0x%llx (byte %llu of %llu) is memory of CUDA type %u, not memory of a GPU", address,
+            at, length, answer->type);
+    if (answer->ordinal != item->memory.device)
+        return lend_fail(error, LEND_E_MEMORY,
+                         "0x%llx (byte %llu of %llu) is memory of GPU %d, not of GPU %d", address,
+                         at, length, answer->ordinal, item->memory.device);
+    if (answer->is_mapped == 0)
+        return lend_fail(
+            error, LEND_E_MEMORY,
+            "0x%llx (byte %llu of %llu) is a reserved address without memory behind it", address,
+            at, length);
+    return LEND_OK;
+}
+
+/* Where the allocation lies that the address is in; the context is current. */
+static enum lend_status find_range(const struct lend_cuda_ops *cuda, uint64_t address,
+                                   uint64_t *out_base, uint64_t *out_end, struct lend_error *error)
+{
+    uint64_t base = 0, end;
+    size_t bytes = 0;
+    int result = cuda->memory_get_range(&base, &bytes, address);
+
+    if (result != LEND_CUDA_SUCCESS)
+        return fail_call(error, cuda, result, "cuMemGetAddressRange");
+    if (base > address || __builtin_add_overflow(base, bytes, &end) || end <= address)
+        return lend_fail_device(
+            error, 0, "the CUDA driver says that 0x%llx lies in 0x%llx+%llu, which it does not",
+            (unsigned long long)address, (unsigned long long)base, (unsigned long long)bytes);
+    *out_base = base;
+    *out_end = end;
+    return LEND_OK;
+}
+
+/* Walk from allocation to allocation: one, or the chunks that are mapped side by side. */
+static enum lend_status walk_allocations(const struct lend_cuda_ops *cuda, struct lend_verify *item,
+                                         struct answer answer)
+{
+    const uint64_t start = item->memory.address;
+    const uint64_t length = item->memory.length_bytes;
+    uint64_t offset = 0;
+
+    for (;;) {
+        uint64_t base = 0, end = 0;
+        enum lend_status status = check_answer(item, &answer, offset, &item->error);
+
+        if (status == LEND_OK)
+            status = find_range(cuda, start + offset, &base, &end, &item->error);
+        if (status != LEND_OK)
+            return status;
+        if (offset == 0) {
+            item->buffer_id = answer.buffer_id;
+            item->allocation = base;
+        }
+        if (end - start >= length)
+            return LEND_OK;
+        offset = end - start;
+        status = ask(cuda, start + offset, &answer, &item->error);
+        if (status != LEND_OK)
+            return status;
+    }
+}
+
+/* With that context current, and the one before it again afterwards. */
+static enum lend_status walk_in_context(const struct lend_cuda_ops *cuda, struct lend_verify *item,
+                                        const struct answer *answer, void *context)
+{
+    void *popped;
+    int result = cuda->context_push(context);
+
+    if (result != LEND_CUDA_SUCCESS)
+        return fail_call(&item->error, cuda, result, "cuCtxPushCurrent");
+    enum lend_status status = walk_allocations(cuda, item, *answer);
+    result = cuda->context_pop(&popped);
+    if (status == LEND_OK && result != LEND_CUDA_SUCCESS)
+        return fail_call(&item->error, cuda, result, "cuCtxPopCurrent");
+    return status;
+}
+
+/* Memory of no context is looked at in the primary one of its device, which its owner uses. */
+static enum lend_status walk_in_primary(const struct lend_cuda_ops *cuda, struct lend_verify *item,
+                                        const struct answer *answer)
+{
+    void *context = NULL;
+    int device = 0;
+    int result = cuda->device_get(&device, answer->ordinal);
+
+    if (result != LEND_CUDA_SUCCESS)
+        return fail_call(&item->error, cuda, result, "cuDeviceGet");
+    result = cuda->primary_context_retain(&context, device);
+    if (result != LEND_CUDA_SUCCESS)
+        return fail_call(&item->error, cuda, result, "cuDevicePrimaryCtxRetain");
+    enum lend_status status = walk_in_context(cuda, item, answer, context);
+    result = cuda->primary_context_release(device);
+    if (status == LEND_OK && result != LEND_CUDA_SUCCESS)
+        return fail_call(&item->error, cuda, result, "cuDevicePrimaryCtxRelease");
+    return status;
+}
+
+enum lend_status lend_cuda_verify(struct lend_verify *item)
+{
+    const struct lend_cuda_ops *cuda = NULL;
+    struct answer answer = {0};
+    enum lend_status status = open_door(&cuda, &item->error);
+
+    if (status == LEND_OK)
+        status = ask(cuda, item->memory.address, &answer, &item->error);
+    if (status == LEND_OK)
+        status = check_answer(item, &answer, 0, &item->error);
+    if (status != LEND_OK)
+        return status;
+    return answer.context != NULL ? walk_in_context(cuda, item, &answer, answer.context)
+                                  : walk_in_primary(cuda, item, &answer);
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "memory/host.h"
+#include "base/error.h"
+#include "base/sys.h"
+
+#include <stdlib.h>
+
+/*
+ * The list of mappings is ordered by address, and so are the ranges that we ask about: one walk
+ * over both at a time answers for all of them, however long the list is, from a buffer of one page.
+ */
+#define MAPS_PATH "/proc/self/maps"
+
+enum { BUFFER_BYTES = 4096, RIGHTS_BYTES = 4 };
+
+/* A range that is asked about; proven from its start up to `next`. */
+struct piece {
+    uint64_t next;
+    uint64_t end;
+    struct lend_verify *item;
+};
+
+/* Pieces by address: those before `open` are settled, those from `ahead` on lie ahead of the walk.
+ */
+struct walk {
+    struct piece *pieces;
+    uint32_t open;
+    uint32_t ahead;
+    uint32_t count;
+};
+
+enum field { FIELD_START, FIELD_END, FIELD_RIGHTS, FIELD_REST };
+
+/* A line of the list, as far as it was read: "start-end rights ...". */
+struct mapping {
+    uint64_t start;
+    uint64_t end;
+    char rights[RIGHTS_BYTES + 1]; /* "rw-p" */
+    uint32_t rights_count;
+    enum field field;
+};
+
+static int by_address(const void *left, const void *right)
+{
+    uint64_t a = ((const struct piece *)left)->next;
+    uint64_t b = ((const struct piece *)right)->next;
+
+    return (a > b) - (a < b);
+}
+
+/* Settled: out of the window of open pieces, whose order does not matter. */
+static void settle(struct walk *walk, uint32_t index)
+{
+    struct piece done = walk->pieces[index];
+
+    walk->pieces[index] = walk->pieces[walk->open];
+    walk->pieces[walk->open++] = done;
+}
+
+static void fail_hole(const struct piece *piece)
+{
+    struct lend_verify *item = piece->item;
+    uint64_t offset = piece->next - item->memory.address;
+
+    item->status = lend_fail(&item->error, LEND_E_MEMORY,
+                             "0x%llx (byte %llu of %llu) is not mapped in this process",
+                             (unsigned long long)piece->next, (unsigned long long)offset,
+                             (unsigned long long)item->memory.length_bytes);
+}
+
+static void fail_rights(const struct piece *piece, const struct mapping *mapping)
+{
+    struct lend_verify *item = piece->item;
+    uint64_t offset = piece->next - item->memory.address;
+    const char *lack = mapping->rights[0] != 'r'
+                           ? "not readable (memory of a GPU is described with lend_memory_device())"
+                           : "not writable, and it is to be lent for writing";
+
+    item->status = lend_fail(
+        &item->error, LEND_E_MEMORY, "0x%llx (byte %llu of %llu) is mapped %s at 0x%llx-0x%llx: %s",
+        (unsigned long long)piece->next, (unsigned long long)offset,
+        (unsigned long long)item->memory.length_bytes, mapping->rights,
+        (unsigned long long)mapping->start, (unsigned long long)mapping->end, lack);
+}
+
+/* Step the piece over the mapping. True if that settles it. */
+static bool step(struct piece *piece, const struct mapping *mapping)
+{
+    bool has_rights =
+        mapping->rights[0] == 'r' && (mapping->rights[1] == 'w' || !piece->item->needs_write);
+
+    if (piece->next < mapping->start) {
+        fail_hole(piece);
+        return true;
+    }
+    if (!has_rights) {
+        fail_rights(piece, mapping);
+        return true;
+    }
+    piece->next = piece->end < mapping->end ? piece->end : mapping->end;
+    return piece->next == piece->end;
+}
+
+static void pass_mapping(struct walk *walk, const struct mapping *mapping)
+{
+    while (walk->ahead < walk->count && walk->pieces[walk->ahead].next < mapping->end)
+        walk->ahead++;
+    for (uint32_t i = walk->open; i < walk->ahead; i++) {
+        if (step(&walk->pieces[i], mapping))
+            settle(walk, i);
+    }
+}
+
+/* Add the digit; false if it is none. */
+static bool add_hex(uint64_t *value, char byte)
+{
+    unsigned digit;
+
+    if (byte >= '0' && byte <= '9')
+        digit = (unsigned)(byte - '0');
+    else if (byte >= 'a' && byte <= 'f')
+        digit = (unsigned)(byte - 'a') + 10;
+    else
+        return false;
+    *value = *value << 4 | digit;
+    return true;
+}
+
+/* Take the next byte of a line. False if it is not what the kernel writes there. */
+static bool take_byte(struct mapping *mapping, char byte)
+{
+    switch (mapping->field) {
+    case FIELD_START:
+        if (byte == '-')
+            mapping->field = FIELD_END;
+        return byte == '-' || add_hex(&mapping->start, byte);
+    case FIELD_END:
+        if (byte == ' ')
+            mapping->field = FIELD_RIGHTS;
+        return byte == ' ' || add_hex(&mapping->end, byte);
+    case FIELD_RIGHTS:
+        mapping->rights[mapping->rights_count++] = byte;
+        if (mapping->rights_count == RIGHTS_BYTES)
+            mapping->field = FIELD_REST;
+        return byte > ' ';
+    case FIELD_REST: return true;
+    }
+    return false;
+}
+
+/* Walk over some bytes of the list. False if they are none of it. */
+static bool pass_bytes(struct walk *walk, struct mapping *mapping, const char *bytes, size_t count)
+{
+    for (size_t i = 0; i < count && walk->open < walk->count; i++) {
+        if (bytes[i] == '\n' && mapping->field == FIELD_REST) {
+            pass_mapping(walk, mapping);
+            *mapping = (struct mapping){.field = FIELD_START};
+        } else if (!take_byte(mapping, bytes[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum lend_status read_list(struct walk *walk, int fd, struct lend_error *error)
+{
+    struct mapping mapping = {.field = FIELD_START};
+    char buffer[BUFFER_BYTES];
+
+    while (walk->open < walk->count) {
+        ssize_t got = lend_sys->read(fd, buffer, sizeof buffer);
+
+        if (got < 0)
+            return lend_fail_errno(error, (int)-got, "reading " MAPS_PATH);
+        if (got == 0)
+            break;
+        if (!pass_bytes(walk, &mapping, buffer, (size_t)got))
+            return lend_fail(error, LEND_E_SYSTEM,
+                             MAPS_PATH " has a line behind 0x%llx that is none of a mapping",
+                             (unsigned long long)mapping.start);
+    }
+    for (; walk->open < walk->count; walk->open++)
+        fail_hole(&walk->pieces[walk->open]);
+    return LEND_OK;
+}
+
+static bool is_asked(const struct lend_verify *item)
+{
+    return item->status == LEND_OK && lend_memory_is_host(&item->memory);
+}
+
+/* One reason for all that could not be answered. */
+static void fail_open(struct walk *walk, const struct lend_error *reason)
+{
+    for (; walk->open < walk->count; walk->open++) {
+        struct lend_verify *item = walk->pieces[walk->open].item;
+
+        item->status = (enum lend_status)reason->status;
+        item->error = *reason;
+    }
+}
+
+static void run_walk(struct walk *walk)
+{
+    struct lend_error error;
+    int fd = lend_sys->open_read(MAPS_PATH);
+
+    if (fd < 0) {
+        (void)lend_fail_errno(&error, -fd, "opening " MAPS_PATH); /* told item by item */
+        fail_open(walk, &error);
+        return;
+    }
+    if (read_list(walk, fd, &error) != LEND_OK)
+        fail_open(walk, &error);
+    lend_sys->close(fd);
+}
+
+static void collect(struct walk *walk, struct lend_verify *items, uint32_t count)
+{
+    uint32_t collected = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct lend_memory *memory = &items[i].memory;
+
+        if (is_asked(&items[i]))
+            walk->pieces[collected++] = (struct piece){
+                .next = memory->address,
+                .end = memory->address + memory->length_bytes,
+                .item = &items[i],
+            };
+    }
+    qsort(walk->pieces, walk->count, sizeof *walk->pieces, by_address);
+}
+
+void lend_host_verify(struct lend_verify *items, uint32_t count)
+{
+    struct walk walk = {0};
+
+    for (uint32_t i = 0; i < count; i++)
+        walk.count += is_asked(&items[i]);
+    if (walk.count == 0)
+        return;
+    walk.pieces = lend_sys->allocate(walk.count * sizeof *walk.pieces);
+    if (walk.pieces != NULL) {
+        collect(&walk, items, count);
+        run_walk(&walk);
+        lend_sys->release(walk.pieces);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (is_asked(&items[i]))
+            items[i].status = lend_fail(&items[i].error, LEND_E_NO_MEMORY,
+                                        "no memory to verify %u ranges of host memory", walk.count);
+    }
+}

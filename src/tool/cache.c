@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tool/cache.h"
+
+#include "tool/output.h"
+#include "tool/trouble.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* The number behind the label in a file of "label number" lines, or the first number with label "".
+ */
+static uint64_t read_number(const char *path, const char *label, uint64_t otherwise)
+{
+    char line[256];
+    uint64_t number = otherwise;
+    FILE *file = fopen(path, "re");
+
+    if (file == NULL)
+        return otherwise;
+    while (fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, label, strlen(label)) != 0)
+            continue;
+        if (sscanf(line + strlen(label), "%" SCNu64, &number) != 1)
+            number = otherwise;
+        break;
+    }
+    (void)fclose(file);
+    return number;
+}
+
+uint64_t memory_available_bytes(void)
+{
+    uint64_t available = read_number("/proc/meminfo", "MemAvailable:", 1U << 20) << 10;
+    uint64_t limit = read_number("/sys/fs/cgroup/memory.max", "", UINT64_MAX); /* or "max" */
+    uint64_t used = read_number("/sys/fs/cgroup/memory.current", "", 0);
+    uint64_t allowed = limit > used ? limit - used : 0;
+
+    return available < allowed ? available : allowed;
+}
+
+enum lend_status cache_map(struct cache *cache, const struct model *model, uint32_t block_count,
+                           struct lend_error *error)
+{
+    struct cache made = {
+        .model = model,
+        .region_count = model_region_count(model),
+        .block_count = block_count,
+        .block_bytes = model_block_bytes(model),
+    };
+    made.length_bytes = (size_t)made.region_count * block_count * made.block_bytes;
+
+    void *base = mmap(NULL, made.length_bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
+        return trouble_errno(error, "a cache of %zu bytes cannot be mapped", made.length_bytes);
+    made.base = base;
+    *cache = made;
+    return LEND_OK;
+}
+
+void cache_unmap(struct cache *cache)
+{
+    if (cache->base != NULL)
+        (void)munmap(cache->base, cache->length_bytes); /* our own mapping: it cannot fail */
+    cache->base = NULL;
+}
+
+unsigned char *cache_block(const struct cache *cache, uint32_t region, uint32_t block)
+{
+    size_t index = (size_t)region * cache->block_count + block;
+
+    return cache->base + index * cache->block_bytes;
+}
+
+void cache_fill(const struct cache *cache, uint32_t owner, uint32_t generation)
+{
+    struct progress progress = progress_start("filling the cache", cache->region_count);
+
+    for (uint32_t region = 0; region < cache->region_count; region++) {
+        for (uint32_t block = 0; block < cache->block_count; block++) {
+            struct mark mark = {owner, region, block, generation};
+
+            pattern_fill(cache_block(cache, region, block), cache->block_bytes, &mark);
+        }
+        progress_step(&progress);
+    }
+    progress_end(&progress);
+}
+
+void cache_fill_blocks(const struct cache *cache, const struct blocks *blocks, const int32_t *marks,
+                       const struct mark *mark)
+{
+    for (uint32_t region = 0; region < cache->region_count; region++) {
+        for (uint32_t i = 0; i < blocks->count; i++) {
+            struct mark own = {mark->owner, region, (uint32_t)marks[i], mark->generation};
+            unsigned char *block = cache_block(cache, region, (uint32_t)blocks->numbers[i]);
+
+            pattern_fill(block, cache->block_bytes, &own);
+        }
+    }
+}
+
+void cache_set(const struct cache *cache, const struct blocks *blocks, int byte)
+{
+    if (blocks == NULL) {
+        memset(cache->base, byte, cache->length_bytes);
+        return;
+    }
+    for (uint32_t region = 0; region < cache->region_count; region++) {
+        for (uint32_t i = 0; i < blocks->count; i++)
+            memset(cache_block(cache, region, (uint32_t)blocks->numbers[i]), byte,
+                   cache->block_bytes);
+    }
+}
+
+void cache_copy(const struct cache *to, const struct blocks *to_blocks, const struct cache *from,
+                const struct blocks *from_blocks)
+{
+    for (uint32_t region = 0; region < from->region_count; region++) {
+        for (uint32_t i = 0; i < from_blocks->count; i++)
+            memcpy(cache_block(to, region, (uint32_t)to_blocks->numbers[i]),
+                   cache_block(from, region, (uint32_t)from_blocks->numbers[i]), from->block_bytes);
+    }
+}
+
+/* Say whose the first wrong word of the block is. */
+static void tell(const unsigned char *block, size_t bytes, const struct mark *mark,
+                 struct finding *finding)
+{
+    struct mark told = {0};
+    size_t word = pattern_find_wrong(block, bytes, mark, &told);
+
+    (void)snprintf(finding->text, sizeof finding->text,
+                   "region %u block %u byte %zu is of owner %u region %u block %u generation %u, "
+                   "not of owner %u generation %u",
+                   mark->region, mark->block, word * sizeof(uint64_t), told.owner, told.region,
+                   told.block, told.generation, mark->owner, mark->generation);
+}
+
+void cache_check(const struct cache *cache, const struct blocks *blocks, const int32_t *marks,
+                 const struct mark *mark, uint64_t pieces, struct finding *out)
+{
+    *out = (struct finding){0};
+    for (uint64_t piece = 0; piece < pieces; piece++) {
+        uint32_t region = (uint32_t)(piece / blocks->count);
+        uint64_t place = piece % blocks->count;
+        struct mark own = {mark->owner, region, (uint32_t)marks[place], mark->generation};
+        const unsigned char *block = cache_block(cache, region, (uint32_t)blocks->numbers[place]);
+        size_t wrong = pattern_count_wrong(block, cache->block_bytes, &own);
+
+        out->bytes += cache->block_bytes - wrong * sizeof(uint64_t);
+        if (wrong == 0)
+            continue;
+        if (out->pieces++ == 0)
+            tell(block, cache->block_bytes, &own, out);
+    }
+}

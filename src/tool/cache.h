@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_TOOL_CACHE_H
+#define LEND_TOOL_CACHE_H
+
+#include "tool/models.h"
+#include "tool/pattern.h"
+
+#include <lend/status.h>
+
+/*
+ * A KV cache as an inference engine has it: one mapping of anonymous memory, made without lend, in
+ * which the tensors of the model follow one another. It is what the command lends.
+ */
+struct cache {
+    const struct model *model;
+    unsigned char *base; /* NULL: not mapped */
+    size_t length_bytes;
+    uint32_t region_count;
+    uint32_t block_count; /* in each region */
+    uint32_t block_bytes;
+};
+
+/* The same blocks of every region: what is pulled, rewritten, checked. */
+struct blocks {
+    const int32_t *numbers;
+    uint32_t count;
+};
+
+enum { CACHE_POISON = 0xDD };
+
+/* What the machine could give away now, in bytes: MemAvailable, and what the control group still
+ * allows. */
+uint64_t memory_available_bytes(void);
+
+enum lend_status cache_map(struct cache *cache, const struct model *model, uint32_t block_count,
+                           struct lend_error *error);
+void cache_unmap(struct cache *cache);
+
+unsigned char *cache_block(const struct cache *cache, uint32_t region, uint32_t block);
+
+/* Fill every block with its mark, telling the user how far it is. */
+void cache_fill(const struct cache *cache, uint32_t owner, uint32_t generation);
+
+/* Fill those blocks, each as what `marks` numbers it: block i of the list gets the mark of
+ * marks[i]. */
+void cache_fill_blocks(const struct cache *cache, const struct blocks *blocks, const int32_t *marks,
+                       const struct mark *mark);
+
+/* Set every byte of those blocks, or with NULL of all. */
+void cache_set(const struct cache *cache, const struct blocks *blocks, int byte);
+
+/* Copy blocks of one cache to blocks of another, with memcpy, region by region. */
+void cache_copy(const struct cache *to, const struct blocks *to_blocks, const struct cache *from,
+                const struct blocks *from_blocks);
+
+/* What a check found wrong. */
+struct finding {
+    uint64_t bytes;  /* that are right */
+    uint64_t pieces; /* that are wrong in any word */
+    char text[160];  /* the first of them; "" if all are right */
+};
+
+/* Check the leading pieces, region by region, of those blocks against the marks that
+ * cache_fill_blocks() would have given them. */
+void cache_check(const struct cache *cache, const struct blocks *blocks, const int32_t *marks,
+                 const struct mark *mark, uint64_t pieces, struct finding *out);
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_WIRE_FRAME_H
+#define LEND_WIRE_FRAME_H
+
+#include <lend/status.h>
+
+#include <stddef.h>
+
+/*
+ * Frames: what two agents say to each other, whatever carries it. A frame is a header of 32 bytes,
+ *
+ *     u16 magic | u8 version | u8 type | u32 payload_bytes | u64 sequence | u64 request |
+ *     u32 CRC-32C of a control payload (0 for data) | u32 CRC-32C of the 28 bytes before
+ *
+ * and payload_bytes of payload. `sequence` counts the frames of one direction from 0, so that a
+ * lost, doubled or reordered frame is seen; `request` names the request that the frame is about, or
+ * is 0.
+ */
+
+enum {
+    LEND_FRAME_HEADER_BYTES = 32,
+    LEND_FRAME_PAYLOAD_MAX = 65536,
+    LEND_FRAME_CONTROL_MAX = 32768, /* payload of any type but DATA */
+    LEND_PROTOCOL_VERSION = 1,
+};
+
+enum lend_frame_type {
+    LEND_FRAME_HELLO = 1,        /* client: who I am, whom I want */
+    LEND_FRAME_WELCOME = 2,      /* server: it is I, and these are my limits */
+    LEND_FRAME_BYE = 3,          /* either: why I am about to hang up */
+    LEND_FRAME_REQUEST = 4,      /* client: move these blocks; followed by its RUNS */
+    LEND_FRAME_RUNS = 5,         /* client: block runs, or ranges, of the request */
+    LEND_FRAME_DATA = 6,         /* the direction of the request: its bytes, in order */
+    LEND_FRAME_DONE = 7,         /* server: how the request ended; after its data */
+    LEND_FRAME_CANCEL = 8,       /* client: end the request; DONE answers */
+    LEND_FRAME_NOTIFY = 9,       /* client: bytes for the application */
+    LEND_FRAME_CREDIT = 10,      /* server: notification bytes that the application has taken */
+    LEND_FRAME_TICKET_DONE = 11, /* client: this consumer needs the lease no more */
+};
+
+struct lend_frame {
+    uint8_t type; /* a lend_frame_type */
+    uint32_t payload_bytes;
+    uint64_t sequence;
+    uint64_t request;
+    uint32_t payload_crc;
+};
+
+/* Encode to LEND_FRAME_HEADER_BYTES at out. For a control frame payload is what follows, to be
+ * checksummed; for DATA it is NULL. */
+void lend_frame_encode(const struct lend_frame *frame, const void *payload, uint8_t *out);
+
+/* Decode LEND_FRAME_HEADER_BYTES of untrusted bytes. LEND_E_CORRUPT, LEND_E_VERSION. */
+enum lend_status lend_frame_decode(const uint8_t *bytes, struct lend_frame *out,
+                                   struct lend_error *error);
+
+/* Does the payload of a control frame match its checksum? LEND_E_CORRUPT if not. */
+enum lend_status lend_frame_check(const struct lend_frame *frame, const void *payload,
+                                  struct lend_error *error);
+
+#endif

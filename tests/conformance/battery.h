@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_TESTS_CONFORMANCE_BATTERY_H
+#define LEND_TESTS_CONFORMANCE_BATTERY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct CMUnitTest;
+
+/*
+ * The conformance battery: what every transport shall do, written once on the public API. A
+ * transport's test file is its name: an array of the ways in which it can join two agents.
+ */
+
+enum battery_flag {
+    BATTERY_MANUAL = 1,   /* both agents under manual progress */
+    BATTERY_APART = 2,    /* the owner in a process of its own */
+    BATTERY_ABSTRACT = 4, /* the socket in the abstract name space */
+};
+
+struct battery_setup {
+    const char *name;       /* "local, two processes" */
+    const char *transports; /* for the configuration of both agents */
+    const char *path;       /* that completion records shall name */
+    uint32_t flags;
+};
+
+/* Run the whole battery over each setup; the number of failures, for main() to return. */
+int battery_run(const struct battery_setup *setups, size_t count);
+
+/* The parts of it; each gives its list of tests. */
+const struct CMUnitTest *battery_regions(size_t *out_count);
+const struct CMUnitTest *battery_geometry(size_t *out_count);
+const struct CMUnitTest *battery_leases(size_t *out_count);
+const struct CMUnitTest *battery_transfers(size_t *out_count);
+const struct CMUnitTest *battery_notifications(size_t *out_count);
+const struct CMUnitTest *battery_peers(size_t *out_count);
+const struct CMUnitTest *battery_input(size_t *out_count);
+
+/* What runs now. */
+extern const struct battery_setup *battery_current;
+/* For tests: make *state the default pair of the current setup, and take it down. */
+int battery_pair_up(void **state);
+int battery_pair_down(void **state);
+#define PAIRED(test) cmocka_unit_test_setup_teardown(test, battery_pair_up, battery_pair_down)
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: transport loopback keeps the contract.
+ * Method: the conformance battery, under threaded and under manual progress.
+ */
+#include "battery.h"
+
+int main(void)
+{
+    static const struct battery_setup setups[] = {
+        {"loopback", "loopback", "loopback", 0},
+        {"loopback, manual", "loopback", "loopback", BATTERY_MANUAL},
+    };
+
+    return battery_run(setups, sizeof setups / sizeof setups[0]);
+}

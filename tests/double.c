@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "double.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { SITES_MAX = 1024, DESCRIPTORS_MAX = 65536 };
+
+/* Counters that any thread may move; nothing else hangs on their order. */
+static atomic_int calls;
+static atomic_int fault_at; /* the call, or the place, that fails; negative for none */
+static atomic_bool counts_sites;
+static atomic_bool fault_was_reached;
+static atomic_int live_allocations;
+static atomic_int live_descriptors;
+static atomic_int live_maps;
+static atomic_int live_threads;
+static atomic_int closed_twice;
+static _Atomic uint64_t clock_ns; /* 0: the real one */
+static _Atomic uint64_t clock_tick_ns;
+
+static _Atomic(void *) sites[SITES_MAX];
+static atomic_bool is_ours[DESCRIPTORS_MAX];
+
+/* The number of that place if it is new, else -1. */
+static int number_new_site(void *site)
+{
+    for (int i = 0; i < SITES_MAX; i++) {
+        void *expected = NULL;
+
+        if (atomic_compare_exchange_strong(&sites[i], &expected, site))
+            return i;
+        if (expected == site)
+            return -1;
+    }
+    return -1;
+}
+
+static bool is_turn(void *site)
+{
+    int number = atomic_fetch_add(&calls, 1);
+
+    if (atomic_load(&counts_sites))
+        number = number_new_site(site);
+    if (number < 0 || number != atomic_load(&fault_at))
+        return false;
+    atomic_store(&fault_was_reached, true);
+    return true;
+}
+
+/* In a slot of the table: is it the turn of this call? */
+#define FAILS() is_turn(__builtin_return_address(0))
+
+bool double_should_fail(void)
+{
+    return is_turn(__builtin_return_address(0));
+}
+
+/* Count a descriptor that the kernel gave; passes results on. */
+static int adopt(int fd)
+{
+    if (fd >= 0 && fd < DESCRIPTORS_MAX && !atomic_exchange(&is_ours[fd], true))
+        atomic_fetch_add(&live_descriptors, 1);
+    return fd;
+}
+
+static void *allocate(size_t bytes)
+{
+    void *memory = FAILS() ? NULL : lend_sys_real.allocate(bytes);
+
+    if (memory != NULL)
+        atomic_fetch_add(&live_allocations, 1);
+    return memory;
+}
+
+static void release(void *memory)
+{
+    if (memory != NULL)
+        atomic_fetch_sub(&live_allocations, 1);
+    lend_sys_real.release(memory);
+}
+
+static uint64_t now_ns(void)
+{
+    if (atomic_load(&clock_ns) == 0)
+        return lend_sys_real.now_ns();
+    return atomic_fetch_add(&clock_ns, atomic_load(&clock_tick_ns));
+}
+
+static void sleep_ns(uint64_t duration_ns)
+{
+    if (atomic_load(&clock_ns) == 0)
+        lend_sys_real.sleep_ns(duration_ns);
+    else
+        double_clock_advance(duration_ns);
+}
+
+static int random_bytes(void *bytes, size_t count)
+{
+    return FAILS() ? -EIO : lend_sys_real.random(bytes, count);
+}
+
+static int memfd(const char *name, size_t bytes)
+{
+    return FAILS() ? -EMFILE : adopt(lend_sys_real.memfd(name, bytes));
+}
+
+static int memfd_check(int fd, size_t bytes)
+{
+    return FAILS() ? -EINVAL : lend_sys_real.memfd_check(fd, bytes);
+}
+
+static void *map_twice(int fd, uint64_t offset, size_t bytes)
+{
+    void *memory = FAILS() ? NULL : lend_sys_real.map_twice(fd, offset, bytes);
+
+    if (memory != NULL)
+        atomic_fetch_add(&live_maps, 1);
+    return memory;
+}
+
+static void unmap_twice(void *memory, size_t bytes)
+{
+    if (memory != NULL)
+        atomic_fetch_sub(&live_maps, 1);
+    lend_sys_real.unmap_twice(memory, bytes);
+}
+
+/* Not counted as a map: base/fork.c keeps its page for good. */
+static int map_wiped(size_t bytes, void **out)
+{
+    return FAILS() ? -ENOMEM : lend_sys_real.map_wiped(bytes, out);
+}
+
+static int open_read(const char *path)
+{
+    return FAILS() ? -EMFILE : adopt(lend_sys_real.open_read(path));
+}
+
+static ssize_t read_bytes(int fd, void *bytes, size_t count)
+{
+    return FAILS() ? -EIO : lend_sys_real.read(fd, bytes, count);
+}
+
+static ssize_t write_bytes(int fd, const void *bytes, size_t count)
+{
+    return FAILS() ? -EIO : lend_sys_real.write(fd, bytes, count);
+}
+
+static void close_descriptor(int fd)
+{
+    if (fcntl(fd, F_GETFD) == -1)
+        atomic_fetch_add(&closed_twice, 1);
+    if (fd >= 0 && fd < DESCRIPTORS_MAX && atomic_exchange(&is_ours[fd], false))
+        atomic_fetch_sub(&live_descriptors, 1);
+    lend_sys_real.close(fd);
+}
+
+static int make_directory(const char *path, unsigned mode)
+{
+    return FAILS() ? -EACCES : lend_sys_real.make_directory(path, mode);
+}
+
+static int stat_path(const char *path, struct stat *out)
+{
+    return FAILS() ? -EACCES : lend_sys_real.stat(path, out);
+}
+
+static int chmod_path(const char *path, unsigned mode)
+{
+    return FAILS() ? -EPERM : lend_sys_real.chmod(path, mode);
+}
+
+static int make_socket(void)
+{
+    return FAILS() ? -EMFILE : adopt(lend_sys_real.socket());
+}
+
+static int bind_socket(int fd, const struct sockaddr *address, socklen_t bytes)
+{
+    return FAILS() ? -EACCES : lend_sys_real.bind(fd, address, bytes);
+}
+
+static int listen_socket(int fd, int backlog)
+{
+    return FAILS() ? -EADDRINUSE : lend_sys_real.listen(fd, backlog);
+}
+
+static int accept_socket(int fd)
+{
+    return FAILS() ? -EMFILE : adopt(lend_sys_real.accept(fd));
+}
+
+static int connect_socket(int fd, const struct sockaddr *address, socklen_t bytes)
+{
+    return FAILS() ? -ECONNREFUSED : lend_sys_real.connect(fd, address, bytes);
+}
+
+static ssize_t send_message(int fd, const struct msghdr *message)
+{
+    return FAILS() ? -ENOBUFS : lend_sys_real.sendmsg(fd, message);
+}
+
+static ssize_t receive_message(int fd, struct msghdr *message)
+{
+    if (FAILS())
+        return -ENOMEM;
+    ssize_t count = lend_sys_real.recvmsg(fd, message);
+    if (count < 0 || message->msg_control == NULL)
+        return count;
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL;
+         part = CMSG_NXTHDR(message, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t at = 0; at + sizeof(int) <= part->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+            int received;
+
+            memcpy(&received, CMSG_DATA(part) + at, sizeof received);
+            (void)adopt(received); /* passed on in the message */
+        }
+    }
+    return count;
+}
+
+static int make_epoll(void)
+{
+    return FAILS() ? -EMFILE : adopt(lend_sys_real.epoll());
+}
+
+static int epoll_control(int epoll, int operation, int fd, struct epoll_event *event)
+{
+    return FAILS() ? -ENOMEM : lend_sys_real.epoll_control(epoll, operation, fd, event);
+}
+
+static int wait_epoll(int epoll, struct epoll_event *events, int count, uint64_t timeout_ns)
+{
+    if (FAILS())
+        return -EINTR;
+    if (atomic_load(&clock_ns) == 0)
+        return lend_sys_real.epoll_wait(epoll, events, count, timeout_ns);
+    int result = lend_sys_real.epoll_wait(epoll, events, count, 0);
+    if (result == 0)
+        double_clock_advance(timeout_ns);
+    return result;
+}
+
+static int make_event(void)
+{
+    return FAILS() ? -EMFILE : adopt(lend_sys_real.event());
+}
+
+static int poll_descriptors(struct pollfd *fds, unsigned count, uint64_t timeout_ns)
+{
+    if (FAILS())
+        return -EINTR;
+    if (atomic_load(&clock_ns) == 0)
+        return lend_sys_real.poll(fds, count, timeout_ns);
+    int result = lend_sys_real.poll(fds, count, 0);
+    if (result == 0)
+        double_clock_advance(timeout_ns);
+    return result;
+}
+
+static int pidfd_self(void)
+{
+    return FAILS() ? -EMFILE : adopt(lend_sys_real.pidfd_self());
+}
+
+struct thread_start {
+    void *(*body)(void *context);
+    void *context;
+};
+
+static void *run_counted(void *context)
+{
+    struct thread_start start = *(struct thread_start *)context;
+
+    free(context);
+    void *result = start.body(start.context);
+    atomic_fetch_sub(&live_threads, 1);
+    return result;
+}
+
+static int make_thread(pthread_t *out, void *(*body)(void *context), void *context,
+                       const char *name)
+{
+    if (FAILS())
+        return -EAGAIN;
+    struct thread_start *start = malloc(sizeof *start);
+    if (start == NULL)
+        return -EAGAIN;
+    *start = (struct thread_start){.body = body, .context = context};
+    atomic_fetch_add(&live_threads, 1);
+    int result = lend_sys_real.thread(out, run_counted, start, name);
+    if (result < 0) {
+        atomic_fetch_sub(&live_threads, 1);
+        free(start);
+    }
+    return result;
+}
+
+static void install(int nth, bool by_site)
+{
+    static struct lend_sys_ops faulty;
+
+    faulty = lend_sys_real;
+    faulty.allocate = allocate, faulty.release = release;
+    faulty.now_ns = now_ns, faulty.sleep_ns = sleep_ns, faulty.random = random_bytes;
+    faulty.memfd = memfd, faulty.memfd_check = memfd_check;
+    faulty.map_twice = map_twice, faulty.unmap_twice = unmap_twice, faulty.map_wiped = map_wiped;
+    faulty.open_read = open_read, faulty.read = read_bytes, faulty.write = write_bytes;
+    faulty.close = close_descriptor, faulty.make_directory = make_directory;
+    faulty.stat = stat_path, faulty.chmod = chmod_path;
+    faulty.socket = make_socket, faulty.bind = bind_socket, faulty.listen = listen_socket;
+    faulty.accept = accept_socket, faulty.connect = connect_socket;
+    faulty.sendmsg = send_message, faulty.recvmsg = receive_message;
+    faulty.epoll = make_epoll, faulty.epoll_control = epoll_control;
+    faulty.epoll_wait = wait_epoll, faulty.event = make_event, faulty.poll = poll_descriptors;
+    faulty.pidfd_self = pidfd_self, faulty.thread = make_thread;
+
+    calls = live_allocations = live_descriptors = live_maps = live_threads = closed_twice = 0;
+    fault_was_reached = false;
+    clock_ns = clock_tick_ns = 0;
+    fault_at = nth;
+    counts_sites = by_site;
+    for (size_t i = 0; i < SITES_MAX; i++)
+        sites[i] = NULL;
+    for (size_t i = 0; i < DESCRIPTORS_MAX; i++)
+        is_ours[i] = false;
+    lend_sys = &faulty;
+}
+
+void double_install(int nth)
+{
+    install(nth, false);
+}
+
+void double_install_site(int nth)
+{
+    install(nth, true);
+}
+
+bool double_remove(void)
+{
+    lend_sys = &lend_sys_real;
+    assert_int_equal(live_threads, 0);
+    assert_int_equal(live_allocations, 0);
+    assert_int_equal(live_descriptors, 0);
+    assert_int_equal(live_maps, 0);
+    assert_int_equal(closed_twice, 0);
+    return fault_was_reached;
+}
+
+int double_calls(void)
+{
+    return calls;
+}
+
+int double_live_allocations(void)
+{
+    return live_allocations;
+}
+
+int double_live_descriptors(void)
+{
+    return live_descriptors;
+}
+
+int double_live_maps(void)
+{
+    return live_maps;
+}
+
+int double_live_threads(void)
+{
+    return live_threads;
+}
+
+void double_clock_set(uint64_t at_ns, uint64_t tick_ns)
+{
+    assert_true(at_ns != 0);
+    atomic_store(&clock_tick_ns, tick_ns);
+    atomic_store(&clock_ns, at_ns);
+}
+
+void double_clock_advance(uint64_t duration_ns)
+{
+    atomic_fetch_add(&clock_ns, duration_ns);
+}

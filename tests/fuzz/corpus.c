@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Makes what the fuzz targets begin with, one file an input:
+ *
+ *     corpus FOLDER          write FOLDER/frame/..., message/..., metadata/..., ticket/...
+ *     corpus --check FOLDER  compare instead; a difference means that the format has changed
+ */
+
+#include "fuzz/fuzz.h"
+#include "wire_samples.h"
+
+#include <lend/lease.h>
+#include <lend/transfer.h>
+
+#include <errno.h>
+#include <sys/stat.h>
+
+enum { ROOM = 1 << 16 };
+
+static struct {
+    const char *folder;
+    int checks;
+    unsigned differences;
+} options;
+
+static void compare_file(const char *path, const void *bytes, size_t count)
+{
+    static uint8_t before[ROOM];
+    FILE *file = fopen(path, "rb");
+    size_t length = file == NULL ? 0 : fread(before, 1, sizeof before, file);
+
+    if (file == NULL || length != count || memcmp(before, bytes, count) != 0) {
+        fprintf(stderr, "%s: is not what would be written now\n", path);
+        options.differences++;
+    }
+    if (file != NULL)
+        fclose(file);
+}
+
+static void put(const char *target, const char *name, const void *bytes, size_t count)
+{
+    char path[4096];
+
+    CHECK(count <= ROOM);
+    (void)snprintf(path, sizeof path, "%s/%s", options.folder, target);
+    if (!options.checks)
+        CHECK(mkdir(path, 0777) == 0 || errno == EEXIST);
+    (void)snprintf(path, sizeof path, "%s/%s/%s", options.folder, target, name);
+    if (options.checks) {
+        compare_file(path, bytes, count);
+        return;
+    }
+
+    FILE *file = fopen(path, "wb");
+    CHECK(file != NULL);
+    CHECK(fwrite(bytes, 1, count, file) == count);
+    CHECK(fclose(file) == 0);
+}
+
+/* ---- Frames ---- */
+
+static void put_frame(const char *name, const struct lend_frame *frame, const void *payload)
+{
+    uint8_t bytes[LEND_FRAME_HEADER_BYTES + 256];
+
+    CHECK(frame->payload_bytes <= 256);
+    lend_frame_encode(frame, frame->type == LEND_FRAME_DATA ? NULL : payload, bytes);
+    memcpy(bytes + LEND_FRAME_HEADER_BYTES, payload, frame->payload_bytes);
+    put("frame", name, bytes, LEND_FRAME_HEADER_BYTES + frame->payload_bytes);
+}
+
+static void put_frames(void)
+{
+    struct lend_hello hello = sample_hello();
+    uint8_t payload[256];
+    uint32_t count = (uint32_t)lend_hello_encode(&hello, payload, sizeof payload);
+
+    put_frame("hello", &(struct lend_frame){.type = LEND_FRAME_HELLO, .payload_bytes = count},
+              payload);
+    put_frame("cancel",
+              &(struct lend_frame){.type = LEND_FRAME_CANCEL, .sequence = 7, .request = 3}, "");
+    put_frame("data",
+              &(struct lend_frame){
+                  .type = LEND_FRAME_DATA, .payload_bytes = 16, .sequence = 8, .request = 3},
+              "sixteen bytes...");
+    put_frame(
+        "notify",
+        &(struct lend_frame){.type = LEND_FRAME_NOTIFY, .payload_bytes = 5, .sequence = UINT64_MAX},
+        "ready");
+}
+
+/* ---- Messages: the first byte chooses the decoder, see message_fuzz.c ---- */
+
+static uint8_t message[ROOM];
+static uint8_t *const payload = message + 1;
+enum { PAYLOAD_ROOM = ROOM - 1 };
+
+static void put_message(uint8_t which, const char *name, size_t count)
+{
+    message[0] = which;
+    put("message", name, message, count + 1);
+}
+
+static void put_requests(void)
+{
+    static const uint64_t consecutive[] = {5, 6, 7}, scattered[] = {9, 2, UINT64_MAX - 1};
+    struct lend_request request = sample_request();
+
+    put_message(3, "request", lend_request_encode(&request, consecutive, payload, PAYLOAD_ROOM));
+    request.direction = LEND_WRITE;
+    request.slice_offset_bytes = request.slice_length_bytes = 0;
+    put_message(3, "request-scattered",
+                lend_request_encode(&request, scattered, payload, PAYLOAD_ROOM));
+    request.has_ranges = true;
+    request.region_count = 0;
+    put_message(3, "request-ranges", lend_request_encode(&request, NULL, payload, PAYLOAD_ROOM));
+}
+
+static void put_runs(void)
+{
+    static const struct lend_run runs[] = {{0, 1}, {16383, 1}, {7, 1000}, {0x7fffffff, 1}};
+    static const struct lend_run_range ranges[] = {
+        {1, 0, 4096}, {122, UINT64_C(1) << 45, UINT64_C(1) << 45}, {UINT64_MAX, 1, 1}};
+
+    lend_runs_encode(runs, 4, payload);
+    put_message(4, "runs", sizeof runs);
+    lend_run_ranges_encode(ranges, 3, payload);
+    put_message(5, "ranges", sizeof ranges);
+}
+
+static void put_messages(void)
+{
+    struct lend_hello hello = sample_hello();
+    struct lend_welcome welcome = sample_welcome();
+    struct lend_verdict verdict = sample_verdict();
+    struct lend_lease_name name = sample_lease_name();
+
+    put_message(0, "hello", lend_hello_encode(&hello, payload, PAYLOAD_ROOM));
+    put_message(1, "welcome", lend_welcome_encode(&welcome, payload, PAYLOAD_ROOM));
+    put_message(2, "verdict", lend_verdict_encode(&verdict, payload, PAYLOAD_ROOM));
+    verdict = (struct lend_verdict){.status = LEND_OK, .bytes = UINT64_MAX};
+    put_message(2, "verdict-ok", lend_verdict_encode(&verdict, payload, PAYLOAD_ROOM));
+    put_requests();
+    put_runs();
+    put_message(6, "credit", lend_credit_encode(262144, payload, PAYLOAD_ROOM));
+    put_message(7, "lease-name", lend_lease_name_encode(&name, payload, PAYLOAD_ROOM));
+}
+
+/* ---- Tickets and metadata ---- */
+
+static void put_tickets(void)
+{
+    struct lend_ticket_bytes ticket = sample_ticket();
+    uint8_t bytes[LEND_TICKET_BYTES_MAX];
+
+    put("ticket", "bearer", bytes, lend_ticket_encode(&ticket, bytes, sizeof bytes));
+    ticket.expires_ns = 0;
+    ticket.access = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
+    memset(ticket.agent, 'a', LEND_AGENT_NAME_BYTES_MAX);
+    put("ticket", "long-name", bytes, lend_ticket_encode(&ticket, bytes, sizeof bytes));
+}
+
+static void put_one_metadata(const char *name, const struct lend_metadata *metadata)
+{
+    static uint8_t bytes[ROOM];
+
+    put("metadata", name, bytes, lend_metadata_encode(metadata, bytes, sizeof bytes));
+}
+
+/* Regions that have nothing in common, and every kind of memory. */
+static void put_mixed_metadata(void)
+{
+    static const struct lend_geometry whole = {4096, 4096, 1, 4096, 1};
+    static const struct lend_geometry halves = {512, 1024, 4, 4096, 2};
+    const struct lend_metadata_region regions[] = {
+        {1, LEND_MEMORY_SYSTEM, 0, 1, 0x7f0000001000, 4096, whole, "weights", ""},
+        {2, LEND_MEMORY_PINNED, 0, 2, 0x7f0000009000, 65536, halves, "", "pinned scratch"},
+        {9, LEND_MEMORY_DEVICE, 7, 3, 0x7e0000000000, 65536, halves, "kv", "layer=0"},
+        {10, LEND_MEMORY_DISK, 5, 1, 0, 65536, halves, "kv.spill", "layer=0"},
+        {UINT64_MAX - 1, LEND_MEMORY_SYSTEM, 0, 1, 1, 4096, whole, "kv.spilled", ""},
+    };
+    struct lend_metadata metadata = {
+        .name = "mixed", .serial = UINT64_MAX, .region_count = 5, .regions = regions};
+
+    put_one_metadata("mixed", &metadata);
+}
+
+/* A section that no version knows, and that a reader may skip: before the checksum. */
+static void put_later_metadata(const struct lend_metadata *metadata)
+{
+    static const uint8_t section[] = {0x01, 3, 0, 0, 0, 'n', 'e', 'w'};
+    uint8_t bytes[4096];
+    size_t count = lend_metadata_encode(metadata, bytes, sizeof bytes) - 4;
+
+    memcpy(bytes + count, section, sizeof section);
+    uint8_t *sealed = copy_sealed(bytes, count + sizeof section + 4);
+    put("metadata", "later-section", sealed, count + sizeof section + 4);
+    free(sealed);
+}
+
+static void put_metadata(void)
+{
+    struct lend_metadata *layers = sample_layers(61);
+
+    put_one_metadata("layers-61", layers);
+    layers->region_count = 5;
+    put_one_metadata("layers", layers);
+    put_later_metadata(layers);
+    layers->region_count = 0;
+    layers->transport_count = 0;
+    put_one_metadata("empty", layers);
+    put_mixed_metadata();
+    free(layers);
+}
+
+int main(int argc, char **argv)
+{
+    options.checks = argc == 3 && strcmp(argv[1], "--check") == 0;
+    if (argc != 2 + options.checks) {
+        fprintf(stderr, "usage: corpus [--check] FOLDER\n");
+        return 2;
+    }
+    options.folder = argv[argc - 1];
+    put_frames();
+    put_messages();
+    put_tickets();
+    put_metadata();
+    return options.differences > 0;
+}

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: the door to the system keeps its own promises: sealed memory that nobody resizes, mapped
+ * twice in a row; close-on-exec descriptors; waits that end; threads without the application's
+ * signals. Method: each promise against the kernel.
+ */
+#include "base/sys.h"
+#include "double.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+enum { BYTES = 8192 };
+
+static void assert_closes_on_exec(int fd)
+{
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+}
+
+static void test_memory_is_zeroed(void **state)
+{
+    unsigned char *memory = lend_sys->allocate(1000);
+
+    (void)state;
+    assert_non_null(memory);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(memory[i], 0);
+    lend_sys->release(memory);
+    lend_sys->release(NULL);
+}
+
+static void test_clock_moves_forward_and_sleep_lasts(void **state)
+{
+    uint64_t before = lend_sys->now_ns();
+
+    (void)state;
+    lend_sys->sleep_ns(1000000);
+    assert_true(lend_sys->now_ns() - before >= 1000000);
+}
+
+static void test_random_bytes_differ(void **state)
+{
+    uint8_t first[64] = {0}, second[64] = {0};
+
+    (void)state;
+    assert_int_equal(lend_sys->random(first, sizeof first), 0);
+    assert_int_equal(lend_sys->random(second, sizeof second), 0);
+    assert_memory_not_equal(first, second, sizeof first);
+    assert_int_equal(lend_sys->random(NULL, 0), 0);
+}
+
+static void test_shared_memory_cannot_be_resized(void **state)
+{
+    int fd = lend_sys->memfd("lend-test", BYTES);
+
+    (void)state;
+    assert_closes_on_exec(fd);
+    assert_int_equal(ftruncate(fd, BYTES / 2), -1);
+    assert_int_equal(ftruncate(fd, BYTES * 2), -1);
+    assert_int_equal(lend_sys->memfd_check(fd, BYTES), 0);
+    assert_int_equal(lend_sys->memfd_check(fd, BYTES - 1), -EINVAL);
+    assert_int_equal(lend_sys->memfd_check(fd, BYTES + 1), -EINVAL);
+    lend_sys->close(fd);
+}
+
+static void test_memory_that_could_vanish_is_refused(void **state)
+{
+    int event = lend_sys->event();
+    int unsealed = memfd_create("unsealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    (void)state;
+    assert_true(unsealed >= 0);
+    assert_int_equal(ftruncate(unsealed, BYTES), 0);
+    assert_int_equal(lend_sys->memfd_check(unsealed, BYTES), -EINVAL);
+    assert_int_equal(fcntl(unsealed, F_ADD_SEALS, F_SEAL_GROW), 0);
+    assert_int_equal(lend_sys->memfd_check(unsealed, BYTES), -EINVAL);
+    assert_int_equal(fcntl(unsealed, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+    assert_int_equal(lend_sys->memfd_check(unsealed, BYTES), 0);
+    assert_int_equal(lend_sys->memfd_check(event, BYTES), -EINVAL);
+    assert_int_equal(lend_sys->memfd_check(-1, BYTES), -EINVAL);
+    lend_sys->close(unsealed);
+    lend_sys->close(event);
+}
+
+static void test_sealed_huge_pages_are_refused(void **state)
+{
+    const size_t huge = (size_t)2 << 20;
+    int fd = memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+
+    (void)state;
+    if (fd < 0)
+        skip(); /* a kernel without them */
+    assert_int_equal(ftruncate(fd, (off_t)huge), 0);
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK), 0);
+    assert_int_equal(lend_sys->memfd_check(fd, huge), -EINVAL);
+    lend_sys->close(fd);
+}
+
+static void check_twice(char *memory)
+{
+    assert_non_null(memory);
+    memory[0] = 'a';
+    memory[BYTES - 1] = 'z';
+    assert_int_equal(memory[BYTES], 'a');
+    assert_int_equal(memory[2 * BYTES - 1], 'z');
+    memory[BYTES + 5] = 'm';
+    assert_int_equal(memory[5], 'm');
+}
+
+static void test_memory_is_mapped_twice_in_a_row(void **state)
+{
+    int fd = lend_sys->memfd("lend-test", 3 * BYTES);
+    char *whole = mmap(NULL, 3 * BYTES, PROT_READ, MAP_SHARED, fd, 0);
+    char *own = lend_sys->map_twice(-1, 0, BYTES);
+    char *shared = lend_sys->map_twice(fd, BYTES, BYTES);
+
+    (void)state;
+    assert_ptr_not_equal(whole, MAP_FAILED);
+    check_twice(own);
+    check_twice(shared);
+    assert_int_equal(whole[BYTES], 'a');
+    assert_int_equal(whole[0], 0);
+    assert_int_equal(whole[2 * BYTES], 0);
+    lend_sys->unmap_twice(own, BYTES);
+    lend_sys->unmap_twice(shared, BYTES);
+    lend_sys->unmap_twice(NULL, BYTES);
+    assert_int_equal(munmap(whole, 3 * BYTES), 0);
+    lend_sys->close(fd);
+}
+
+static void test_mappings_that_cannot_be_are_null(void **state)
+{
+    int event = lend_sys->event();
+
+    (void)state;
+    assert_null(lend_sys->map_twice(event, 0, BYTES));
+    assert_null(lend_sys->map_twice(-1, 0, 0));
+    assert_null(lend_sys->map_twice(-1, 0, SIZE_MAX));
+    assert_null(lend_sys->map_twice(event, UINT64_MAX, BYTES));
+    lend_sys->close(event);
+}
+
+static void test_files_are_read_and_stated(void **state)
+{
+    char folder[] = "/tmp/lend-sys-test-XXXXXX", path[64], bytes[8] = {0};
+    struct stat info;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof path, "%s/inner", folder);
+    assert_int_equal(lend_sys->make_directory(path, 0700), 0);
+    assert_int_equal(lend_sys->make_directory(path, 0700), -EEXIST);
+    assert_int_equal(lend_sys->chmod(path, 0500), 0);
+    assert_int_equal(lend_sys->stat(path, &info), 0);
+    assert_int_equal(info.st_mode, S_IFDIR | 0500);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(symlink("/", path), 0);
+    assert_int_equal(lend_sys->stat(path, &info), 0);
+    assert_true(S_ISLNK(info.st_mode)); /* itself, not where it leads */
+    lend_sys->unlink(path);
+    assert_int_equal(lend_sys->stat(path, &info), -ENOENT);
+    assert_int_equal(lend_sys->open_read(path), -ENOENT);
+    assert_int_equal(rmdir(folder), 0);
+
+    int fd = lend_sys->open_read("/proc/self/comm");
+    assert_closes_on_exec(fd);
+    assert_true(lend_sys->read(fd, bytes, sizeof bytes) > 0);
+    lend_sys->close(fd);
+    assert_int_equal(lend_sys->read(fd, bytes, sizeof bytes), -EBADF);
+}
+
+static void test_descriptors_close_on_exec_and_do_not_block(void **state)
+{
+    int fds[] = {lend_sys->event(), lend_sys->socket(), lend_sys->epoll()};
+    uint64_t count;
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        assert_closes_on_exec(fds[i]);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(fcntl(fds[i], F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+    assert_int_equal(lend_sys->read(fds[0], &count, sizeof count), -EAGAIN);
+    for (int i = 0; i < 3; i++)
+        lend_sys->close(fds[i]);
+}
+
+static void test_own_pidfd_says_that_we_live(void **state)
+{
+    struct pollfd fd = {.fd = lend_sys->pidfd_self(), .events = POLLIN};
+
+    (void)state;
+    if (fd.fd == -ENOSYS)
+        skip(); /* valgrind does not know them, nor does Linux before 5.3 */
+    assert_closes_on_exec(fd.fd);
+    assert_int_equal(lend_sys->poll(&fd, 1, 0), 0);
+    lend_sys->close(fd.fd);
+}
+
+static void test_waits_end_at_their_time_and_not_before(void **state)
+{
+    const uint64_t wait = 300000; /* under a millisecond: none is lost in rounding */
+    int epoll = lend_sys->epoll();
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = 77};
+    struct pollfd none = {.fd = -1};
+    uint64_t before = lend_sys->now_ns();
+
+    (void)state;
+    assert_int_equal(lend_sys->epoll_wait(epoll, &event, 1, wait), 0);
+    assert_true(lend_sys->now_ns() - before >= wait);
+    before = lend_sys->now_ns();
+    assert_int_equal(lend_sys->poll(&none, 1, wait), 0);
+    assert_true(lend_sys->now_ns() - before >= wait);
+
+    /* With something to tell, the longest wait is none. */
+    int bell = lend_sys->event();
+    const uint64_t one = 1;
+    assert_int_equal(lend_sys->epoll_control(epoll, EPOLL_CTL_ADD, bell, &event), 0);
+    assert_int_equal(lend_sys->write(bell, &one, sizeof one), sizeof one);
+    event.data.u64 = 0;
+    assert_int_equal(lend_sys->epoll_wait(epoll, &event, 1, UINT64_MAX), 1);
+    assert_true(event.data.u64 == 77);
+    assert_int_equal(lend_sys->epoll_control(epoll, EPOLL_CTL_DEL, bell + 100, &event), -EBADF);
+    lend_sys->close(bell);
+    lend_sys->close(epoll);
+}
+
+static void test_messages_and_descriptors_cross_a_socket(void **state)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    socklen_t bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + 20);
+    char text[20] = "hello", control[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec part = {.iov_base = text, .iov_len = 5};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof control};
+    int listener, client, server, passed, received;
+
+    (void)state;
+    double_install(-1);
+    listener = lend_sys->socket(), client = lend_sys->socket(), passed = lend_sys->event();
+    (void)snprintf(address.sun_path + 1, 21, "lend-sys-test-%06u", (unsigned)getpid() % 1000000u);
+    assert_int_equal(lend_sys->connect(client, (struct sockaddr *)&address, bytes), -ECONNREFUSED);
+    assert_int_equal(lend_sys->bind(listener, (struct sockaddr *)&address, bytes), 0);
+    assert_int_equal(lend_sys->listen(listener, 4), 0);
+    assert_int_equal(lend_sys->accept(listener), -EAGAIN);
+    assert_int_equal(lend_sys->connect(client, (struct sockaddr *)&address, bytes), 0);
+    server = lend_sys->accept(listener);
+    assert_closes_on_exec(server);
+    assert_int_equal(lend_sys->recvmsg(server, &message), -EAGAIN);
+
+    message.msg_controllen = sizeof control;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    *header = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(header), &passed, sizeof passed);
+    assert_int_equal(lend_sys->sendmsg(client, &message), 5);
+    memset(text, 0, sizeof text);
+    part.iov_len = sizeof text;
+    assert_int_equal(lend_sys->recvmsg(server, &message), 5);
+    assert_string_equal(text, "hello");
+    memcpy(&received, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof received);
+    assert_closes_on_exec(received);
+    assert_int_equal(double_live_descriptors(), 5); /* it counts the one that came */
+
+    lend_sys->close(client);
+    message.msg_controllen = 0;
+    assert_int_equal(lend_sys->recvmsg(server, &message), 0);
+    assert_int_equal(lend_sys->sendmsg(server, &message), -EPIPE); /* and no signal */
+    lend_sys->close(server), lend_sys->close(listener);
+    lend_sys->close(passed), lend_sys->close(received);
+    assert_false(double_remove());
+}
+
+static void *report_thread(void *context)
+{
+    sigset_t blocked;
+
+    if (pthread_sigmask(SIG_SETMASK, NULL, &blocked) != 0 || !sigismember(&blocked, SIGINT) ||
+        !sigismember(&blocked, SIGTERM) || !sigismember(&blocked, SIGUSR1))
+        return NULL;
+    return context;
+}
+
+static void test_threads_leave_signals_to_the_application(void **state)
+{
+    pthread_t thread;
+    sigset_t before, after;
+    void *result = NULL;
+
+    (void)state;
+    assert_int_equal(pthread_sigmask(SIG_SETMASK, NULL, &before), 0);
+    assert_int_equal(lend_sys->thread(&thread, report_thread, state,
+                                      "a name that is longer than the kernel takes"),
+                     0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, state);
+    assert_int_equal(pthread_sigmask(SIG_SETMASK, NULL, &after), 0);
+    assert_int_equal(sigismember(&after, SIGINT), sigismember(&before, SIGINT));
+}
+
+static void test_stopped_clock_moves_as_it_is_told(void **state)
+{
+    struct pollfd none = {.fd = -1};
+    struct epoll_event event;
+
+    (void)state;
+    double_install(-1);
+    int epoll = lend_sys->epoll();
+    double_clock_set(1000, 1);
+    assert_int_equal(lend_sys->now_ns(), 1000);
+    assert_int_equal(lend_sys->now_ns(), 1001);
+    double_clock_set(1000, 0);
+    lend_sys->sleep_ns(UINT64_C(1) << 50);
+    assert_true(lend_sys->now_ns() == 1000 + (UINT64_C(1) << 50));
+    assert_int_equal(lend_sys->poll(&none, 1, 10), 0);
+    assert_int_equal(lend_sys->epoll_wait(epoll, &event, 1, 20), 0);
+    double_clock_advance(30);
+    assert_true(lend_sys->now_ns() == 1060 + (UINT64_C(1) << 50));
+    lend_sys->close(epoll);
+    assert_false(double_remove());
+    assert_true(lend_sys->now_ns() != 1060 + (UINT64_C(1) << 50));
+}
+
+static void test_double_fails_the_nth_call_and_no_other(void **state)
+{
+    (void)state;
+    for (int nth = 0; nth < 5; nth++) {
+        int failed = 0;
+
+        double_install(nth);
+        for (int i = 0; i < 4; i++) {
+            int fd = lend_sys->event();
+
+            failed += fd < 0;
+            assert_int_equal(fd < 0, i == nth);
+            if (fd >= 0)
+                lend_sys->close(fd);
+        }
+        assert_int_equal(double_calls(), 4);
+        assert_int_equal(double_remove(), nth < 4);
+        assert_int_equal(failed, nth < 4);
+    }
+}
+
+static void test_double_fails_the_nth_place_once(void **state)
+{
+    (void)state;
+    for (int nth = 0; nth < 3; nth++) {
+        int failed[2] = {0};
+
+        double_install_site(nth);
+        for (int i = 0; i < 10; i++) {
+            uint8_t byte;
+
+            failed[0] += lend_sys->random(&byte, 1) != 0;
+            failed[1] += lend_sys->random(&byte, 1) != 0;
+        }
+        assert_int_equal(double_remove(), nth < 2);
+        assert_int_equal(failed[0], nth == 0);
+        assert_int_equal(failed[1], nth == 1);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_memory_is_zeroed),
+        cmocka_unit_test(test_clock_moves_forward_and_sleep_lasts),
+        cmocka_unit_test(test_random_bytes_differ),
+        cmocka_unit_test(test_shared_memory_cannot_be_resized),
+        cmocka_unit_test(test_memory_that_could_vanish_is_refused),
+        cmocka_unit_test(test_sealed_huge_pages_are_refused),
+        cmocka_unit_test(test_memory_is_mapped_twice_in_a_row),
+        cmocka_unit_test(test_mappings_that_cannot_be_are_null),
+        cmocka_unit_test(test_files_are_read_and_stated),
+        cmocka_unit_test(test_descriptors_close_on_exec_and_do_not_block),
+        cmocka_unit_test(test_own_pidfd_says_that_we_live),
+        cmocka_unit_test(test_waits_end_at_their_time_and_not_before),
+        cmocka_unit_test(test_messages_and_descriptors_cross_a_socket),
+        cmocka_unit_test(test_threads_leave_signals_to_the_application),
+        cmocka_unit_test(test_stopped_clock_moves_as_it_is_told),
+        cmocka_unit_test(test_double_fails_the_nth_call_and_no_other),
+        cmocka_unit_test(test_double_fails_the_nth_place_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
