@@ -476,6 +476,7 @@ void lend_agent_log(struct lend_agent *agent, int32_t level, const char *format,
         agent->logs_lost++;
     }
     (void)pthread_mutex_unlock(&agent->log_lock);
+    atomic_store_explicit(&agent->has_news, true, memory_order_seq_cst);
     lend_sys->release(line);
 }
 
@@ -494,6 +495,8 @@ void lend_agent_dispatch(struct lend_agent *agent)
     const struct lend_agent_config *config = &agent->config;
     struct lend_lease_info info;
 
+    if (!atomic_exchange_explicit(&agent->has_news, false, memory_order_seq_cst))
+        return;
     for (struct lend_log_line *line; (line = take_log(agent)) != NULL;) {
         config->on_log(config->context, line->level, line->text);
         lend_sys->release(line);

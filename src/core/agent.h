@@ -88,6 +88,8 @@ struct lend_agent {
     struct lend_list zeroing; /* transfers that failed, and whose destination is to be zeroed */
     _Atomic uint32_t zeroing_count;
 
+    _Atomic bool has_news; /* lend_agent_dispatch() has something to tell */
+
     pthread_mutex_t log_lock;
     struct lend_list logs;
     uint32_t log_count;

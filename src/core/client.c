@@ -152,6 +152,9 @@ static bool send_request(struct client *client, struct slot *slot)
         .region_count = (uint32_t)window->region_count,
     };
 
+    /* Numbered anew where it leaves: slots have their turns, and the server wants ascending
+     * numbers. */
+    slot->request = ++client->next_request;
     size_t count = lend_request_encode(
         &request, transfer->has_ranges ? NULL : transfer->remotes + window->region, bytes,
         sizeof bytes);

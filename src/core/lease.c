@@ -114,6 +114,7 @@ void lend_lease_end_locked(struct lend_lease *lease, enum lend_slot_state cause)
     /* The reference of its life becomes that of its untold end. */
     lend_list_remove(&lease->live_link);
     lend_list_append(&agent->ended_leases, &lease->live_link);
+    atomic_store_explicit(&agent->has_news, true, memory_order_seq_cst);
 }
 
 static void fill_info(const struct lend_lease *lease, struct lend_lease_info *out)

@@ -229,7 +229,7 @@ static void run_timers(struct lend_poller *poller, uint64_t now)
 
 /* --- turns --- */
 
-/* One pass: what is at hand, and no waiting. True if something moved. */
+/* One pass: what is at hand, and no waiting. True if something moved, or is to be told. */
 static bool pass(struct lend_poller *poller)
 {
     bool moved = step_hot(poller);
@@ -240,7 +240,7 @@ static bool pass(struct lend_poller *poller)
     if (atomic_exchange_explicit(&poller->has_dead, false, memory_order_seq_cst))
         lend_sessions_reap(poller->agent);
     run_timers(poller, lend_sys->now_ns());
-    return moved;
+    return moved || atomic_load_explicit(&poller->agent->has_news, memory_order_seq_cst);
 }
 
 /* True if the poller may sleep: everything was put to sleep, and whoever changes that will kick. */
@@ -258,16 +258,16 @@ static bool fall_asleep(struct lend_poller *poller)
 
 static bool take_turn(struct lend_poller *poller, uint64_t until_ns)
 {
-    bool moved = false;
+    const struct lend_agent *agent = poller->agent;
 
     for (;;) {
-        moved = pass(poller);
+        bool moved = pass(poller);
         uint64_t now = lend_sys->now_ns();
         if (moved)
             poller->moved_ns = now;
         if (moved || now >= until_ns || atomic_load_explicit(&poller->stop, memory_order_seq_cst))
             return moved;
-        bool may_spin = now - poller->moved_ns < poller->agent->config.spin_ns;
+        bool may_spin = now - poller->moved_ns < agent->config.spin_ns;
         if ((may_spin && count_hot(poller) > 0) || !fall_asleep(poller))
             continue;
 

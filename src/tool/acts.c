@@ -61,6 +61,13 @@ const char *act_row_seen(const struct act_row *row, char *text, size_t capacity)
     return text;
 }
 
+const char *act_row_verdict(const struct act_row *row, uint32_t iterations)
+{
+    if (row->wrong > 0)
+        return "wrong";
+    return row->repetitions < iterations ? "cut short" : "right";
+}
+
 uint32_t acts_count_wrong(const struct acts *acts)
 {
     uint32_t wrong = 0;

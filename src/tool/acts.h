@@ -49,6 +49,9 @@ uint32_t acts_count_wrong(const struct acts *acts);
 /* The statuses of a row, such as "REVOKED 7, OK 3". Returns text. */
 const char *act_row_seen(const struct act_row *row, char *text, size_t capacity);
 
+/* "right", "wrong", or "cut short" if it was not done as often as it should. */
+const char *act_row_verdict(const struct act_row *row, uint32_t iterations);
+
 /* One act each; the stage is empty before and after. */
 enum lend_status act_take_back(struct acts *acts, struct lend_error *error);
 enum lend_status act_references(struct acts *acts, struct lend_error *error);

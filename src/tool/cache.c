@@ -92,8 +92,8 @@ void cache_fill(const struct cache *cache, uint32_t owner, uint32_t generation)
 void cache_fill_blocks(const struct cache *cache, const struct blocks *blocks, const int32_t *marks,
                        const struct mark *mark)
 {
-    for (uint32_t region = 0; region < cache->region_count; region++) {
-        for (uint32_t i = 0; i < blocks->count; i++) {
+    for (uint32_t region = cache->region_count; region-- > 0;) {
+        for (uint32_t i = blocks->count; i-- > 0;) {
             struct mark own = {mark->owner, region, (uint32_t)marks[i], mark->generation};
             unsigned char *block = cache_block(cache, region, (uint32_t)blocks->numbers[i]);
 

@@ -41,8 +41,9 @@ unsigned char *cache_block(const struct cache *cache, uint32_t region, uint32_t 
 /* Fill every block with its mark, telling the user how far it is. */
 void cache_fill(const struct cache *cache, uint32_t owner, uint32_t generation);
 
-/* Fill those blocks, each as what `marks` numbers it: block i of the list gets the mark of
- * marks[i]. */
+/* Fill those blocks: block i of the list gets the mark of block marks[i]. It goes from the last to
+ * the first, and so comes towards a transfer of the same blocks that should have ended and has not.
+ */
 void cache_fill_blocks(const struct cache *cache, const struct blocks *blocks, const int32_t *marks,
                        const struct mark *mark);
 

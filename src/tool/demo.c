@@ -96,14 +96,24 @@ int demo_main(int argc, char **argv)
         status = stage_open(&stage, &demo.options.endpoint, &error);
     if (status == LEND_OK)
         status = job_run(&stage, dice_roll(&acts.dice), &job, &error);
-    if (status == LEND_OK)
+    bool has_job = status == LEND_OK;
+    if (has_job)
         status = acts_run(&acts, &error);
     stage_close(&stage);
 
-    if (status == LEND_OK && demo.options.is_json)
-        status = demo_print_json(&demo.options, &job, &acts, &error);
-    else if (status == LEND_OK)
+    /* What was seen until a failure is worth showing. */
+    if (has_job && demo.options.is_json) {
+        const char *failure = status == LEND_OK ? NULL : error.message;
+        struct lend_error unprinted;
+        enum lend_status shown = demo_print_json(&demo.options, &job, &acts, failure, &unprinted);
+
+        if (status == LEND_OK && shown != LEND_OK) {
+            status = shown;
+            error = unprinted;
+        }
+    } else if (has_job) {
         demo_print(&demo.options, &job, &acts);
+    }
     if (status != LEND_OK) {
         trouble_tell(&error);
         return EXIT_TROUBLE;

@@ -34,9 +34,10 @@ struct job {
 enum lend_status job_run(struct stage *stage, uint64_t seed, struct job *job,
                          struct lend_error *error);
 
-/* Show it and the acts. */
+/* Show it and the acts. failure: why the acts did not come to their end, or NULL. */
 void demo_print(const struct options *options, const struct job *job, const struct acts *acts);
 enum lend_status demo_print_json(const struct options *options, const struct job *job,
-                                 const struct acts *acts, struct lend_error *error);
+                                 const struct acts *acts, const char *failure,
+                                 struct lend_error *error);
 
 #endif

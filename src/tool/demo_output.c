@@ -86,12 +86,14 @@ static void print_acts(const struct acts *acts)
                   (const char *const[]){row->act, row->done, row->expected,
                                         act_row_seen(row, seen, sizeof seen),
                                         print_ns(slowest, sizeof slowest, (int64_t)row->slowest_ns),
-                                        row->wrong == 0 ? "right" : "WRONG"});
+                                        act_row_verdict(row, acts->iterations)});
     }
     table_print(table);
+    (void)printf("Slowest: the revoke (act 1), the answer (2), from cancel to quiet (3), "
+                 "until the other side was told (4).\n");
     for (uint32_t i = 0; i < acts->row_count; i++) {
         if (acts->rows[i].wrong > 0)
-            (void)printf("WRONG %u of %u: %s: %s\n", acts->rows[i].wrong, acts->rows[i].repetitions,
+            (void)printf("wrong %u of %u: %s: %s\n", acts->rows[i].wrong, acts->rows[i].repetitions,
                          acts->rows[i].done, acts->rows[i].reason);
     }
 }
@@ -133,7 +135,7 @@ static json_t *describe_job(const struct job *job)
     return made;
 }
 
-static json_t *describe_row(const struct act_row *row)
+static json_t *describe_row(const struct act_row *row, uint32_t iterations)
 {
     json_t *seen = json_object();
 
@@ -144,25 +146,28 @@ static json_t *describe_row(const struct act_row *row)
                      row->done, "expected", row->expected, "seen", seen, "repetitions",
                      (int)row->repetitions, "wrong", (int)row->wrong, "slowest_ns",
                      number(row->slowest_ns), "reason", row->reason, "verdict",
-                     row->wrong == 0 ? "right" : "wrong");
+                     act_row_verdict(row, iterations));
 }
 
 enum lend_status demo_print_json(const struct options *options, const struct job *job,
-                                 const struct acts *acts, struct lend_error *error)
+                                 const struct acts *acts, const char *failure,
+                                 struct lend_error *error)
 {
+    bool is_right = failure == NULL && acts_count_wrong(acts) == 0;
     const struct model *model = options->endpoint.model;
     json_t *rows = json_array();
 
     for (uint32_t i = 0; i < acts->row_count; i++)
-        (void)json_array_append_new(rows, describe_row(&acts->rows[i]));
+        (void)json_array_append_new(rows, describe_row(&acts->rows[i], acts->iterations));
     json_t *shape = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:s}", "name", model->name, "layers",
                               (int)model->layers, "regions", (int)model_region_count(model),
                               "blocks_per_region", (int)job->owner_block_count, "block_bytes",
                               (int)model_block_bytes(model), "block_tokens", MODEL_BLOCK_TOKENS,
                               "source", model->source);
-    json_t *all = json_pack("{s:s, s:I, s:o, s:o, s:o, s:s}", "version", lend_version(), "seed",
-                            number(options->seed), "model", shape, "job", describe_job(job), "acts",
-                            rows, "verdict", acts_count_wrong(acts) == 0 ? "right" : "wrong");
+    json_t *all =
+        json_pack("{s:s, s:I, s:o, s:o, s:o, s:s?, s:s}", "version", lend_version(), "seed",
+                  number(options->seed), "model", shape, "job", describe_job(job), "acts", rows,
+                  "failure", failure, "verdict", is_right ? "right" : "wrong");
 
     return json_show(all, false, error);
 }

@@ -20,7 +20,7 @@ enum order_verb {
     /* The owner's. */
     ORDER_LEND,    /* map, fill and register a cache; reports the metadata */
     ORDER_MEET,    /* import the reader's metadata, to grant leases by name */
-    ORDER_GRANT,   /* reports the ticket */
+    ORDER_GRANT,   /* end the lease before; reports the ticket */
     ORDER_STRAY,   /* reports a ticket of another agent, which is gone by then */
     ORDER_RESTART, /* end the agent, begin another of the same name and lend again; reports as LEND
                     */

@@ -76,7 +76,9 @@ static enum lend_status grant(struct actor *actor, struct lend_error *error)
             return status;
         offer.blocks.numbers = actor->remote;
     }
-    enum lend_status status = lender_grant(&actor->lender, &offer, error);
+    enum lend_status status = lender_revoke(&actor->lender, error); /* the one before */
+    if (status == LEND_OK)
+        status = lender_grant(&actor->lender, &offer, error);
     return status == LEND_OK ? export_ticket(actor, actor->lender.lease, error) : status;
 }
 

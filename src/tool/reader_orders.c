@@ -52,8 +52,12 @@ static enum lend_status go_ahead(struct actor *actor, struct lend_error *error)
 
 static enum lend_status take_ticket(struct actor *actor, struct lend_error *error)
 {
-    return borrower_take_ticket(&actor->borrower, actor->order.bytes, actor->order.byte_count,
-                                error);
+    uint64_t begun_ns = now_ns();
+    enum lend_status status =
+        borrower_take_ticket(&actor->borrower, actor->order.bytes, actor->order.byte_count, error);
+
+    actor->report.elapsed_ns = now_ns() - begun_ns;
+    return status;
 }
 
 static enum lend_status be_done(struct actor *actor, struct lend_error *error)

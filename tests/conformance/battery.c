@@ -37,11 +37,17 @@ int battery_run(const struct battery_setup *setups, size_t count)
         {"peers", battery_peers},
         {"input", battery_input},
     };
-    const char *only = getenv("LEND_BATTERY"); /* one part by its name, for whoever debugs */
+    /* For whoever debugs: one setup, one part, tests by a pattern of their names. */
+    const char *only_setup = getenv("LEND_SETUP"), *only = getenv("LEND_PART");
     int failures = 0;
+
+    if (getenv("LEND_TEST") != NULL)
+        cmocka_set_test_filter(getenv("LEND_TEST"));
 
     for (size_t setup = 0; setup < count; setup++) {
         battery_current = &setups[setup];
+        if (only_setup != NULL && strcmp(only_setup, battery_current->name) != 0)
+            continue;
         for (size_t part = 0; part < sizeof parts / sizeof parts[0]; part++) {
             size_t test_count = 0;
             const struct CMUnitTest *tests = parts[part].tests(&test_count);

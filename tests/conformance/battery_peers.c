@@ -95,7 +95,7 @@ static void test_export_says_how_much_room_it_takes(void **state)
     EXPECT(lend_metadata_export(pair->reader, bytes, needed - 1, &count, &error), LEND_E_INVALID,
            &error);
     assert_int_equal(count, needed);
-    assert_true(is_filled(bytes, sizeof bytes, 0x5C));
+    assert_true(is_filled(bytes + needed - 1, sizeof bytes - needed + 1, 0x5C));
     EXPECT(lend_metadata_export(pair->reader, bytes, needed, &count, &error), LEND_OK, &error);
     assert_int_equal(count, needed);
     assert_true(is_filled(bytes + needed, sizeof bytes - needed, 0x5C));

@@ -166,7 +166,7 @@ static void test_many_regions_are_registered_all_or_none(void **state)
 
     for (size_t index = 0; index < 3; index++)
         descs[index] = desc_of(memory + index * BLOCK, BLOCK);
-    descs[1].geometry.stride_bytes = 1; /* less than a block: impossible */
+    descs[1].geometry.count = 2; /* one too many */
 
     EXPECT(lend_region_register(pair->reader, descs, 3, regions, results, &error), LEND_E_INVALID,
            &error);
@@ -178,7 +178,7 @@ static void test_many_regions_are_registered_all_or_none(void **state)
     assert_null(regions[2]);
     assert_int_equal(offered(pair), 0);
 
-    descs[1].geometry.stride_bytes = 0;
+    descs[1].geometry.count = 1;
     EXPECT(lend_region_register(pair->reader, descs, 3, regions, results, &error), LEND_OK, &error);
     for (size_t index = 0; index < 3; index++) {
         assert_int_equal(results[index], LEND_OK);
@@ -248,18 +248,19 @@ static void test_duplicate_and_view_share_and_partial_overlap_is_refused(void **
 
     desc.name = "the first";
     EXPECT(register_one(pair, &desc, &first, &error), LEND_OK, &error);
-    desc.name = NULL;
+    desc.name = "the same again";
     EXPECT(register_one(pair, &desc, &same, &error), LEND_OK, &error);
     assert_int_equal(describe(same).is_shared, 1);
     assert_true(lend_region_id(same) != lend_region_id(first));
 
     desc = desc_of(memory + BLOCK * 2, BLOCK * 3);
+    desc.name = "the view";
     EXPECT(register_one(pair, &desc, &view, &error), LEND_OK, &error);
     assert_int_equal(describe(view).is_shared, 1);
 
     desc = desc_of(memory, BLOCK * 4);
     EXPECT(register_one(pair, &desc, &partial, &error), LEND_E_OVERLAP, &error);
-    SAYS(&error, "the first");
+    SAYS(&error, "region the ");
     assert_null(partial);
     desc = desc_of(memory + BLOCK * 7, BLOCK * 9);
     EXPECT(register_one(pair, &desc, &partial, &error), LEND_E_OVERLAP, &error);

@@ -278,6 +278,13 @@ void pair_leave(struct pair *joined)
     joined->reader = NULL;
 }
 
+void pair_die(struct pair *joined)
+{
+    joined->peer_references = 0;
+    lend_agent_destroy(joined->reader);
+    joined->reader = NULL;
+}
+
 void *pair_memory(struct pair *pair, size_t bytes)
 {
     size_t room = PAIR_SLOT_BYTES - PAGE_BYTES, rounded = (bytes + 63) & ~(size_t)63;

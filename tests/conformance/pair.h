@@ -50,6 +50,8 @@ void pair_free(struct pair *pair);
 /* Another reader of the same owner: use it as a pair, and end it before the pair. */
 struct pair pair_join(struct pair *pair, const char *name);
 void pair_leave(struct pair *joined);
+/* As one that leaves without a word. */
+void pair_die(struct pair *joined);
 
 /* Memory that both see, zeroed, with an unmapped page right behind its last byte. */
 void *pair_memory(struct pair *pair, size_t bytes);

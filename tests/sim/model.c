@@ -38,6 +38,16 @@ void end_lease(struct sim *sim, struct lease *lease)
     free(bytes);
 }
 
+bool may_be_consumed(const struct sim *sim, const struct lease *lease)
+{
+    bool may = lease->may_be_consumed;
+
+    /* A consumer whose connection is lost counts as done. */
+    for (uint32_t i = 0; i < PARTIES; i++)
+        may |= sim->is_lost[lease->owner][i];
+    return may && lease->consumer_count > 0;
+}
+
 bool lease_lives(struct sim *sim, struct lease *lease)
 {
     struct lend_lease_info info = {.struct_size = sizeof info};
@@ -184,7 +194,7 @@ static uint64_t causes(const struct sim *sim, const struct transfer *transfer)
         may |= bit(LEND_E_OUT_OF_RANGE);
     if (transfer->is_wrong_way || transfer->is_for_another)
         may |= bit(LEND_E_ACCESS);
-    if (lease->may_be_consumed)
+    if (may_be_consumed(sim, lease))
         may |= bit(LEND_E_CONSUMED);
     if (lease->expires_ns != 0 && now_ns() >= lease->expires_ns)
         may |= bit(LEND_E_EXPIRED);
@@ -231,9 +241,11 @@ static bool check_read(struct sim *sim, const struct transfer *transfer, enum le
                        uint64_t proven)
 {
     const struct lend_slice all = {0};
-    bool is_zeroed = status != LEND_OK && !transfer->was_withdrawn &&
-                     (transfer->flags & LEND_TRANSFER_ZERO_ON_FAILURE) != 0;
+    bool is_zeroed = status != LEND_OK && (transfer->flags & LEND_TRANSFER_ZERO_ON_FAILURE) != 0;
     uint64_t known = status == LEND_OK || is_zeroed ? transfer->count : proven;
+
+    if (is_zeroed && transfer->was_withdrawn)
+        known = 0; /* the zeroing may have been cut short */
     uint8_t *expected = expect_memory(transfer, known, is_zeroed);
     uint8_t *bytes = malloc(block_bytes(&transfer->geometry));
 
@@ -321,6 +333,7 @@ bool settle(struct sim *sim, struct transfer *transfer, enum lend_status status)
     bool is_known = status == LEND_OK || (status < 0 && status > -64);
 
     note(sim, (uint64_t)transfer->serial << 8 | (uint8_t)-status);
+    tell(sim, "post %u ends: %s", transfer->serial, lend_status_name(status));
     if (!is_known || (status != LEND_OK && (causes(sim, transfer) & bit(status)) == 0))
         return complain(sim, "post %u ended as %s, for which there is no cause", transfer->serial,
                         lend_status_name(status));
@@ -379,6 +392,8 @@ bool hear(struct sim *sim, struct party *party, const struct lend_notification_i
                LEND_INCARNATION_BYTES) != 0)
         return complain(sim, "party %u has a notification that was for another", party->index);
     sim->report->notifications++;
+    tell(sim, "party %u hears party %u: %u, of post %u", party->index, message.sender,
+         message.number, message.serial);
     if (message.serial != 0)
         return hear_of_post(sim, message.serial);
     if (message.sender_life != sim->parties[message.sender].life)

@@ -58,6 +58,7 @@ static bool forget(struct sim *sim, struct party *party, struct party *other)
         sim->is_lost[party->index][other->index] = sim->is_lost[other->index][party->index] = true;
     lend_peer_forget(known->peer);
     note(sim, known->life);
+    tell(sim, "party %u forgets party %u", party->index, other->index);
     known->peer = NULL;
     return true;
 }
@@ -106,13 +107,14 @@ static bool make_region(struct sim *sim, struct party *party, struct transfer *t
 
 static struct lease *any_ticket(struct sim *sim, const struct party *party)
 {
-    for (int tries = 0; tries < 4 && sim->lease_count > 0; tries++) {
+    for (int tries = 0; tries < 6 && sim->lease_count > 0; tries++) {
         /* Of late ones, mostly. */
         uint32_t back =
             (uint32_t)draw(sim, chance(sim, 80) && sim->lease_count > 6 ? 6 : sim->lease_count);
         struct lease *lease = &sim->leases[sim->lease_count - 1 - back];
 
-        if (party->others[lease->owner].peer != NULL && lease->writes == 0)
+        if (party->others[lease->owner].peer != NULL && lease->writes == 0 &&
+            (lease_lives(sim, lease) || chance(sim, 15)))
             return lease;
     }
     return NULL;
@@ -291,7 +293,7 @@ static bool post_transfer(struct sim *sim, struct party *party, struct transfer 
     desc.local_blocks = transfer->local_blocks;
     desc.remote_blocks = transfer->remote_blocks;
     desc.block_count = transfer->count;
-    desc.timeout_ns = 200 * US + draw(sim, 20 * MS);
+    desc.timeout_ns = 200 * US + draw(sim, chance(sim, 20) ? 1 * MS : 60 * MS);
     desc.user_data = transfer->serial;
     if (post->has_notification) {
         desc.notification = bytes;
@@ -305,6 +307,10 @@ static bool post_transfer(struct sim *sim, struct party *party, struct transfer 
     }
     if (transfer->was_withdrawn)
         return complain(sim, "a transfer was posted on a region of ours that is withdrawn");
+    tell(sim, "party %u posts %u to party %u: %s of %u blocks under lease %u%s%s", party->index,
+         transfer->serial, transfer->owner, transfer->direction == LEND_READ ? "READ" : "WRITE",
+         transfer->count, (unsigned)(lease - sim->leases), transfer->is_outside ? ", outside" : "",
+         post->has_notification ? ", tells" : "");
     transfer->deadline_ns = before_ns + desc.timeout_ns;
     transfer->state = POSTED;
     lease->writes += transfer->direction == LEND_WRITE;
@@ -326,6 +332,7 @@ static bool cancel(struct sim *sim, struct transfer *transfer)
     if (transfer->state != POSTED)
         return true;
     transfer->was_canceled = true;
+    tell(sim, "party %u cancels post %u", transfer->party, transfer->serial);
     sim->report->cancels++;
     enum lend_status status = lend_transfer_cancel(transfer->handle, 0);
     if (status == LEND_PENDING && transfer->direction == LEND_READ && transfer->flags == 0)
@@ -369,9 +376,10 @@ static bool say_done(struct sim *sim, struct transfer *transfer)
 
     if (transfer->state == FREE)
         return true;
-    if (transfer->lease->consumer_count > 0)
-        transfer->lease->may_be_consumed = true;
+    transfer->lease->may_be_consumed = true;
     enum lend_status status = lend_ticket_done(transfer->ticket, &error);
+    tell(sim, "party %u is done with lease %u: %s", transfer->party,
+         (unsigned)(transfer->lease - sim->leases), lend_status_name(status));
     if (status == LEND_OK)
         return true;
     memset(transfer->memory, transfer->fill, transfer->state == READY ? transfer->bytes : 0);
@@ -382,7 +390,7 @@ static bool say_done(struct sim *sim, struct transfer *transfer)
 
 /* --- notifications --- */
 
-static bool tell(struct sim *sim, struct party *party, struct party *other)
+static bool notify(struct sim *sim, struct party *party, struct party *other)
 {
     struct acquaintance *known = &party->others[other->index];
     uint8_t bytes[512];
@@ -402,6 +410,8 @@ static bool tell(struct sim *sim, struct party *party, struct party *other)
              status != LEND_E_BUSY)
         return expect(sim, status, LEND_OK, "notify", &error);
     note(sim, (uint64_t)(int64_t)status);
+    tell(sim, "party %u tells party %u: %u, %s", party->index, other->index, message.number,
+         lend_status_name(status));
     return true;
 }
 
@@ -437,18 +447,21 @@ bool step_transfer(struct sim *sim, struct party *party)
         return forget(sim, party, other);
     if (luck < 180 && transfer->state == FREE && !prepare(sim, party, transfer))
         return false;
+    if (luck < 180 && transfer->state == READY && !lease_lives(sim, transfer->lease) &&
+        chance(sim, 70))
+        return give_up(sim, transfer);
     if (luck < 180)
         return transfer->state != READY || post_transfer(sim, party, transfer);
     if (luck < 220)
         return test_transfer(sim, transfer);
-    if (luck < 240)
+    if (luck < 230)
         return cancel(sim, transfer);
-    if (luck < 255)
+    if (luck < 245)
         return give_up(sim, transfer);
     if (luck < 265)
         return say_done(sim, transfer);
     if (luck < 290)
-        return tell(sim, party, other);
+        return notify(sim, party, other);
     return listen(sim, party);
 }
 
@@ -467,7 +480,10 @@ static bool settle_all(struct sim *sim)
             if (!listen(sim, &sim->parties[i]))
                 return false;
         }
-        advance(next_ns != UINT64_MAX && next_ns > now ? next_ns - now : 1 * MS);
+        if (round == 50) /* past every deadline */
+            advance(80 * MS);
+        else
+            advance(next_ns != UINT64_MAX && next_ns > now ? next_ns - now : 1 * MS);
     }
     return true;
 }

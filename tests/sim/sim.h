@@ -20,6 +20,7 @@ enum sim_weather {
 
 struct sim_options {
     bool rewrites_too_early; /* the owner breaks its promise: it rewrites blocks that are leased */
+    bool is_told;            /* print what happens */
 };
 
 /* What a history came to. */

@@ -98,7 +98,7 @@ static bool grant_lease(struct sim *sim, struct party *party, struct loan *loan,
     desc.set_count = 1;
     desc.consumer_count = lease->consumer_count;
     desc.peer = lease->named >= 0 ? party->others[lease->named].peer : NULL;
-    desc.time_to_live_ns = 500 * US + draw(sim, 30 * MS);
+    desc.time_to_live_ns = 200 * US + draw(sim, chance(sim, 30) ? 2 * MS : 60 * MS);
     desc.user_data = sim->lease_count;
     enum lend_status status = lend_lease_grant(party->agent, &desc, &lease->handle, &error);
     lease->expires_ns = now_ns() + desc.time_to_live_ns; /* a little late, as we are told late */
@@ -120,6 +120,10 @@ static bool grant_lease(struct sim *sim, struct party *party, struct loan *loan,
     lease->owner_geometry = loan->geometry;
     lease->snapshot = malloc(loan->bytes);
     memcpy(lease->snapshot, loan->memory, loan->bytes);
+    tell(sim, "party %u grants lease %u on region %u, blocks %06x, to %s, for %d, %u consumers",
+         party->index, sim->lease_count, lease->loan, lease->blocks,
+         lease->access == LEND_ACCESS_WRITE ? "write" : "read", lease->named,
+         lease->consumer_count);
     sim->lease_count++;
     sim->report->grants++;
     status = lend_ticket_export(lease->handle, lease->ticket, sizeof lease->ticket,
@@ -211,6 +215,7 @@ static bool revoke(struct sim *sim, struct party *party)
         progress(sim, party, 2); /* or nobody could have looked */
     }
     lease->may_be_revoked = true;
+    tell(sim, "party %u revokes lease %u", party->index, (unsigned)(lease - sim->leases));
     enum lend_status status = lend_lease_revoke(lease->handle, &error);
     if (!expect(sim, status, LEND_OK, "revoke", &error))
         return false;
@@ -275,6 +280,7 @@ static bool withdraw(struct sim *sim, struct party *party)
     if (is_forced)
         revoke_leases(sim, party->index, (uint32_t)(loan - party->loans), UINT32_MAX);
     loan->is_withdrawn = true;
+    tell(sim, "party %u withdraws region %u", party->index, (unsigned)(loan - party->loans));
     enum lend_status status = lend_region_withdraw(
         loan->handle, is_forced ? LEND_WITHDRAW_FORCE : LEND_WITHDRAW_DRAIN, 0, &error);
     if (status == LEND_E_BUSY && !is_forced && is_held) {
@@ -304,15 +310,15 @@ bool step_lending(struct sim *sim, struct party *party)
     uint64_t luck = draw(sim, 100);
     struct loan *loan = &party->loans[draw(sim, LOANS)];
 
-    if (luck < 15)
-        return loan->handle != NULL || lend_loan(sim, party, loan);
+    if (loan->handle == NULL && luck < 60)
+        return lend_loan(sim, party, loan);
     if (luck < 60)
         return grant(sim, party);
     if (luck < 68)
         return renew(sim, party);
-    if (luck < 84)
+    if (luck < 88)
         return revoke(sim, party);
-    if (luck < 91)
+    if (luck < 95)
         return evict(sim, party);
     return withdraw(sim, party);
 }
@@ -325,12 +331,12 @@ static bool pass_time(struct sim *sim)
     uint64_t next_ns = lend_fabric_next_ns();
     uint64_t now = now_ns();
 
-    if (luck < 60)
-        advance(draw(sim, 50 * US));
+    if (luck < 50)
+        advance(draw(sim, 20 * US));
     else if (luck < 90 && next_ns != UINT64_MAX)
         advance(next_ns > now ? next_ns - now : 0);
-    else if (luck < 97)
-        advance(draw(sim, 2 * MS));
+    else if (luck < 99)
+        advance(draw(sim, 500 * US));
     else
         advance(draw(sim, 60 * MS));
     return true;
@@ -354,7 +360,8 @@ static bool keep_deadlines(struct sim *sim, struct party *party)
 
         if (transfer->state != POSTED || now_ns() < transfer->deadline_ns)
             continue;
-        progress(sim, party, 2);
+        /* A large destination is zeroed in chunks, a pass each. */
+        progress(sim, party, transfer->flags != 0 ? 20 : 2);
         if (!test_transfer(sim, transfer))
             return false;
         if (transfer->state == POSTED)
@@ -371,24 +378,25 @@ bool step(struct sim *sim)
     uint64_t luck = draw(sim, 1000);
 
     note(sim, luck);
-    if (luck < 380) {
-        progress(sim, party, 1 + (uint32_t)draw(sim, 3));
+    if (luck < 450) {
+        for (uint32_t i = 0; i < PARTIES; i++)
+            progress(sim, &sim->parties[(party->index + i) % PARTIES], (uint32_t)draw(sim, 3));
         return sim->report->is_good;
     }
-    if (luck < 480)
+    if (luck < 500)
         return pass_time(sim);
-    if (luck < 650)
+    if (luck < 580)
         return step_lending(sim, party);
-    if (luck < 655)
+    if (luck < 582)
         return die(sim, party);
-    if (luck < 657) {
+    if (luck < 584) {
         if (sim->report->weather == SIM_STORMY)
             cut_links(sim, party, chance(sim, 50));
         return true;
     }
-    if (luck < 670)
+    if (luck < 595)
         return keep_deadlines(sim, party);
-    if (luck < 690)
+    if (luck < 605)
         return check_all(sim);
     return step_transfer(sim, party);
 }

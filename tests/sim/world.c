@@ -45,6 +45,19 @@ bool complain(struct sim *sim, const char *format, ...)
     return false;
 }
 
+void tell(struct sim *sim, const char *format, ...)
+{
+    va_list arguments;
+
+    if (!sim->options->is_told)
+        return;
+    va_start(arguments, format);
+    (void)printf("%10.3f ms  ", (double)now_ns() / (double)MS - 1000);
+    (void)vprintf(format, arguments);
+    (void)printf("\n");
+    va_end(arguments);
+}
+
 bool expect(struct sim *sim, enum lend_status status, enum lend_status wanted, const char *what,
             const struct lend_error *error)
 {
@@ -86,24 +99,6 @@ void progress(struct sim *sim, struct party *party, uint32_t times)
 
 /* --- the fabric --- */
 
-/* The party of that incarnation, if it is the life that it leads now; -1 if not. */
-static int32_t party_of(const struct sim *sim, const uint8_t *incarnation)
-{
-    for (int32_t i = 0; i < PARTIES; i++)
-        if (memcmp(sim->parties[i].incarnations[sim->parties[i].life], incarnation,
-                   LEND_INCARNATION_BYTES) == 0)
-            return i;
-    return -1;
-}
-
-static void lose(struct sim *sim, const struct lend_fabric_frame *frame)
-{
-    int32_t from = party_of(sim, frame->from), to = party_of(sim, frame->to);
-
-    if (from >= 0 && to >= 0)
-        sim->is_lost[from][to] = sim->is_lost[to][from] = true;
-}
-
 static struct lend_fabric_verdict storm(struct sim *sim, const struct lend_fabric_frame *frame)
 {
     struct lend_fabric_verdict verdict = {.action = LEND_FABRIC_DELIVER};
@@ -117,7 +112,8 @@ static struct lend_fabric_verdict storm(struct sim *sim, const struct lend_fabri
         verdict.action = LEND_FABRIC_CORRUPT;
     else
         return verdict;
-    lose(sim, frame);
+    tell(sim, "frame of type %u is lost, swapped or corrupt (%u)", frame->header[3],
+         verdict.action);
     verdict.until_ns = now_ns() + 3 * MS;
     /* Data carry no checksum: what carries them is trusted to keep them whole. */
     verdict.bit = (uint32_t)next(&sim->random_of_fabric);
@@ -147,6 +143,7 @@ void cut_links(struct sim *sim, struct party *party, bool is_loud)
 {
     for (uint32_t i = 0; i < PARTIES; i++)
         sim->is_lost[i][party->index] = sim->is_lost[party->index][i] = true;
+    tell(sim, "the links of party %u are cut%s", party->index, is_loud ? "" : ", in silence");
     lend_fabric_cut(party->incarnations[party->life], is_loud);
 }
 
@@ -166,6 +163,8 @@ bool open_world(struct sim *sim, uint64_t seed)
     sim->random_of_fabric = seed ^ UINT64_C(0xfab41c);
     sim->random_of_system = seed ^ UINT64_C(0x575e8);
     sim->report->weather = (uint32_t)draw(sim, 3);
+    for (uint32_t i = 0; i < PARTIES * PARTIES; i++)
+        sim->is_lost[i / PARTIES][i % PARTIES] = sim->report->weather == SIM_STORMY;
 
     double_install(-1);
     double_clock_set(1000 * MS, 50);
@@ -207,6 +206,7 @@ static void hear_of_end(void *context, const struct lend_lease_info *info)
     struct lease *lease = &sim->leases[info->user_data];
 
     note(sim, info->user_data << 8 | (uint8_t)-info->status);
+    tell(sim, "lease %u has ended: %s", (unsigned)info->user_data, lend_status_name(info->status));
     if (lease->end_calls++ > 0)
         (void)complain(sim, "lease %u was told to have ended twice", (unsigned)info->user_data);
     if (info->status == LEND_OK || info->status == LEND_PENDING)
@@ -217,7 +217,7 @@ static void hear_of_end(void *context, const struct lend_lease_info *info)
     if (info->status == LEND_E_EXPIRED &&
         (lease->expires_ns == 0 || lend_sys->now_ns() < lease->expires_ns))
         (void)complain(sim, "lease %u expired before its time", (unsigned)info->user_data);
-    if (info->status == LEND_E_CONSUMED && !lease->may_be_consumed)
+    if (info->status == LEND_E_CONSUMED && !may_be_consumed(sim, lease))
         (void)complain(sim, "lease %u was consumed by nobody", (unsigned)info->user_data);
     if (info->status == LEND_E_PEER_DEAD && !was_left(sim, lease))
         (void)complain(sim, "lease %u ended by the death of nobody", (unsigned)info->user_data);
@@ -254,6 +254,8 @@ bool start_party(struct sim *sim, struct party *party)
 /* What others may now see of a party that dies, and what is left of its own. */
 static void bury(struct sim *sim, struct party *party)
 {
+    bool is_stormy = sim->report->weather == SIM_STORMY;
+
     for (uint32_t i = 0; i < TRANSFERS; i++)
         free_transfer(&party->transfers[i]);
     for (uint32_t i = 0; i < LOANS; i++) {
@@ -263,7 +265,7 @@ static void bury(struct sim *sim, struct party *party)
     }
     for (uint32_t i = 0; i < PARTIES; i++) {
         party->others[i] = (struct acquaintance){0};
-        sim->is_lost[i][party->index] = sim->is_lost[party->index][i] = false;
+        sim->is_lost[i][party->index] = sim->is_lost[party->index][i] = is_stormy;
         sim->heard[i][party->index] = sim->heard[party->index][i] = 0;
     }
     for (uint32_t i = 0; i < sim->lease_count; i++)
@@ -275,13 +277,13 @@ void stop_party(struct sim *sim, struct party *party, bool is_silent)
 {
     if (party->agent == NULL)
         return;
+    tell(sim, "party %u dies%s", party->index, is_silent ? " unseen" : "");
     if (is_silent)
         cut_links(sim, party, false);
     for (uint32_t i = 0; i < LOANS; i++)
         revoke_leases(sim, party->index, i, UINT32_MAX);
     for (uint32_t i = 0; i < sim->lease_count; i++) /* a death counts as done, where it is seen */
-        if (sim->leases[i].consumer_count > 0)
-            sim->leases[i].may_be_consumed = true;
+        sim->leases[i].may_be_consumed = true;
     lend_agent_destroy(party->agent);
     party->agent = NULL;
     for (uint32_t i = 0; i < LOANS; i++)

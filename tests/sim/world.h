@@ -14,8 +14,8 @@ enum {
     LOANS = 2,     /* regions that a party lends */
     TRANSFERS = 3, /* of a party at one time */
     BLOCKS_MAX = 24,
-    LEASES_MAX = 48, /* in one history */
-    STEPS = 260,
+    LEASES_MAX = 64, /* in one history */
+    STEPS = 600,
     LIVES_MAX = 16, /* of one party */
     SERIALS_MAX = 4096,
 };
@@ -135,7 +135,8 @@ struct sim {
     uint32_t lease_count;
     uint32_t serial;                /* of the last post */
     struct post posts[SERIALS_MAX]; /* by serial */
-    /* Frames between these lives were lost: from and to, either way. */
+    /* The connection between these two, as they live now, may be lost: it was forgotten, or it
+     * storms. */
     bool is_lost[PARTIES][PARTIES];
     uint32_t heard[PARTIES][PARTIES]; /* the last of its own accord: [receiver][sender] */
 };
@@ -145,6 +146,8 @@ uint64_t draw(struct sim *sim, uint64_t bound);
 bool chance(struct sim *sim, uint32_t percent);
 /* Make the history bad, for that reason; the first counts. Returns false. */
 bool complain(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Say what happens, where that is wanted. */
+void tell(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Was this what could be expected? If not, complain. */
 bool expect(struct sim *sim, enum lend_status status, enum lend_status wanted, const char *what,
             const struct lend_error *error);
@@ -162,6 +165,7 @@ void cut_links(struct sim *sim, struct party *party, bool is_loud);
 
 /* model.c: what must hold */
 struct loan *loan_of(struct sim *sim, const struct lease *lease); /* NULL: it is no more */
+bool may_be_consumed(const struct sim *sim, const struct lease *lease);
 bool lease_lives(struct sim *sim, struct lease *lease);
 /* The lease has ended, and so has what peers may do to its blocks. */
 void end_lease(struct sim *sim, struct lease *lease);

@@ -124,6 +124,8 @@ enum lend_status lend_local_call(struct lend_local_channel *channel,
 /* Read one packet; its descriptors too, if takes_fds. */
 void lend_local_receive(int fd, bool takes_fds, struct lend_local_packet *out);
 void lend_local_packet_fini(struct lend_local_packet *packet);
+/* Descriptors of strangers that are still being closed, each by a thread. */
+uint32_t lend_local_closing_count(void);
 bool lend_local_answer_decode(const struct lend_local_packet *packet,
                               struct lend_local_answer *out);
 /* Server: take over what a client's first packet brings, or say what is wrong with it. */

@@ -18,7 +18,7 @@ enum {
     SETUP_BYTES = 16,
     ANSWER_BYTES = 16,
     HAS_PIDFD = 1, /* flag of either: the last descriptor is a pidfd of the sender */
-    CLOSING_MAX = 8,
+    CLOSING_MAX = 64,
 };
 
 /* Descriptors of strangers */
@@ -28,8 +28,15 @@ static _Atomic uint32_t closing_count;
 static void *close_apart(void *context)
 {
     lend_sys->close((int)(intptr_t)context);
-    atomic_fetch_sub_explicit(&closing_count, 1, memory_order_relaxed); /* a count, no more */
+    /* Release: what we did comes before anybody sees that we are done. */
+    atomic_fetch_sub_explicit(&closing_count, 1, memory_order_release);
     return NULL;
+}
+
+uint32_t lend_local_closing_count(void)
+{
+    return atomic_load_explicit(&closing_count,
+                                memory_order_acquire); /* pairs with the release above */
 }
 
 /*
@@ -97,11 +104,6 @@ void lend_local_watch_death(struct lend_local_channel *channel, struct lend_loca
 
 /* Packets */
 
-static bool room_for_fds(void)
-{
-    return atomic_load_explicit(&closing_count, memory_order_relaxed) < CLOSING_MAX;
-}
-
 static void take_fds(struct msghdr *message, struct lend_local_packet *out)
 {
     for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL;
@@ -130,7 +132,7 @@ void lend_local_receive(int fd, bool takes_fds, struct lend_local_packet *out)
     struct iovec bytes = {.iov_base = out->bytes, .iov_len = sizeof out->bytes};
     struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
 
-    if (takes_fds && room_for_fds()) {
+    if (takes_fds && lend_local_closing_count() < CLOSING_MAX) {
         message.msg_control = &control;
         message.msg_controllen = sizeof control;
     }
