@@ -339,12 +339,12 @@ static void demolish(struct lend_agent *agent, bool forked)
     lend_sessions_fini(agent, forked);
     close_transports(agent, forked);
     agent->magic = 0;
-    lend_transfers_fini(agent);
+    lend_transfers_fini(agent, forked);
     lend_peers_fini(agent);
     lend_pool_fini(&agent->tickets);
     lend_leases_fini(agent);
     lend_regions_fini(agent, !forked);
-    lend_notifications_fini(agent);
+    lend_notifications_fini(agent, forked);
     free_logs(agent);
     lend_slots_fini(&agent->slots);
     lend_poller_fini(&agent->poller);
@@ -506,13 +506,17 @@ void lend_agent_dispatch(struct lend_agent *agent)
             config->on_lease_end(config->context, &info);
 }
 
-void lend_agent_announce(struct lend_agent *agent)
+void lend_agent_rouse(struct lend_agent *agent)
 {
     (void)pthread_mutex_lock(&agent->completion_lock);
     if (agent->completion_waiters > 0)
         (void)pthread_cond_broadcast(&agent->completion);
     (void)pthread_mutex_unlock(&agent->completion_lock);
+}
 
+void lend_agent_announce(struct lend_agent *agent)
+{
+    lend_agent_rouse(agent);
     if (!lend_agent_is_manual(agent) &&
         !atomic_exchange_explicit(&agent->event_is_set, true, memory_order_seq_cst)) {
         uint64_t one = 1;

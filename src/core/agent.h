@@ -113,6 +113,8 @@ void lend_agent_dispatch(struct lend_agent *agent);
 
 /* Something completed or came: wake who waits, and make the descriptor readable. */
 void lend_agent_announce(struct lend_agent *agent);
+/* Let who waits look again, and nothing more. */
+void lend_agent_rouse(struct lend_agent *agent);
 
 /* Wait until lend_agent_announce() is next called, at most until then; is_over is asked under the
  * completion lock before each wait. */

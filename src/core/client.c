@@ -594,10 +594,10 @@ enum lend_status lend_client_connect(struct lend_peer *peer, struct lend_session
     client->peer = peer;
     lend_peer_retain(peer);
 
-    const struct lend_metadata_transport *at = &peer->metadata->transports[peer->transport_index];
     struct lend_channel *channel = NULL;
-    enum lend_status status = peer->transport->ops->connect(
-        peer->transport->transport, at->address, at->address_bytes, session, &channel, error);
+    enum lend_status status =
+        peer->transport->ops->connect(peer->transport->transport, peer->address.address,
+                                      peer->address.address_bytes, session, &channel, error);
     if (status != LEND_OK) {
         lend_session_release(session);
         return status;

@@ -213,12 +213,13 @@ enum lend_status lend_notification_receive(struct lend_agent *agent, void *bytes
     return LEND_OK;
 }
 
-void lend_notifications_fini(struct lend_agent *agent)
+void lend_notifications_fini(struct lend_agent *agent, bool forked)
 {
     for (struct lend_list *link; (link = lend_list_take_first(&agent->notifications)) != NULL;) {
         struct lend_notification *left = LEND_LIST_OWNER(link, struct lend_notification, link);
 
-        lend_session_release(left->session);
+        if (!forked)
+            lend_session_release(left->session);
         lend_sys->release(left);
     }
 }

@@ -20,6 +20,7 @@ enum lend_status lend_notification_deliver(struct lend_session *session, const c
                                            const uint8_t *incarnation, const void *bytes,
                                            uint32_t count);
 
-void lend_notifications_fini(struct lend_agent *agent);
+/* `forked`: sessions are freed already. */
+void lend_notifications_fini(struct lend_agent *agent, bool forked);
 
 #endif

@@ -105,7 +105,8 @@ enum lend_status lend_metadata_export(struct lend_agent *agent, void *bytes, siz
 /* --- importing --- */
 
 static bool pick_transport(struct lend_agent *agent, const struct lend_metadata *metadata,
-                           const struct lend_open_transport **out, uint32_t *out_index)
+                           const struct lend_open_transport **out,
+                           const struct lend_metadata_transport **out_address)
 {
     const struct lend_open_transport *best = NULL;
 
@@ -119,7 +120,7 @@ static bool pick_transport(struct lend_agent *agent, const struct lend_metadata 
                 ours->ops->reaches(ours->transport, theirs->address, theirs->address_bytes) &&
                 (best == NULL || ours->ops->rank < best->ops->rank)) {
                 best = ours;
-                *out_index = j;
+                *out_address = theirs;
             }
         }
     }
@@ -174,7 +175,7 @@ struct import {
     struct lend_metadata *metadata;
     struct lend_range_index ranges;
     const struct lend_open_transport *transport;
-    uint32_t transport_index;
+    const struct lend_metadata_transport *address; /* in the metadata */
 };
 
 static void swap_in(struct lend_peer *peer, struct import *import)
@@ -196,8 +197,7 @@ static enum lend_status enter_locked(struct import *import, struct lend_peer **o
 
     if (peer != NULL) {
         /* The address of an incarnation does not change; its regions do. */
-        if (import->metadata->serial > peer->metadata->serial &&
-            import->metadata->transport_count == peer->metadata->transport_count)
+        if (import->metadata->serial > peer->metadata->serial)
             swap_in(peer, import);
         peer->handles++;
         *out = peer;
@@ -215,7 +215,7 @@ static enum lend_status enter_locked(struct import *import, struct lend_peer **o
     memcpy(peer->name, import->metadata->name, sizeof peer->name);
     memcpy(peer->incarnation, import->metadata->incarnation, sizeof peer->incarnation);
     peer->transport = import->transport;
-    peer->transport_index = import->transport_index;
+    peer->address = *import->address;
     swap_in(peer, import);
     (void)pthread_mutex_init(&peer->lock, NULL);
     lend_list_append(&agent->peer_list, &peer->link);
@@ -240,7 +240,7 @@ enum lend_status lend_peer_import(struct lend_agent *agent, const void *bytes, s
     if (status != LEND_OK)
         return status;
 
-    if (!pick_transport(agent, import.metadata, &import.transport, &import.transport_index))
+    if (!pick_transport(agent, import.metadata, &import.transport, &import.address))
         status = no_path(agent, import.metadata, error);
     if (status == LEND_OK)
         status = index_regions(import.metadata, &import.ranges, error);

@@ -16,7 +16,7 @@ struct lend_peer {
     struct lend_metadata *metadata; /* owned; replaced under the agent's lock */
     struct lend_range_index ranges; /* of its regions, values are indices + 1; agent's lock */
     const struct lend_open_transport *transport;
-    uint32_t transport_index; /* in the metadata */
+    struct lend_metadata_transport address; /* where that transport finds it */
 
     pthread_mutex_t lock;         /* guards the two below */
     struct lend_session *session; /* a reference; NULL: not connected */

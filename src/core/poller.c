@@ -278,10 +278,14 @@ static bool take_turn(struct lend_poller *poller, uint64_t until_ns)
     }
 }
 
-static bool never(void *subject)
+static bool turn_is_free(void *subject)
 {
-    (void)subject;
-    return false;
+    struct lend_poller *poller = subject;
+
+    if (pthread_mutex_trylock(&poller->turn) != 0)
+        return false;
+    (void)pthread_mutex_unlock(&poller->turn);
+    return true;
 }
 
 bool lend_poller_progress(struct lend_poller *poller, uint64_t timeout_ns)
@@ -292,8 +296,9 @@ bool lend_poller_progress(struct lend_poller *poller, uint64_t timeout_ns)
     if (pthread_mutex_trylock(&poller->turn) == 0) {
         moved = take_turn(poller, until);
         (void)pthread_mutex_unlock(&poller->turn);
+        lend_agent_rouse(poller->agent); /* whoever waits for the turn */
     } else if (timeout_ns > 0) {
-        lend_agent_await(poller->agent, until, never, NULL);
+        lend_agent_await(poller->agent, until, turn_is_free, poller);
     }
     lend_agent_dispatch(poller->agent);
     return moved;
@@ -315,8 +320,13 @@ static void *run(void *context)
 {
     struct lend_poller *poller = context;
 
-    while (!atomic_load_explicit(&poller->stop, memory_order_seq_cst))
-        (void)lend_poller_progress(poller, UINT64_MAX);
+    while (!atomic_load_explicit(&poller->stop, memory_order_seq_cst)) {
+        /* Others have the turn for a while at most, and then it is ours again. */
+        (void)pthread_mutex_lock(&poller->turn);
+        (void)take_turn(poller, UINT64_MAX);
+        (void)pthread_mutex_unlock(&poller->turn);
+        lend_agent_dispatch(poller->agent);
+    }
     return NULL;
 }
 

@@ -351,12 +351,13 @@ void lend_transfers_abort(struct lend_region *region)
     }
 }
 
-void lend_transfers_fini(struct lend_agent *agent)
+void lend_transfers_fini(struct lend_agent *agent, bool forked)
 {
     for (void *object = NULL; (object = lend_pool_next(&agent->transfers, object)) != NULL;) {
         struct lend_transfer *transfer = object;
 
-        lend_session_release(transfer->session);
+        if (!forked)
+            lend_session_release(transfer->session);
         free_arrays(transfer);
     }
     lend_pool_fini(&agent->transfers);

@@ -132,6 +132,7 @@ bool lend_transfers_zero(struct lend_agent *agent);
 /* Leave the rest of its destination as it is: it is complete. A no-op if it is not being zeroed. */
 void lend_transfer_stop_zeroing(struct lend_transfer *transfer);
 
-void lend_transfers_fini(struct lend_agent *agent);
+/* `forked`: sessions are freed already, whatever refers to them. */
+void lend_transfers_fini(struct lend_agent *agent, bool forked);
 
 #endif
