@@ -27,7 +27,9 @@ enum lend_direction {
 };
 
 enum lend_transfer_flag {
-    LEND_TRANSFER_ZERO_ON_FAILURE = 1, /**< Zero the destination of a READ that fails. */
+    /** Zero the destination of a READ that fails, before it is complete. Its record counts no
+     * blocks then, and a cancel may be LEND_PENDING until it is done. */
+    LEND_TRANSFER_ZERO_ON_FAILURE = 1,
 };
 
 /** A part of each row of a block: a head slice. Both zero: the whole row. */
@@ -162,7 +164,9 @@ LEND_API enum lend_status lend_transfer_wait(struct lend_transfer *transfer, uin
  * @retval LEND_E_FORKED
  * Any other value means that it is complete and quiet: LEND_E_CANCELED, or how it ended before the
  * cancel could reach it. A READ is quiet at once; a WRITE when the peer has said so or is dead.
- * Threads: safe, from callbacks too. Blocks: up to timeout_ns.
+ * A deadline that passes is not quiet on the peer's side: a WRITE that ended as LEND_E_TIMEOUT may
+ * still land there until the lease ends; our own memory is free all the same. Threads: safe, from
+ * callbacks too. Blocks: up to timeout_ns.
  */
 LEND_API enum lend_status lend_transfer_cancel(struct lend_transfer *transfer, uint64_t timeout_ns);
 

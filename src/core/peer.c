@@ -376,15 +376,25 @@ void lend_peer_lose(struct lend_peer *peer, struct lend_session *session)
         lend_session_release(session);
 }
 
+void lend_peers_mourn(struct lend_agent *agent, const uint8_t *incarnation)
+{
+    (void)pthread_mutex_lock(&agent->lock);
+    for (struct lend_list *link = agent->peer_list.next; link != &agent->peer_list;
+         link = link->next) {
+        struct lend_peer *peer = LEND_LIST_OWNER(link, struct lend_peer, link);
+
+        if (memcmp(peer->incarnation, incarnation, LEND_INCARNATION_BYTES) == 0)
+            atomic_store(&peer->lost, LEND_E_PEER_DEAD);
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+}
+
 static bool has_greeted(void *subject)
 {
     struct lend_session *session = subject;
 
-    (void)pthread_mutex_lock(&session->lock);
-    bool is_over =
-        session->is_welcome || atomic_load_explicit(&session->is_dead, memory_order_relaxed);
-    (void)pthread_mutex_unlock(&session->lock);
-    return is_over;
+    /* Not its lock: this is asked under the completion lock, which is a leaf. */
+    return session->is_welcome || atomic_load_explicit(&session->is_dead, memory_order_acquire);
 }
 
 static enum lend_status greeting_of(struct lend_session *session, const struct lend_peer *peer,

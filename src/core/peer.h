@@ -43,4 +43,7 @@ const struct lend_metadata_region *lend_peer_find_locked(const struct lend_peer 
 
 void lend_peers_fini(struct lend_agent *agent);
 
+/* An incarnation that we served was seen to die: so is the peer that it is to us. */
+void lend_peers_mourn(struct lend_agent *agent, const uint8_t *incarnation);
+
 #endif

@@ -64,6 +64,8 @@ void lend_transfer_complete(struct lend_transfer *transfer, enum lend_status sta
         finish(transfer);
         return;
     }
+    transfer->record_bytes = 0; /* of what was proven nothing stays */
+    transfer->record_blocks = 0;
     lend_cursor_init(&transfer->local, transfer->extents, transfer->region_count,
                      transfer->local_runs, transfer->has_ranges ? 1 : transfer->local_run_count);
     (void)pthread_mutex_lock(&agent->zero_lock);
@@ -249,12 +251,15 @@ static enum lend_status submit(struct lend_transfer *transfer, const struct lend
         (void)pthread_mutex_unlock(&session->lock); /* it died since: the next is another one */
     }
     enum lend_status status = begin(transfer, desc, error);
-    bool is_stuck = session->wanted_room > 0;
+    /* A pump sends no more than a frame of a WRITE. */
+    bool has_more =
+        session->wanted_room > 0 || (status == LEND_OK && transfer->direction == LEND_WRITE &&
+                                     transfer->moved_bytes < transfer->total_bytes);
     (void)pthread_mutex_unlock(&session->lock);
     if (status != LEND_OK)
         return status;
     lend_poller_timer(&transfer->agent->poller, deadline_ns);
-    if (is_stuck)
+    if (has_more)
         lend_session_wake(session);
     return LEND_OK;
 }

@@ -6,6 +6,7 @@
 #include "core/lease.h"
 #include "core/notification.h"
 #include "core/outgoing.h"
+#include "core/peer.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -636,8 +637,10 @@ static void die(struct lend_session *session)
         server->requests[i].phase = PHASE_FREE;
     }
     server->active_count = 0;
-    if (server->has_greeted && session->why.status == LEND_E_PEER_DEAD)
+    if (server->has_greeted && session->why.status == LEND_E_PEER_DEAD) {
+        lend_peers_mourn(session->agent, server->incarnation);
         lend_lease_mourn(session->agent, server->incarnation);
+    }
 }
 
 static void buried(struct lend_session *session)

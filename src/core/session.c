@@ -56,8 +56,8 @@ static void bury(struct lend_session *session, const struct lend_error *why)
     if (atomic_load_explicit(&session->is_dead, memory_order_relaxed))
         return;
     session->why = *why;
-    if (session->why.status ==
-        LEND_E_CORRUPT) /* the peer, or what lies between, broke the protocol */
+    /* For those who wait, a peer that breaks the protocol is a peer that is lost. */
+    if (session->why.status == LEND_E_CORRUPT)
         session->why.status = LEND_E_PEER_DEAD;
     atomic_store_explicit(&session->is_dead, true, memory_order_release);
     session->role->die(session);

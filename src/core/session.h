@@ -29,7 +29,7 @@ struct lend_session {
     struct lend_frame frame; /* the one that is being taken */
     bool has_frame;
     size_t frame_left;  /* of its data */
-    bool is_welcome;    /* the greeting is over */
+    _Atomic bool is_welcome; /* the greeting is over; set under the lock */
     size_t wanted_room; /* what there is to send next found no room for that much; 0: all is sent */
     uint64_t greet_until_ns; /* the greeting must be over by then */
     struct lend_error why;   /* of the death */

@@ -2,7 +2,7 @@
 #ifndef LEND_TOOL_DEMO_H
 #define LEND_TOOL_DEMO_H
 
-#include "tool/acts.h"
+#include "tool/act.h"
 #include "tool/options.h"
 
 enum { DEMO_ROUNDS = 9 };

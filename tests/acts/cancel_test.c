@@ -120,7 +120,7 @@ static void reader_begin(struct reader *reader)
         for (uint32_t direction = LEND_READ; direction <= LEND_WRITE; direction++) {
             reader_prepare(reader, &reader->regions[shape], stage->ids[shape], direction,
                            &reader->transfers[shape][direction - 1]);
-            reader->windows[shape][direction - 1].span_ns = ACTS_MS;
+            reader->windows[shape][direction - 1].span_ns = ACTS_MS / 3;
         }
     }
     reader->aside = reader_region(reader, shapes[0].block_bytes, 1);

@@ -204,7 +204,7 @@ static bool reader_meet(struct reader *reader)
                                                &reader->transfers[shape][direction - 1], &error),
                          &error, "prepare"))
                 return false;
-            reader->windows[shape][direction - 1].span_ns = ACTS_MS;
+            reader->windows[shape][direction - 1].span_ns = ACTS_MS / 3;
         }
     }
     return true;

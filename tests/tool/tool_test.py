@@ -238,9 +238,11 @@ class ToolTest(unittest.TestCase):
             export = json.load(file)
         flipped = export["ticket"][:30] + ("A" if export["ticket"][30] != "A" else "B") \
             + export["ticket"][31:]
-        for change, cause in (({"format": 2}, "format 2"), ({"ticket": flipped}, "LEND_E_"),
+        for change, cause in (({"format": 2}, "format 2"),
+                              ({"ticket": flipped}, "LEND_E_CORRUPT"),
+                              ({"ticket": 5}, "Expected string"),
                               ({"metadata": export["metadata"][:-4]}, "LEND_E_CORRUPT"),
-                              ({"metadata": "*"}, "LEND_E_CORRUPT"), ({"ticket": 5}, "Expected string"),
+                              ({"metadata": "*"}, "LEND_E_CORRUPT"),
                               ({"model": "GPT-2"}, "GPT-2"), ({"owner": -1}, "LEND_E_CORRUPT")):
             with self.subTest(change=change):
                 with open(self.path("export"), "w", encoding="utf-8") as file:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tool/acts.h"
+#include "tool/act.h"
 
 #include "tool/trouble.h"
 

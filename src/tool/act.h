@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef LEND_TOOL_ACTS_H
-#define LEND_TOOL_ACTS_H
+#ifndef LEND_TOOL_ACT_H
+#define LEND_TOOL_ACT_H
 
 #include "tool/dice.h"
 #include "tool/output.h"
