@@ -291,6 +291,27 @@ static bool pump(struct lend_session *session)
     return moved;
 }
 
+bool lend_client_has_more(const struct lend_session *session)
+{
+    const struct client *client = (const struct client *)session;
+
+    if (session->wanted_room > 0)
+        return true;
+    if (client->busy_count == 0 || !session->is_welcome)
+        return false;
+    for (uint32_t i = 0; i < client->requests_max; i++) {
+        const struct slot *slot = &client->slots[i];
+        const struct lend_transfer *transfer = slot->transfer;
+
+        if (slot->wants_cancel ||
+            (transfer != NULL && !transfer->is_canceled &&
+             (!slot->is_asked || slot->runs_sent < transfer->window.run_count ||
+              (transfer->direction == LEND_WRITE && slot->bytes_left > 0))))
+            return true;
+    }
+    return false;
+}
+
 bool lend_client_reserve(struct lend_session *session, size_t count)
 {
     struct client *client = client_of(session);

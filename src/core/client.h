@@ -26,6 +26,10 @@ void lend_client_sever(struct lend_session *session, struct lend_transfer *trans
 bool lend_client_reserve(struct lend_session *session, size_t count);
 void lend_client_unreserve(struct lend_session *session, size_t count);
 
+/* Is there something left to send, with room for it or without? Then the session must be woken:
+ * nothing that comes from the peer may do so. */
+bool lend_client_has_more(const struct lend_session *session);
+
 /* Queue a frame. */
 void lend_client_queue(struct lend_session *session, struct lend_outgoing *outgoing);
 

@@ -78,7 +78,7 @@ enum lend_status lend_outgoing_send(struct lend_peer *peer, enum lend_frame_type
     }
     (void)pthread_mutex_lock(&session->lock);
     status = queue_locked(session, outgoing, peer, error);
-    bool is_stuck = session->wanted_room > 0;
+    bool is_stuck = lend_client_has_more(session);
     (void)pthread_mutex_unlock(&session->lock);
     if (status != LEND_OK)
         lend_sys->release(outgoing);

@@ -253,8 +253,8 @@ static enum lend_status submit(struct lend_transfer *transfer, const struct lend
     enum lend_status status = begin(transfer, desc, error);
     /* A pump sends no more than a frame of a WRITE. */
     bool has_more =
-        session->wanted_room > 0 || (status == LEND_OK && transfer->direction == LEND_WRITE &&
-                                     transfer->moved_bytes < transfer->total_bytes);
+        lend_client_has_more(session) || (status == LEND_OK && transfer->direction == LEND_WRITE &&
+                                          transfer->moved_bytes < transfer->total_bytes);
     (void)pthread_mutex_unlock(&session->lock);
     if (status != LEND_OK)
         return status;
@@ -413,7 +413,7 @@ enum lend_status lend_transfer_cancel(struct lend_transfer *transfer, uint64_t t
             if (session->channel != NULL)
                 (void)lend_session_pump(session);
         }
-        bool is_stuck = session->wanted_room > 0;
+        bool is_stuck = lend_client_has_more(session);
         (void)pthread_mutex_unlock(&session->lock);
         if (is_stuck)
             lend_session_wake(session);

@@ -156,9 +156,9 @@ void lend_session_bye(struct lend_session *session, const struct lend_error *why
 bool lend_session_pump(struct lend_session *session)
 {
     session->wanted_room = 0;
-    bool moved = session->role->pump(session);
+    session->pump_moved = session->role->pump(session);
     session->channel->ops->flush(session->channel);
-    return moved;
+    return session->pump_moved;
 }
 
 /* --- taking --- */
@@ -288,7 +288,7 @@ bool lend_session_sleep(struct lend_session *session)
 
     (void)pthread_mutex_lock(&session->lock);
     if (session->channel != NULL && !atomic_load_explicit(&session->is_dead, memory_order_relaxed))
-        sleeps = !is_hung(session, &hung) &&
+        sleeps = !session->pump_moved && !is_hung(session, &hung) &&
                  session->channel->ops->sleep(session->channel, session->wanted_room > 0,
                                               session->wanted_room);
     (void)pthread_mutex_unlock(&session->lock);

@@ -28,9 +28,10 @@ struct lend_session {
     uint64_t due_sequence;
     struct lend_frame frame; /* the one that is being taken */
     bool has_frame;
-    size_t frame_left;  /* of its data */
+    size_t frame_left;       /* of its data */
     _Atomic bool is_welcome; /* the greeting is over; set under the lock */
     size_t wanted_room; /* what there is to send next found no room for that much; 0: all is sent */
+    bool pump_moved;    /* the last pump sent something, so there may be more to send */
     uint64_t greet_until_ns; /* the greeting must be over by then */
     struct lend_error why;   /* of the death */
     _Atomic bool is_dead;    /* set under the lock */
