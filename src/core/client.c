@@ -32,6 +32,7 @@ struct client {
     uint64_t next_request;
     uint32_t turn;
     uint32_t busy_count;
+    bool has_copied; /* in this pump */
     struct slot slots[SLOTS_MAX];
     struct lend_list waiting;  /* transfers without a slot */
     struct lend_list outgoing; /* frames, in order */
@@ -204,7 +205,7 @@ static bool send_bytes(struct client *client, struct slot *slot)
     count = count < room ? count : room;
     lend_session_send_data(&client->session, slot->request, &transfer->local, count);
     slot->bytes_left -= count;
-    transfer->moved_bytes += count;
+    client->has_copied = true;
     return true;
 }
 
@@ -285,8 +286,10 @@ static bool pump(struct lend_session *session)
     assign_slots(client);
     if (client->busy_count == 0)
         return moved;
-    for (uint32_t i = 0; i < client->requests_max; i++)
+    /* One frame of data at most: a post pumps too, and is to copy no more than that itself. */
+    for (uint32_t i = 0; i < client->requests_max && !client->has_copied; i++)
         moved |= pump_slot(client, &client->slots[(client->turn + i) % client->requests_max]);
+    client->has_copied = false;
     client->turn = (client->turn + 1) % client->requests_max;
     return moved;
 }
@@ -505,8 +508,6 @@ static enum lend_status data(struct lend_session *session, size_t count, size_t 
                                          slot->transfer != NULL ? &slot->transfer->local : NULL,
                                          count, frame->payload_bytes);
     slot->bytes_left -= *out_taken;
-    if (slot->transfer != NULL)
-        slot->transfer->moved_bytes += *out_taken;
     return LEND_OK;
 }
 

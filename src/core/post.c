@@ -198,7 +198,6 @@ static void adopt_session(struct lend_transfer *transfer, struct lend_session *s
 
 static void reset(struct lend_transfer *transfer, const struct lend_post_desc *desc)
 {
-    transfer->moved_bytes = 0;
     transfer->proven_bytes = 0;
     transfer->is_canceled = false;
     transfer->status = LEND_PENDING;

@@ -72,7 +72,6 @@ struct lend_transfer {
     uint64_t remote_run_count; /* or ranges */
     uint64_t block_count;
     uint64_t total_bytes;
-    uint64_t moved_bytes;  /* of our side */
     uint64_t proven_bytes; /* of requests that are done */
     struct lend_transfer_window window;
     struct lend_lease_name lease;
