@@ -78,11 +78,11 @@ enum lend_status lend_outgoing_send(struct lend_peer *peer, enum lend_frame_type
     }
     (void)pthread_mutex_lock(&session->lock);
     status = queue_locked(session, outgoing, peer, error);
-    bool is_stuck = lend_client_has_more(session);
+    bool has_more = lend_client_has_more(session);
     (void)pthread_mutex_unlock(&session->lock);
     if (status != LEND_OK)
         lend_sys->release(outgoing);
-    else if (is_stuck)
+    else if (has_more)
         lend_session_wake(session);
     lend_session_release(session);
     return status;

@@ -250,10 +250,7 @@ static enum lend_status submit(struct lend_transfer *transfer, const struct lend
         (void)pthread_mutex_unlock(&session->lock); /* it died since: the next is another one */
     }
     enum lend_status status = begin(transfer, desc, error);
-    /* A pump sends no more than a frame of a WRITE. */
-    bool has_more =
-        lend_client_has_more(session) || (status == LEND_OK && transfer->direction == LEND_WRITE &&
-                                          transfer->moved_bytes < transfer->total_bytes);
+    bool has_more = lend_client_has_more(session);
     (void)pthread_mutex_unlock(&session->lock);
     if (status != LEND_OK)
         return status;
@@ -412,9 +409,9 @@ enum lend_status lend_transfer_cancel(struct lend_transfer *transfer, uint64_t t
             if (session->channel != NULL)
                 (void)lend_session_pump(session);
         }
-        bool is_stuck = lend_client_has_more(session);
+        bool has_more = lend_client_has_more(session);
         (void)pthread_mutex_unlock(&session->lock);
-        if (is_stuck)
+        if (has_more)
             lend_session_wake(session);
         lend_session_release(session);
     }
