@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,12 +26,14 @@ SLOW = "3"  # how many times longer a test may take under a sanitizer
 VALGRIND = ("valgrind --quiet --error-exitcode=99 --leak-check=full "
             "--errors-for-leak-kinds=definite,possible")
 FUZZ_SECONDS = 5
+LIMIT_SECONDS = 40 * 60  # for everything; what is not over by then has failed
 
 
 class Suites:
     def __init__(self):
         self.passed = self.failed = 0
         self.skips = []
+        self.end = time.monotonic() + LIMIT_SECONDS
 
     # What counts
 
@@ -45,12 +48,27 @@ class Suites:
         self.skips.append((what, reason))
         print(f"SKIPPED {what}: {reason}", flush=True)
 
+    def run(self, command, environment):
+        """Its status and output; nothing of it is left running, however this ends."""
+        with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, errors="replace",
+                              env=os.environ | environment) as process:
+            try:
+                output, _ = process.communicate(timeout=max(self.end - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                process.terminate()  # meson ends its tests
+                output, _ = process.communicate()
+                return -1, f"{output}\nthe {LIMIT_SECONDS} s for everything are over"
+            except BaseException:
+                process.terminate()
+                raise
+            return process.returncode, output
+
     def check(self, what, command, **environment):
         """Run a command that is one test."""
-        run = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, errors="replace",
-                             stderr=subprocess.STDOUT, env=os.environ | environment)
-        self.count(what, run.returncode == 0, run.stdout[-6000:])
-        return run.returncode == 0
+        status, output = self.run(command, environment)
+        self.count(what, status == 0, output[-6000:])
+        return status == 0
 
     # Builds and their tests
 
@@ -64,28 +82,28 @@ class Suites:
         return (self.check(f"{name}: set-up", setup, **environment)
                 and self.check(f"{name}: build", ["ninja", "-C", str(folder)], **environment))
 
-    def test(self, name, *arguments, suites=(), log="testlog", before=(), **environment):
+    def test(self, name, *arguments, suites=(), log="testlog", before=(), label=None,
+             **environment):
         folder = ROOT / f"build-{name}"
-        json_log = folder / "meson-logs" / f"{log}.json"
+        json_log = folder / "meson-logs" / f"{log}.json"  # Meson adds the wrapper to the name
         json_log.unlink(missing_ok=True)
         chosen = [word for suite in suites for word in ("--suite", suite)]
-        run = subprocess.run(
+        status, output = self.run(
             [*before, "meson", "test", "-C", str(folder), "--no-rebuild", "--quiet",
-             "--logbase", log, "--num-processes", str(CORES), *chosen, *arguments],
-            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
-            env=os.environ | environment)
-        if not json_log.exists():
-            self.count(f"{name}: meson test", False, run.stdout[-4000:])
-            return
-        for line in json_log.read_text(errors="replace").splitlines():
-            self.count_test(name, json.loads(line))
+             "--num-processes", str(CORES), *chosen, *arguments], environment)
+        failed = self.failed
+        if json_log.exists():
+            for line in json_log.read_text(errors="replace").splitlines():
+                self.count_test(label or name, json.loads(line))
+        if status != 0 and self.failed == failed or not json_log.exists():
+            self.count(f"{name}: meson test", False, output[-4000:])
 
     def count_test(self, name, result):
         what = f"{name}: {result['name']}"
         output = (result.get("stdout") or "") + (result.get("stderr") or "")
         outcome = result["result"]
         passed = len(re.findall(r"^\[       OK \] ", output, re.M))
-        for test in re.findall(r"^\[  SKIPPED \] (\w+)$", output, re.M):
+        for test in dict.fromkeys(re.findall(r"^\[  SKIPPED \] (\w+)$", output, re.M)):
             self.skip(f"{what}: {test}", reason_in(said_by(test, output)))
         if outcome in ("SKIP", "GNUSKIP"):
             self.skip(what, reason_in(output))
@@ -143,8 +161,8 @@ class Suites:
         if shutil.which("valgrind") is None:
             self.skip("valgrind", "no valgrind on this machine")
         elif (ROOT / "build-gcc/build.ninja").exists() or self.build("gcc", CC="gcc"):
-            self.test("gcc", "-t", "10", "--wrap", VALGRIND, suites=("unit",), log="valgrind",
-                      **SCALE)
+            self.test("gcc", "-t", "10", "--wrap", VALGRIND, suites=("unit",),
+                      log="testlog-valgrind", label="valgrind", **SCALE)
 
     def fuzz(self):
         """Each decoder for a few seconds under libFuzzer, from its corpus."""
@@ -218,6 +236,7 @@ def main():
     for name in chosen:
         if name not in ORDER:
             sys.exit(f"no suite {name}; there are {', '.join(ORDER)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     suites = Suites()
     began = time.monotonic()
     for name in chosen:

@@ -194,8 +194,9 @@ class Tidy:
         is_library = where.parts[0] == "src" and where.parts[1] != "tool" and path.name != "error.c"
         if is_library and re.search(r"struct lend_error \*error\b", head):
             for bare in re.finditer(r"\breturn (LEND_E_\w+)\s*;", body):
-                if "*error = " in "".join(body[:bare.start()].splitlines(True)[-3:]):
-                    continue # another's explanation was copied
+                before = "".join(body[:bare.start()].splitlines(True)[-3:])
+                if "*error = " in before or "error->status = " in before:
+                    continue  # the explanation is another's
                 at = code.count("\n", 0, match.start("body") + bare.start()) + 1
                 self.say(path, at, f"{name}(): return lend_fail(error, {bare[1]}, ...)")
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Goal: tidy.py sees a breach of each of its rules, and none where there is none.
 
-Method: a tree that keeps every rule says nothing; then, for each rule, the smallest file that breaks
-it is planted, and the message must name that file and the breach.
+Method: a tree that keeps every rule says nothing; then, for each rule, the smallest file that
+breaks it is planted, and the message must name that file and the breach.
 """
 import pathlib
 import sys

@@ -62,6 +62,7 @@ LEND_API LEND_MUST_USE enum lend_status lend_peer_import(struct lend_agent *agen
  * @retval LEND_E_TIMEOUT    no answer in timeout_ns (at most connect_timeout_ns).
  * @retval LEND_E_VERSION    the peer speaks another version of the protocol; both are named.
  * @retval LEND_E_ACCESS     the peer's socket is closed to this user; names the path and its mode.
+ * @retval LEND_E_BUSY       too many wait there to be let in: try again.
  * @retval LEND_E_INVALID, LEND_E_NO_MEMORY, LEND_E_SYSTEM, LEND_E_LIMIT, LEND_E_FORKED
  * Threads: safe. Blocks: up to timeout_ns, making progress meanwhile.
  */

@@ -132,9 +132,10 @@ LEND_API LEND_MUST_USE enum lend_status lend_transfer_prepare(struct lend_agent 
  * @retval LEND_E_REVOKED       a local region is withdrawn or gone.
  * @retval LEND_E_PEER_DEAD     the peer is known to be dead, or was forgotten.
  * @retval LEND_E_NO_PATH       no connection can be begun; with the cause.
+ * @retval LEND_E_NO_MEMORY     for a notification longer than those that were posted before.
  * @retval LEND_E_VERSION, LEND_E_FORKED
- * Threads: safe; one post a transfer at a time. Blocks: no. Cost: no allocation; no lock that other
- * peers use.
+ * Threads: safe; one post a transfer at a time. Blocks: no. Cost: no allocation, but for a long
+ * notification; no lock that other peers use.
  */
 LEND_API LEND_MUST_USE enum lend_status lend_transfer_post(struct lend_transfer *transfer,
                                                            const struct lend_post_desc *desc,

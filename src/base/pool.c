@@ -40,7 +40,9 @@ void lend_pool_fini(struct lend_pool *pool)
         lend_sys->release(slab);
         slab = next;
     }
-    lend_pool_init(pool, pool->object_bytes, pool->limit);
+    /* A zeroed one, in an owner that was never built to its end, stays as it is. */
+    if (pool->object_bytes > 0)
+        lend_pool_init(pool, pool->object_bytes, pool->limit);
 }
 
 /* A new slab, for no more than the limit leaves to make; NULL if there is no memory. */

@@ -309,7 +309,8 @@ static int epoll_wait_ms(int epoll, struct epoll_event *events, int count, uint6
 
 static int real_epoll_wait(int epoll, struct epoll_event *events, int count, uint64_t timeout_ns)
 {
-#if defined(__GLIBC_PREREQ) && __GLIBC_PREREQ(2, 35)
+    /* Thread sanitizer does not know epoll_pwait2(), and would miss what it orders. */
+#if defined(__GLIBC_PREREQ) && __GLIBC_PREREQ(2, 35) && !defined(__SANITIZE_THREAD__)
     static atomic_bool
         is_missing; /* relaxed: a thread that learns it late asks in vain once more */
 

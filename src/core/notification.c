@@ -71,7 +71,7 @@ enum lend_status lend_outgoing_send(struct lend_peer *peer, enum lend_frame_type
 
     if (outgoing == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a frame of %zu bytes", count);
-    enum lend_status status = lend_peer_session(peer, &session, error);
+    enum lend_status status = lend_peer_route(peer, &session, error);
     if (status != LEND_OK) {
         lend_sys->release(outgoing);
         return status;

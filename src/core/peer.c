@@ -362,6 +362,18 @@ enum lend_status lend_peer_session(struct lend_peer *peer, struct lend_session *
     return status;
 }
 
+enum lend_status lend_peer_route(struct lend_peer *peer, struct lend_session **out,
+                                 struct lend_error *error)
+{
+    enum lend_status status = lend_peer_session(peer, out, error);
+
+    if (status == LEND_OK || status == LEND_E_PEER_DEAD)
+        return status;
+    if (error != NULL)
+        error->status = LEND_E_NO_PATH; /* what it says of the cause stays */
+    return LEND_E_NO_PATH;
+}
+
 void lend_peer_lose(struct lend_peer *peer, struct lend_session *session)
 {
     bool is_its = false;

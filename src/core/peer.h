@@ -34,6 +34,10 @@ void lend_peer_release(struct lend_peer *peer);
  */
 enum lend_status lend_peer_session(struct lend_peer *peer, struct lend_session **out,
                                    struct lend_error *error);
+/* The same for those who want to send: what keeps a connection from being begun is LEND_E_NO_PATH,
+ * with its cause. LEND_E_PEER_DEAD, _NO_PATH. */
+enum lend_status lend_peer_route(struct lend_peer *peer, struct lend_session **out,
+                                 struct lend_error *error);
 
 /* The session has died; forget it if it is the peer's. */
 void lend_peer_lose(struct lend_peer *peer, struct lend_session *session);

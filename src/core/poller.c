@@ -109,6 +109,8 @@ void lend_session_wake(struct lend_session *session)
 {
     struct lend_poller *poller = &session->agent->poller;
 
+    /* It may be hot already, and about to be put to sleep: then this is what forbids it. */
+    atomic_store_explicit(&session->is_woken, true, memory_order_seq_cst);
     if (make_hot(poller, session))
         lend_poller_kick(poller);
 }

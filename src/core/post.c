@@ -240,7 +240,7 @@ static enum lend_status submit(struct lend_transfer *transfer, const struct lend
     struct lend_session *session;
 
     for (;;) {
-        enum lend_status status = lend_peer_session(transfer->peer, &session, error);
+        enum lend_status status = lend_peer_route(transfer->peer, &session, error);
         if (status != LEND_OK)
             return status;
         adopt_session(transfer, session);

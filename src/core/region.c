@@ -93,6 +93,8 @@ static enum lend_status check_desc(const struct lend_region_desc *desc, struct l
         return lend_fail(error, LEND_E_INVALID, "unknown access 0x%x", desc->access);
     if (desc->reserved != 0)
         return lend_fail(error, LEND_E_INVALID, "reserved is %u, not 0", desc->reserved);
+    if (memory->kind < LEND_MEMORY_SYSTEM || memory->kind > LEND_MEMORY_DISK)
+        return lend_fail(error, LEND_E_INVALID, "unknown kind of memory %u", memory->kind);
     if (!text_is_good(desc->name, LEND_REGION_NAME_BYTES_MAX))
         return lend_fail(error, LEND_E_INVALID, "its name must have at most %d printable bytes",
                          LEND_REGION_NAME_BYTES_MAX);
@@ -110,11 +112,9 @@ static enum lend_status check_desc(const struct lend_region_desc *desc, struct l
     return lend_geometry_complete(&geometry, memory->length_bytes, error);
 }
 
-static enum lend_status check_kind(const struct lend_agent *agent, uint32_t kind,
-                                   struct lend_error *error)
+static enum lend_status check_moves(const struct lend_agent *agent, uint32_t kind,
+                                    struct lend_error *error)
 {
-    if (kind < LEND_MEMORY_SYSTEM || kind > LEND_MEMORY_DISK)
-        return lend_fail(error, LEND_E_INVALID, "unknown kind of memory %u", kind);
     for (uint32_t i = 0; i < agent->transport_count; i++)
         if ((agent->transports[i].ops->kinds >> kind & 1) != 0)
             return LEND_OK;
@@ -396,8 +396,6 @@ static enum lend_status check_all(struct batch *batch, struct lend_error *error)
     for (uint32_t i = 0; i < batch->count; i++) {
         enum lend_status status = check_desc(&batch->descs[i], &why);
 
-        if (status == LEND_OK)
-            status = check_kind(batch->agent, batch->descs[i].memory.kind, &why);
         if (status != LEND_OK) {
             (void)fail_at(batch, i, status, &why, first == LEND_OK ? error : NULL);
             first = first == LEND_OK ? status : first;
@@ -410,8 +408,12 @@ static enum lend_status check_all(struct batch *batch, struct lend_error *error)
 
     (void)lend_memory_verify(batch->items, batch->count);
     for (uint32_t i = 0; i < batch->count; i++) {
-        const struct lend_verify *item = &batch->items[i];
+        struct lend_verify *item = &batch->items[i];
 
+        /* Asked last, so that memory which nothing moves yet is told first what is wrong with it.
+         */
+        if (item->status == LEND_OK)
+            item->status = check_moves(batch->agent, item->memory.kind, &item->error);
         if (item->status != LEND_OK) {
             (void)fail_at(batch, i, item->status, &item->error, first == LEND_OK ? error : NULL);
             first = first == LEND_OK ? item->status : first;

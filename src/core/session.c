@@ -254,6 +254,8 @@ static bool step_locked(struct lend_session *session)
 {
     struct lend_error hung;
 
+    /* What it was woken for was there before the wake, and is seen by what follows. */
+    (void)atomic_exchange_explicit(&session->is_woken, false, memory_order_seq_cst);
     if (session->channel == NULL || atomic_load_explicit(&session->is_dead, memory_order_relaxed))
         return false;
     /* Asked before we look: what was published before the end is there when we do. */
@@ -290,7 +292,8 @@ bool lend_session_sleep(struct lend_session *session)
     if (session->channel != NULL && !atomic_load_explicit(&session->is_dead, memory_order_relaxed))
         sleeps = !session->pump_moved && !is_hung(session, &hung) &&
                  session->channel->ops->sleep(session->channel, session->wanted_room > 0,
-                                              session->wanted_room);
+                                              session->wanted_room) &&
+                 !atomic_load_explicit(&session->is_woken, memory_order_seq_cst);
     (void)pthread_mutex_unlock(&session->lock);
     return sleeps;
 }

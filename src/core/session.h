@@ -21,6 +21,7 @@ struct lend_session {
     struct lend_list hot_link;
     bool is_hot;              /* hot_lock */
     bool is_closed;           /* hot_lock: never to be hot again */
+    _Atomic bool is_woken;    /* since its last step */
     _Atomic uint32_t helpers; /* threads that step it while they wait */
 
     pthread_mutex_t lock; /* guards all below */

@@ -7,7 +7,6 @@
 #include "pair.h"
 
 #include <sched.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -411,11 +410,11 @@ static void test_stopped_owner_does_not_hold_up_a_connect(void **state)
 
     meet(pair);
     if (pair_is_apart(pair)) {
-        assert_int_equal(kill(pair->child, SIGSTOP), 0);
+        pair_stop_owner(pair);
         before = pair_now_ns();
         EXPECT(lend_peer_connect(pair->peer, SECONDS / 10, &error), LEND_E_TIMEOUT, &error);
         assert_in_range(pair_now_ns() - before, SECONDS / 10, 3 * SECONDS);
-        assert_int_equal(kill(pair->child, SIGCONT), 0);
+        pair_continue_owner(pair);
     }
 }
 

@@ -8,7 +8,6 @@
 
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -30,14 +29,14 @@ static struct move eight(uint32_t direction, const struct loan *local, const str
 static bool hold_owner(struct pair *pair)
 {
     if (pair_is_apart(pair))
-        assert_int_equal(kill(pair->child, SIGSTOP), 0);
+        pair_stop_owner(pair);
     return pair_is_apart(pair) || pair_is_manual(pair);
 }
 
 static void let_go(struct pair *pair)
 {
     if (pair_is_apart(pair))
-        assert_int_equal(kill(pair->child, SIGCONT), 0);
+        pair_continue_owner(pair);
 }
 
 static enum lend_status await_end(struct pair *pair, struct lend_transfer *transfer)

@@ -285,6 +285,20 @@ void pair_die(struct pair *joined)
     joined->reader = NULL;
 }
 
+void pair_stop_owner(struct pair *pair)
+{
+    int status = 0;
+
+    assert_int_equal(kill(pair->child, SIGSTOP), 0);
+    assert_int_equal(waitpid(pair->child, &status, WUNTRACED), pair->child);
+    assert_true(WIFSTOPPED(status));
+}
+
+void pair_continue_owner(struct pair *pair)
+{
+    assert_int_equal(kill(pair->child, SIGCONT), 0);
+}
+
 void *pair_memory(struct pair *pair, size_t bytes)
 {
     size_t room = PAIR_SLOT_BYTES - PAGE_BYTES, rounded = (bytes + 63) & ~(size_t)63;

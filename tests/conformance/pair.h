@@ -53,6 +53,10 @@ void pair_leave(struct pair *joined);
 /* As one that leaves without a word. */
 void pair_die(struct pair *joined);
 
+/* Stop the owner's process, wholly, and let it go on. */
+void pair_stop_owner(struct pair *pair);
+void pair_continue_owner(struct pair *pair);
+
 /* Memory that both see, zeroed, with an unmapped page right behind its last byte. */
 void *pair_memory(struct pair *pair, size_t bytes);
 
