@@ -69,7 +69,8 @@ struct lend_agent_config {
 
     uint32_t regions_max;               /**< 65,536. */
     uint32_t leases_max;                /**< 65,536. */
-    uint32_t peers_max;                 /**< 1,024: peers imported, and connections accepted. */
+    uint32_t peers_max;                 /**< 1,024: peers imported, and connections accepted (a
+                                             lost one counts until its notifications are taken). */
     uint32_t transfers_max;             /**< 65,536 prepared at one time. */
     uint32_t requests_per_peer_max;     /**< 16 that one peer may have served at one time; <= 64. */
     uint32_t leases_per_peer_max;       /**< 65,536 that one named peer may hold. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -387,6 +388,11 @@ static int real_thread(pthread_t *out, void *(*body)(void *context), void *conte
     return 0;
 }
 
+static void real_yield(void)
+{
+    (void)sched_yield(); /* never fails on Linux */
+}
+
 static void real_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64_t duration_ns)
 {
     struct timespec at;
@@ -434,6 +440,7 @@ const struct lend_sys_ops lend_sys_real = {
     .poll = real_poll,
     .pidfd_self = real_pidfd_self,
     .self = real_self,
+    .yield = real_yield,
     .thread = real_thread,
     .wait = real_wait,
 };

@@ -69,6 +69,7 @@ struct lend_sys_ops {
     void (*self)(struct ucred *out); /* our process, effective user and group */
 
     /* Threads */
+    void (*yield)(void); /* let others have the processor, if any wait for it */
     int (*thread)(pthread_t *out, void *(*body)(void *context), void *context, const char *name);
     /* pthread_cond_timedwait() for at most that long; may wake early. The condition has the default
      * clock. */

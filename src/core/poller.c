@@ -13,6 +13,10 @@
 enum {
     EVENTS_MAX = 64,
     PASSES_PER_LOOK = 64, /* passes over hot sessions between two looks at the descriptors */
+
+    YIELD_AFTER_NS = 4000,     /* a peer with a processor of its own has often answered by then */
+    YIELD_NS_MAX = 2000000,    /* longer than a peer takes to fill or empty its ring */
+    YIELD_PAUSE_NS = 20000000, /* after one that was longer */
 };
 
 /* --- descriptors --- */
@@ -258,6 +262,20 @@ static bool fall_asleep(struct lend_poller *poller)
     return false;
 }
 
+void lend_poller_give_way(struct lend_poller *poller, uint64_t now_ns, uint64_t idle_ns)
+{
+    _Atomic uint64_t *no_yield_until_ns = &poller->no_yield_until_ns;
+
+    /* Relaxed: a hint, and a stale one costs no more than a yield or a spin. */
+    if (idle_ns < YIELD_AFTER_NS ||
+        now_ns < atomic_load_explicit(no_yield_until_ns, memory_order_relaxed))
+        return;
+    lend_sys->yield();
+    uint64_t after_ns = lend_sys->now_ns();
+    if (after_ns - now_ns >= YIELD_NS_MAX)
+        atomic_store_explicit(no_yield_until_ns, after_ns + YIELD_PAUSE_NS, memory_order_relaxed);
+}
+
 static bool take_turn(struct lend_poller *poller, uint64_t until_ns)
 {
     const struct lend_agent *agent = poller->agent;
@@ -270,7 +288,11 @@ static bool take_turn(struct lend_poller *poller, uint64_t until_ns)
         if (moved || now >= until_ns || atomic_load_explicit(&poller->stop, memory_order_seq_cst))
             return moved;
         bool may_spin = now - poller->moved_ns < agent->config.spin_ns;
-        if ((may_spin && count_hot(poller) > 0) || !fall_asleep(poller))
+        if (may_spin && count_hot(poller) > 0) {
+            lend_poller_give_way(poller, now, now - poller->moved_ns);
+            continue;
+        }
+        if (!fall_asleep(poller))
             continue;
 
         uint64_t timer = atomic_load_explicit(&poller->timer_at_ns, memory_order_seq_cst);

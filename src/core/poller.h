@@ -34,7 +34,8 @@ struct lend_poller {
 
     pthread_mutex_t turn; /* whose turn it is; guards the alarms and the graveyard */
     struct lend_alarm alarms[LEND_ALARMS_MAX];
-    uint64_t moved_ns; /* when something last moved */
+    uint64_t moved_ns;                  /* when something last moved */
+    _Atomic uint64_t no_yield_until_ns; /* see lend_poller_give_way() */
     uint32_t passes_since_look;
     struct epoll_event *batch; /* the events that are being told */
     int batch_count;
@@ -67,5 +68,12 @@ void lend_poller_timer(struct lend_poller *poller, uint64_t at_ns);
 
 /* Wake the poller if it sleeps. Any lock may be held. */
 void lend_poller_kick(struct lend_poller *poller);
+
+/*
+ * In a spin that has seen nothing for idle_ns: the peer may have no processor but ours, so let it
+ * run. Where somebody else takes the processor for long, it is not done again for a while: then it
+ * is better to sleep, because who is woken gets the processor soon.
+ */
+void lend_poller_give_way(struct lend_poller *poller, uint64_t now_ns, uint64_t idle_ns);
 
 #endif

@@ -362,6 +362,7 @@ static void help(struct lend_transfer *transfer, struct lend_session *session, u
             moved_ns = now;
         if (now >= until_ns || now - moved_ns >= spin_ns)
             break;
+        lend_poller_give_way(&transfer->agent->poller, now, now - moved_ns);
     }
     lend_session_leave(session);
 }

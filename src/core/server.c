@@ -49,6 +49,7 @@ struct server {
     struct lend_lease_user user; /* points at the two below */
     char name[LEND_AGENT_NAME_BYTES_MAX + 1];
     uint8_t incarnation[LEND_INCARNATION_BYTES];
+    bool is_counted; /* in lend_agent::served_count */
     bool has_greeted;
     bool owes_welcome;
     uint32_t requests_max;
@@ -645,16 +646,20 @@ static void die(struct lend_session *session)
 
 static void buried(struct lend_session *session)
 {
+    (void)session;
+}
+
+/* Only now is its place free: notifications that nobody has taken keep it, so that what peers who
+ * come and go may leave behind is bounded. */
+static void fini(struct lend_session *session)
+{
     struct lend_agent *agent = session->agent;
 
+    if (!server_of(session)->is_counted)
+        return;
     (void)pthread_mutex_lock(&agent->lock);
     agent->served_count--;
     (void)pthread_mutex_unlock(&agent->lock);
-}
-
-static void fini(struct lend_session *session)
-{
-    (void)session;
 }
 
 static const struct lend_session_role role = {
@@ -684,6 +689,7 @@ enum lend_status lend_session_accept(struct lend_agent *agent, struct lend_chann
     bool is_full = agent->served_count >= agent->config.peers_max;
     if (!is_full) {
         agent->served_count++;
+        server->is_counted = true;
         session->channel = channel;
         channel->session = session;
         lend_list_append(&agent->sessions, &session->link);

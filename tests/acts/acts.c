@@ -127,6 +127,18 @@ struct acts_directory acts_directory_make(void)
     return directory;
 }
 
+void acts_directory_empty(const struct acts_directory *directory)
+{
+    DIR *entries = opendir(directory->path);
+    struct dirent *entry;
+
+    while (entries != NULL && (entry = readdir(entries)) != NULL)
+        if (entry->d_type == DT_SOCK)
+            (void)unlinkat(dirfd(entries), entry->d_name, 0);
+    if (entries != NULL)
+        (void)closedir(entries);
+}
+
 bool acts_directory_remove(const struct acts_directory *directory)
 {
     if (rmdir(directory->path) == 0)

@@ -54,11 +54,13 @@ void acts_turn_to(struct acts_turn *turn, uint32_t value);
 /* False: that did not come within ACTS_PATIENCE_NS. */
 bool acts_turn_await(struct acts_turn *turn, uint32_t value);
 
-/* A folder for sockets; emptied of nothing: what is left in it is a finding. */
+/* A folder for sockets. What agents that ended well have left in it is a finding. */
 struct acts_directory {
     char path[64];
 };
 struct acts_directory acts_directory_make(void);
+/* Remove the sockets of those that were killed. */
+void acts_directory_empty(const struct acts_directory *directory);
 /* False: something was left in it. */
 bool acts_directory_remove(const struct acts_directory *directory);
 

@@ -358,15 +358,6 @@ static void survivor_begin(struct survivor *survivor)
     assert_true(acts_register(survivor->agent, &survivor->region, 0));
 }
 
-/* The sockets of the dead lie where they lay; all else must be gone. */
-static void remove_sockets(const struct acts_directory *directory)
-{
-    char command[128];
-
-    (void)snprintf(command, sizeof command, "rm -rf '%s'", directory->path);
-    assert_int_equal(system(command), 0);
-}
-
 static void test_survivor_is_told_and_gets_its_memory_back(void **state)
 {
     struct life *life = acts_shared(sizeof *life);
@@ -389,7 +380,8 @@ static void test_survivor_is_told_and_gets_its_memory_back(void **state)
     assert_true(survivor.caught * 100 >= deaths * 10);
     lend_agent_destroy(survivor.agent);
     nursery_close(&survivor.nursery);
-    remove_sockets(&life->directory);
+    acts_directory_empty(&life->directory); /* of the sockets of the dead */
+    assert_true(acts_directory_remove(&life->directory));
 }
 
 int main(void)

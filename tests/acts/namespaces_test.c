@@ -225,7 +225,6 @@ static int reader_main(void *context)
 static void play(struct scene scene)
 {
     struct scene *shared = acts_shared(sizeof *shared);
-    char command[128];
 
     *shared = scene;
     shared->directory = acts_directory_make();
@@ -238,8 +237,8 @@ static void play(struct scene scene)
         acts_turn_to(&shared->reader, 3);
     int owner_status = acts_reap(owner);
 
-    (void)snprintf(command, sizeof command, "rm -rf '%s'", shared->directory.path);
-    assert_int_equal(system(command), 0);
+    acts_directory_empty(&shared->directory);
+    assert_true(acts_directory_remove(&shared->directory));
     if (owner_status == SKIPPED || reader_status == SKIPPED) {
         print_message("skipped: %s\n", shared->reason);
         acts_unshare(shared, sizeof *shared);

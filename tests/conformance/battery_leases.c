@@ -669,6 +669,52 @@ static void test_released_handle_is_refused_and_the_lease_lives_on(void **state)
     drop(&remote);
 }
 
+/* What ended carries in its user_data what shall end next: a lease, then a region. */
+static void end_the_next(void *context, const struct lend_lease_info *info)
+{
+    (void)context;
+    if (info->status == LEND_E_EXPIRED)
+        (void)lend_lease_revoke((struct lend_lease *)(uintptr_t)info->user_data, NULL);
+    if (info->status == LEND_E_REVOKED &&
+        lend_region_withdraw((struct lend_region *)(uintptr_t)info->user_data, LEND_WITHDRAW_FORCE,
+                             SECONDS, NULL) != LEND_OK)
+        return; /* the test sees that it is not withdrawn */
+}
+
+static void with_dominoes(struct lend_agent_config *config, bool is_owner)
+{
+    if (is_owner)
+        config->on_lease_end = end_the_next;
+}
+
+static void test_callback_may_revoke_and_withdraw(void **state)
+{
+    struct pair *pair = pair_make(battery_current, with_dominoes);
+    struct loan remote = lent_memory(pair, ALL);
+    struct lend_block_set set = {.regions = &remote.region, .region_count = 1};
+    struct lend_grant_desc grant = grant_of(&set, ALL);
+    struct lend_region_info info = {0};
+    struct lend_lease *first = NULL, *second = NULL;
+    uint64_t deadline = pair_now_ns() + PAIR_PATIENCE_NS;
+    struct lend_error error = {0};
+
+    (void)state;
+    grant.user_data = (uint64_t)(uintptr_t)remote.region;
+    EXPECT(owner_grant(pair, &grant, &second, &error), LEND_OK, &error);
+    grant.user_data = (uint64_t)(uintptr_t)second;
+    grant.time_to_live_ns = SECONDS / 50;
+    EXPECT(owner_grant(pair, &grant, &first, &error), LEND_OK, &error);
+    while (info.is_withdrawn == 0 && pair_now_ns() < deadline) {
+        pair_pump(pair);
+        EXPECT(owner_describe_region(pair, remote.region, &info), LEND_OK, NULL);
+    }
+    assert_int_equal(info.is_withdrawn, 1);
+    await_lease(pair, second, LEND_E_REVOKED, 0);
+    EXPECT(owner_withdraw(pair, remote.region, LEND_WITHDRAW_DRAIN, SECONDS, &error), LEND_OK,
+           &error);
+    pair_free(pair);
+}
+
 const struct CMUnitTest *battery_leases(size_t *out_count)
 {
     static const struct CMUnitTest tests[] = {
@@ -694,6 +740,7 @@ const struct CMUnitTest *battery_leases(size_t *out_count)
         cmocka_unit_test(test_slot_rests_before_it_serves_again),
         cmocka_unit_test(test_leases_of_one_peer_are_limited),
         PAIRED(test_released_handle_is_refused_and_the_lease_lives_on),
+        cmocka_unit_test(test_callback_may_revoke_and_withdraw),
     };
 
     *out_count = sizeof tests / sizeof tests[0];

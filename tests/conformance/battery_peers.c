@@ -458,6 +458,31 @@ static void test_forgotten_peer_ends_its_transfers(void **state)
     drop(&again);
 }
 
+static void test_handles_that_were_given_back_are_refused(void **state)
+{
+    struct pair *pair = *state;
+    struct loan loan = lend_blocks(pair, BLOCK, BLOCKS, ALL);
+    struct lend_peer_info info = {.struct_size = sizeof info};
+    struct lend_ticket *ticket = loan.ticket;
+    struct lend_peer *peer = pair->peer;
+    struct lend_error error = {0};
+    uint8_t bytes[LEND_TICKET_BYTES_MAX];
+    size_t count = 0;
+
+    EXPECT(owner_export(pair, loan.lease, bytes, &count), LEND_OK, NULL);
+    drop(&loan);
+    EXPECT(lend_ticket_done(ticket, &error), LEND_E_INVALID, &error);
+    lend_ticket_release(ticket);
+    for (; pair->peer_references > 0; pair->peer_references--)
+        lend_peer_forget(peer);
+    EXPECT(lend_peer_describe(peer, &info, &error), LEND_E_INVALID, &error);
+    EXPECT(lend_peer_connect(peer, 0, &error), LEND_E_INVALID, &error);
+    EXPECT(lend_notification_send(peer, "x", 1, &error), LEND_E_INVALID, &error);
+    EXPECT(lend_ticket_import(peer, bytes, count, &ticket, &error), LEND_E_INVALID, &error);
+    lend_peer_forget(peer);
+    pair->peer = NULL;
+}
+
 static void test_peer_without_a_common_transport_has_no_path(void **state)
 {
     struct pair *pair = *state;
@@ -581,6 +606,7 @@ const struct CMUnitTest *battery_peers(size_t *out_count)
         PAIRED(test_connect_ahead_of_use),
         PAIRED(test_stopped_owner_does_not_hold_up_a_connect),
         PAIRED(test_forgotten_peer_ends_its_transfers),
+        PAIRED(test_handles_that_were_given_back_are_refused),
         PAIRED(test_peer_without_a_common_transport_has_no_path),
         PAIRED(test_fork_leaves_the_parent_as_it_was),
     };

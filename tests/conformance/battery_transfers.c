@@ -7,6 +7,7 @@
 #include "pair.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -394,10 +395,9 @@ static void test_deadline_ends_a_transfer(void **state)
     drop(&remote);
 }
 
-static void test_many_transfers_are_under_way_at_once(void **state)
+static void many_at_once(struct pair *pair)
 {
     enum { MANY = 48 };
-    struct pair *pair = *state;
     struct loan remote = lend_blocks(pair, 20000, 96, ALL);
     struct loan local = keep_blocks(pair, 20000, 96);
     struct lend_transfer *transfers[MANY] = {NULL};
@@ -421,6 +421,90 @@ static void test_many_transfers_are_under_way_at_once(void **state)
     assert_memory_equal(local.memory, remote.memory, local.bytes);
     for (int32_t index = 0; index < MANY; index++)
         EXPECT(lend_transfer_release(transfers[index]), LEND_OK, NULL);
+    drop(&remote);
+}
+
+static void test_many_transfers_are_under_way_at_once(void **state)
+{
+    many_at_once(*state);
+}
+
+/* As little as an agent may have: everything has to wait for room, and does. */
+static void narrow(struct lend_agent_config *config, bool is_owner)
+{
+    (void)is_owner;
+    config->requests_per_peer_max = 1;
+    config->local_ring_bytes = 131072;
+}
+
+static void test_narrow_agents_move_as_much(void **state)
+{
+    struct pair *pair = pair_make(battery_current, narrow);
+
+    (void)state;
+    many_at_once(pair);
+    pair_free(pair);
+}
+
+struct worker {
+    struct pair *pair;
+    const struct loan *remote;
+    struct loan local;
+    pthread_t thread;
+    uint32_t number;
+    uint32_t wrong;
+};
+
+/* No assertions here: cmocka's belong to the thread that runs the test. */
+static void *work(void *context)
+{
+    struct worker *worker = context;
+    struct lend_error error = {0};
+
+    for (uint32_t round = 0; round < 50; round++) {
+        int32_t blocks[3], ours[] = {0, 1, 2};
+        struct lend_transfer_record record = {.struct_size = sizeof record};
+        struct move move = {.direction = LEND_READ,
+                            .local = &worker->local,
+                            .remote = worker->remote,
+                            .local_blocks = ours,
+                            .remote_blocks = blocks,
+                            .count = 3};
+        struct lend_transfer *transfer = NULL;
+
+        for (uint32_t index = 0; index < 3; index++)
+            blocks[index] = (int32_t)((worker->number * 7 + round * 3 + index) % BLOCKS);
+        worker->wrong += move_prepare(worker->pair, &move, &transfer) != LEND_OK;
+        worker->wrong += move_post(&move, transfer) != LEND_OK;
+        worker->wrong += await_end(worker->pair, transfer) != LEND_OK;
+        worker->wrong += lend_transfer_record(transfer, &record, &error) != LEND_OK;
+        for (uint32_t index = 0; index < 3; index++)
+            worker->wrong +=
+                memcmp(worker->local.memory + index * BLOCK,
+                       worker->remote->memory + (uint64_t)blocks[index] * BLOCK, BLOCK) != 0;
+        worker->wrong += lend_transfer_release(transfer) != LEND_OK;
+    }
+    return NULL;
+}
+
+static void test_threads_share_an_agent(void **state)
+{
+    enum { WORKERS = 4 };
+    struct pair *pair = *state;
+    struct loan remote = lend_blocks(pair, BLOCK, BLOCKS, ALL);
+    struct worker workers[WORKERS];
+
+    for (uint32_t number = 0; number < WORKERS; number++)
+        workers[number] = (struct worker){.pair = pair,
+                                          .remote = &remote,
+                                          .local = keep_blocks(pair, BLOCK, 3),
+                                          .number = number};
+    for (uint32_t number = 0; number < WORKERS; number++)
+        assert_int_equal(pthread_create(&workers[number].thread, NULL, work, &workers[number]), 0);
+    for (uint32_t number = 0; number < WORKERS; number++) {
+        assert_int_equal(pthread_join(workers[number].thread, NULL), 0);
+        assert_int_equal(workers[number].wrong, 0);
+    }
     drop(&remote);
 }
 
@@ -646,6 +730,8 @@ const struct CMUnitTest *battery_transfers(size_t *out_count)
         PAIRED(test_transfer_under_way_is_busy),
         PAIRED(test_deadline_ends_a_transfer),
         PAIRED(test_many_transfers_are_under_way_at_once),
+        cmocka_unit_test(test_narrow_agents_move_as_much),
+        PAIRED(test_threads_share_an_agent),
         PAIRED(test_numbers_outside_the_regions_are_refused_at_post),
         PAIRED(test_local_region_that_is_withdrawn_ends_its_transfers),
         PAIRED(test_region_that_its_owner_replaced_is_not_read),

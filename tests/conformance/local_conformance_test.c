@@ -6,6 +6,22 @@
  */
 #include "battery.h"
 
+/*
+ * Two agents of one process meet in memory that each has mapped for itself. ThreadSanitizer knows
+ * memory by its address, cannot see that these are the same words, and so misses what they order;
+ * transport loopback shows it the same core in one mapping.
+ */
+#if defined(__SANITIZE_THREAD__)
+#define SKIPPED_SETUPS 3
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SKIPPED_SETUPS 3
+#endif
+#endif
+#ifndef SKIPPED_SETUPS
+#define SKIPPED_SETUPS 0
+#endif
+
 int main(void)
 {
     static const struct battery_setup setups[] = {
@@ -16,5 +32,5 @@ int main(void)
         {"local, two processes, manual", "local", "local/served", BATTERY_APART | BATTERY_MANUAL},
     };
 
-    return battery_run(setups, sizeof setups / sizeof setups[0]);
+    return battery_run(setups + SKIPPED_SETUPS, sizeof setups / sizeof setups[0] - SKIPPED_SETUPS);
 }

@@ -1,0 +1,891 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: a peer that breaks the protocol of transport local in whatever way costs the owner nothing
+ * but that connection: its memory outside of what was leased to that peer stays as it was, its heap
+ * and descriptors stay bounded, honest peers are served beside it, and the bad one is cut off, or
+ * answered with the documented status, in bounded time. Method: frames forged by hand, in a ring
+ * made by hand, against an owner with a thread; after each the whole stage is looked at
+ * (hostile.h).
+ */
+#include "hostile.h"
+
+/* --- before a word is said --- */
+
+static void test_silent_strangers_are_sent_away(void **state)
+{
+    struct stage *stage = *state;
+    static struct wire mute, half;
+
+    wire_dial(&mute, &stage->place); /* no setup */
+    wire_dial(&half, &stage->place); /* no hello */
+    assert_int_equal(wire_set_up(&half), LEND_OK);
+    expect_cut(&half, LEND_OK);
+    expect_cut(&mute, LEND_OK);
+    wire_close(&half);
+    wire_close(&mute);
+}
+
+static void test_strangers_without_setup_are_refused(void **state)
+{
+    struct stage *stage = *state;
+    static const char *const packets[] = {"x", "no setup at all",
+                                          "0123456789abcdef0123456789abcdef"};
+    static struct wire wire;
+
+    for (size_t i = 0; i < sizeof packets / sizeof packets[0]; i++) {
+        wire_dial(&wire, &stage->place);
+        assert_true(wire_packet(&wire, packets[i], strlen(packets[i])));
+        expect_cut(&wire, LEND_OK);
+        wire_close(&wire);
+    }
+}
+
+static void say_hello(struct wire *wire, const struct lend_hello *hello)
+{
+    uint8_t bytes[256];
+    size_t count = lend_hello_encode(hello, bytes, sizeof bytes);
+
+    assert_true(wire_send(wire, LEND_FRAME_HELLO, 0, bytes, count));
+}
+
+static void test_wrong_hellos_are_answered_with_the_cause(void **state)
+{
+    struct stage *stage = *state;
+    struct lend_hello right = {.version_min = 1, .version_max = 1, .name = "hostile"};
+    static struct wire wire;
+
+    memcpy(right.wanted, stage->incarnation, sizeof right.wanted);
+    for (int i = 0; i < 4; i++) {
+        struct lend_hello hello = right;
+
+        hello.wanted[3] ^= i == 0;
+        hello.version_min = i == 1 ? 2 : 1;
+        hello.version_max = i == 1 ? 9 : 1;
+        wire_dial(&wire, &stage->place);
+        assert_int_equal(wire_set_up(&wire), LEND_OK);
+        if (i == 2)
+            assert_true(wire_send(&wire, LEND_FRAME_HELLO, 0, "\1\1\0", 3));
+        else
+            say_hello(&wire, &hello);
+        if (i == 3)
+            say_hello(&wire, &hello); /* twice */
+        expect_cut(&wire, i == 0 ? LEND_E_PEER_DEAD : i == 1 ? LEND_E_VERSION : LEND_E_CORRUPT);
+        wire_close(&wire);
+    }
+}
+
+static void test_nothing_is_taken_before_a_hello(void **state)
+{
+    struct stage *stage = *state;
+    static struct wire wire;
+
+    for (uint8_t type = LEND_FRAME_WELCOME; type <= LEND_FRAME_TICKET_DONE; type++) {
+        if (type == LEND_FRAME_BYE)
+            continue;
+        wire_dial(&wire, &stage->place);
+        assert_int_equal(wire_set_up(&wire), LEND_OK);
+        assert_true(wire_send(&wire, type, 1, "0123456789012345", 16));
+        expect_cut(&wire, LEND_E_CORRUPT);
+        wire_close(&wire);
+    }
+}
+
+/* --- frames --- */
+
+struct bad_frame {
+    const char *what;
+    void (*spoil)(struct forged *forged);
+    enum lend_status status;
+};
+
+static void spoil_magic(struct forged *forged)
+{
+    forged->magic ^= 0x100;
+}
+
+static void spoil_version(struct forged *forged)
+{
+    forged->version = 7;
+}
+
+static void spoil_type(struct forged *forged)
+{
+    forged->type = 12;
+}
+
+static void spoil_type_to_zero(struct forged *forged)
+{
+    forged->type = 0;
+}
+
+static void spoil_header_crc(struct forged *forged)
+{
+    forged->header_crc_error = 1;
+}
+
+static void spoil_payload_crc(struct forged *forged)
+{
+    forged->payload_crc ^= 0x80000000;
+}
+
+static void spoil_sequence_by_a_gap(struct forged *forged)
+{
+    forged->sequence++;
+}
+
+static void spoil_sequence_by_repeating(struct forged *forged)
+{
+    forged->sequence--;
+}
+
+static void spoil_length_beyond_the_published(struct forged *forged)
+{
+    forged->payload_bytes = 4096;
+}
+
+static void spoil_length_beyond_all(struct forged *forged)
+{
+    forged->payload_bytes = UINT32_MAX - 31;
+}
+
+static void spoil_into_data(struct forged *forged)
+{
+    forged->type = LEND_FRAME_DATA;
+    forged->payload_crc = 0;
+    forged->request = 77;
+}
+
+static void spoil_into_empty_data(struct forged *forged)
+{
+    spoil_into_data(forged);
+    forged->payload_bytes = 0;
+}
+
+static void spoil_into_data_with_a_checksum(struct forged *forged)
+{
+    forged->type = LEND_FRAME_DATA;
+}
+
+static void spoil_into_welcome(struct forged *forged)
+{
+    forged->type = LEND_FRAME_WELCOME;
+}
+
+static void spoil_into_done(struct forged *forged)
+{
+    forged->type = LEND_FRAME_DONE;
+}
+
+static void spoil_into_credit(struct forged *forged)
+{
+    forged->type = LEND_FRAME_CREDIT;
+}
+
+static void spoil_into_runs(struct forged *forged)
+{
+    forged->type = LEND_FRAME_RUNS;
+    forged->request = 77;
+}
+
+static void spoil_into_request(struct forged *forged)
+{
+    forged->type = LEND_FRAME_REQUEST;
+    forged->request = 77;
+}
+
+static void spoil_into_ticket_done(struct forged *forged)
+{
+    forged->type = LEND_FRAME_TICKET_DONE;
+}
+
+static void test_bad_frames_cut_the_connection(void **state)
+{
+    static const struct bad_frame bad[] = {
+        {"magic", spoil_magic, LEND_E_CORRUPT},
+        {"version", spoil_version, LEND_E_VERSION},
+        {"unknown type", spoil_type, LEND_E_CORRUPT},
+        {"type 0", spoil_type_to_zero, LEND_E_CORRUPT},
+        {"header's checksum", spoil_header_crc, LEND_E_CORRUPT},
+        {"payload's checksum", spoil_payload_crc, LEND_E_CORRUPT},
+        {"a gap", spoil_sequence_by_a_gap, LEND_E_PEER_DEAD},
+        {"a frame twice", spoil_sequence_by_repeating, LEND_E_PEER_DEAD},
+        {"a length that was not published", spoil_length_beyond_the_published, LEND_E_CORRUPT},
+        {"a length near 2^32", spoil_length_beyond_all, LEND_E_CORRUPT},
+        {"data of no request", spoil_into_data, LEND_E_CORRUPT},
+        {"data of 0 bytes", spoil_into_empty_data, LEND_E_CORRUPT},
+        {"data with a checksum", spoil_into_data_with_a_checksum, LEND_E_CORRUPT},
+        {"a server's WELCOME", spoil_into_welcome, LEND_E_CORRUPT},
+        {"a server's DONE", spoil_into_done, LEND_E_CORRUPT},
+        {"a server's CREDIT", spoil_into_credit, LEND_E_CORRUPT},
+        {"runs of no request", spoil_into_runs, LEND_E_CORRUPT},
+        {"a request that is none", spoil_into_request, LEND_E_CORRUPT},
+        {"a lease's name that is none", spoil_into_ticket_done, LEND_E_CORRUPT},
+    };
+    struct stage *stage = *state;
+    static struct wire wire;
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        print_message("%s\n", bad[i].what);
+        wire_meet(&wire, stage);
+        struct forged forged = forge(&wire, LEND_FRAME_NOTIFY, 0, "hello", 5);
+        bad[i].spoil(&forged);
+        assert_true(wire_send_forged(&wire, &forged, "hello", 5));
+        expect_cut(&wire, bad[i].status);
+        wire_close(&wire);
+    }
+    check_stage(stage);
+    assert_int_equal(lend_notification_receive(stage->owner, NULL, 0, &(size_t){0}, NULL, 0, NULL),
+                     LEND_E_ABSENT);
+}
+
+/* --- requests that are refused, on a connection that goes on --- */
+
+struct bad_request {
+    const char *what;
+    void (*spoil)(struct asking *asking, const struct stage *stage);
+    enum lend_status status;
+};
+
+static void forge_slot(struct asking *asking, const struct stage *stage)
+{
+    asking->request.lease.slot = stage->writing.slot;
+    asking->request.lease.generation = stage->writing.generation;
+}
+
+static void forge_slot_beyond_all(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->request.lease.slot = UINT32_MAX;
+}
+
+static void forge_generation(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->request.lease.generation += UINT64_C(1) << 40;
+}
+
+static void forge_key(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->request.lease.key[15] ^= 1;
+}
+
+static void turn_direction(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->request.direction = LEND_WRITE;
+}
+
+static void name_foreign_region(struct asking *asking, const struct stage *stage)
+{
+    asking->region_ids[0] = stage->closed_id;
+    asking->request.total_bytes = CLOSED_BYTES;
+    asking->runs[0] = (struct lend_run){.first = 0, .count = 1};
+}
+
+static void name_no_region(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->region_ids[0] = UINT64_MAX - 1;
+}
+
+static void add_foreign_region(struct asking *asking, const struct stage *stage)
+{
+    asking->region_ids[1] = stage->gaps_id;
+    asking->request.region_count = 2;
+}
+
+static void leave_lease(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->runs[0] = (struct lend_run){.first = QUARTER, .count = 2};
+}
+
+static void cross_lease(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->runs[0] = (struct lend_run){.first = QUARTER - 1, .count = 2};
+}
+
+static void leave_region(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->runs[0] = (struct lend_run){.first = (1U << 31) - 2, .count = 2};
+}
+
+static void ask_for_all(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->runs[0] = (struct lend_run){.first = 0, .count = 1U << 31};
+    asking->request.total_bytes = UINT64_C(1) << 43;
+}
+
+static void slice_beyond_row(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->request.slice_offset_bytes = BLOCK_BYTES - 1;
+    asking->request.slice_length_bytes = 2;
+}
+
+static void slice_all_of_the_world(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->request.slice_length_bytes = UINT64_C(1) << 46;
+}
+
+static void promise_more(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->request.total_bytes++;
+}
+
+static void promise_less(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->request.total_bytes -= BLOCK_BYTES;
+}
+
+static void promise_the_world(struct asking *asking, const struct stage *stage)
+{
+    (void)stage;
+    asking->request.total_bytes = UINT64_MAX;
+}
+
+static void to_range(struct asking *asking, const struct stage *stage, uint64_t offset,
+                     uint64_t length)
+{
+    *asking = ask_range(stage, offset, length);
+}
+
+static void range_over_a_gap(struct asking *asking, const struct stage *stage)
+{
+    to_range(asking, stage, 0, GAP_BLOCK_BYTES + 1);
+}
+
+static void range_in_a_gap(struct asking *asking, const struct stage *stage)
+{
+    to_range(asking, stage, GAP_BLOCK_BYTES, 1);
+}
+
+static void range_behind_the_lease(struct asking *asking, const struct stage *stage)
+{
+    to_range(asking, stage, (GAP_BLOCKS - 4) * GAP_STRIDE, 1);
+}
+
+static void range_behind_the_region(struct asking *asking, const struct stage *stage)
+{
+    to_range(asking, stage, GAP_BYTES, 512);
+}
+
+static void range_up_to_the_limit(struct asking *asking, const struct stage *stage)
+{
+    to_range(asking, stage, GAP_STRIDE, (UINT64_C(1) << 46) - GAP_STRIDE);
+}
+
+static void range_far_out(struct asking *asking, const struct stage *stage)
+{
+    to_range(asking, stage, (UINT64_C(1) << 46) - 1, 1);
+}
+
+static void range_of_a_foreign_region(struct asking *asking, const struct stage *stage)
+{
+    to_range(asking, stage, 0, 512);
+    asking->ranges[0].region_id = stage->closed_id;
+}
+
+static void range_with_another_total(struct asking *asking, const struct stage *stage)
+{
+    to_range(asking, stage, 0, 512);
+    asking->request.total_bytes = 511;
+}
+
+static void test_requests_beyond_the_lease_are_refused(void **state)
+{
+    static const struct bad_request bad[] = {
+        {"another slot", forge_slot, LEND_E_UNKNOWN},
+        {"a slot that is not", forge_slot_beyond_all, LEND_E_UNKNOWN},
+        {"a generation to come", forge_generation, LEND_E_UNKNOWN},
+        {"a wrong key", forge_key, LEND_E_UNKNOWN},
+        {"a write by a read lease", turn_direction, LEND_E_ACCESS},
+        {"a region of another's", name_foreign_region, LEND_E_OUT_OF_RANGE},
+        {"a region that is not", name_no_region, LEND_E_OUT_OF_RANGE},
+        {"a second region", add_foreign_region, LEND_E_OUT_OF_RANGE},
+        {"blocks of another lease", leave_lease, LEND_E_OUT_OF_RANGE},
+        {"a block too many", cross_lease, LEND_E_OUT_OF_RANGE},
+        {"blocks that are not", leave_region, LEND_E_OUT_OF_RANGE},
+        {"all blocks", ask_for_all, LEND_E_OUT_OF_RANGE},
+        {"a slice over a row's end", slice_beyond_row, LEND_E_OUT_OF_RANGE},
+        {"a slice of 64 TiB", slice_all_of_the_world, LEND_E_OUT_OF_RANGE},
+        {"a byte too many", promise_more, LEND_E_INVALID},
+        {"a block too few", promise_less, LEND_E_INVALID},
+        {"2^64 - 1 bytes", promise_the_world, LEND_E_INVALID},
+        {"a range over a gap", range_over_a_gap, LEND_E_OUT_OF_RANGE},
+        {"a range in a gap", range_in_a_gap, LEND_E_OUT_OF_RANGE},
+        {"a range behind the lease", range_behind_the_lease, LEND_E_OUT_OF_RANGE},
+        {"a range behind the region", range_behind_the_region, LEND_E_OUT_OF_RANGE},
+        {"a range of 64 TiB", range_up_to_the_limit, LEND_E_OUT_OF_RANGE},
+        {"a range far out", range_far_out, LEND_E_OUT_OF_RANGE},
+        {"a range of another's region", range_of_a_foreign_region, LEND_E_OUT_OF_RANGE},
+        {"a range and another total", range_with_another_total, LEND_E_INVALID},
+    };
+    struct stage *stage = *state;
+    static struct wire wire;
+    uint64_t bytes;
+
+    wire_meet(&wire, stage);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct asking asking = ask_read(stage, 3, 2);
+
+        print_message("%s\n", bad[i].what);
+        bad[i].spoil(&asking, stage);
+        enum lend_status status = await_done(&wire, wire_ask(&wire, &asking), &bytes);
+        assert_string_equal(lend_status_name(status), lend_status_name(bad[i].status));
+        assert_int_equal(bytes, 0);
+    }
+    struct asking right = ask_read(stage, 3, 2);
+    assert_int_equal(await_done(&wire, wire_ask(&wire, &right), &bytes), LEND_OK);
+    assert_int_equal(bytes, 2 * BLOCK_BYTES);
+    right = ask_range(stage, GAP_STRIDE + 1, GAP_BLOCK_BYTES - 1);
+    assert_int_equal(await_done(&wire, wire_ask(&wire, &right), &bytes), LEND_OK);
+    wire_close(&wire);
+}
+
+/* --- requests that cut the connection --- */
+
+static void too_many_runs(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+
+    asking.run_count = 3;
+    (void)wire_ask(wire, &asking);
+}
+
+static void runs_twice(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_write(stage, 0, 2);
+    uint64_t request = wire_ask(wire, &asking);
+
+    wire_send_runs(wire, request, &asking);
+}
+
+static void runs_for_a_request_to_come(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+
+    wire_send_runs(wire, 5, &asking);
+}
+
+static void a_run_of_nothing(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+
+    asking.runs[0].count = 0;
+    (void)wire_ask(wire, &asking);
+}
+
+static void a_run_that_wraps(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+
+    asking.runs[0] = (struct lend_run){.first = UINT32_MAX, .count = 2};
+    (void)wire_ask(wire, &asking);
+}
+
+static void a_range_that_wraps(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_range(stage, 0, 512);
+
+    asking.ranges[0].offset_bytes = UINT64_MAX - 255;
+    (void)wire_ask(wire, &asking);
+}
+
+static void half_a_run(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+
+    asking.run_count = 0;
+    (void)wire_send(wire, LEND_FRAME_RUNS, wire_ask(wire, &asking), "1234", 4);
+}
+
+static void no_runs(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+
+    asking.request.run_count = 0;
+    (void)wire_ask(wire, &asking);
+}
+
+static void a_million_runs(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+
+    asking.request.run_count = 1 << 20;
+    (void)wire_ask(wire, &asking);
+}
+
+static void no_bytes(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+
+    asking.request.total_bytes = 0;
+    (void)wire_ask(wire, &asking);
+}
+
+static void a_third_direction(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+
+    asking.request.direction = 3;
+    (void)wire_ask(wire, &asking);
+}
+
+static void a_slice_that_wraps(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+
+    asking.request.slice_offset_bytes = UINT64_MAX - 1;
+    asking.request.slice_length_bytes = 4096;
+    (void)wire_ask(wire, &asking);
+}
+
+static void too_many_requests(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_write(stage, 0, 1); /* its bytes never come */
+
+    for (int i = 0; i <= REQUESTS_MAX; i++)
+        (void)wire_ask(wire, &asking);
+}
+
+static void a_lower_number(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+
+    wire->request = 41;
+    (void)await_done(wire, wire_ask(wire, &asking), NULL);
+    wire->request = 40;
+    (void)wire_ask(wire, &asking);
+}
+
+static void the_same_number(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_write(stage, 0, 1);
+
+    (void)wire_ask(wire, &asking);
+    wire->request--;
+    (void)wire_ask(wire, &asking);
+}
+
+static void number_zero(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+
+    wire->request = UINT64_MAX;
+    (void)wire_ask(wire, &asking);
+}
+
+static void data_beyond_the_total(struct wire *wire, const struct stage *stage)
+{
+    static const uint8_t bytes[BLOCK_BYTES + 1];
+    struct asking asking = ask_write(stage, 0, 1);
+
+    (void)wire_send(wire, LEND_FRAME_DATA, wire_ask(wire, &asking), bytes, sizeof bytes);
+}
+
+static void data_for_a_read(struct wire *wire, const struct stage *stage)
+{
+    static const uint8_t bytes[BLOCK_BYTES];
+    struct asking asking = ask_read(stage, 0, 1);
+
+    asking.run_count = 0; /* so that it is not over yet */
+    (void)wire_send(wire, LEND_FRAME_DATA, wire_ask(wire, &asking), bytes, sizeof bytes);
+}
+
+static void data_before_the_runs(struct wire *wire, const struct stage *stage)
+{
+    static const uint8_t bytes[BLOCK_BYTES];
+    struct asking asking = ask_write(stage, 0, 1);
+
+    asking.run_count = 0;
+    (void)wire_send(wire, LEND_FRAME_DATA, wire_ask(wire, &asking), bytes, sizeof bytes);
+}
+
+static void data_for_a_request_to_come(struct wire *wire, const struct stage *stage)
+{
+    (void)stage;
+    (void)wire_send(wire, LEND_FRAME_DATA, 1, "bytes", 5);
+}
+
+static void trailing_bytes(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, 1);
+    uint8_t bytes[256];
+    size_t count = lend_request_encode(&asking.request, asking.region_ids, bytes, sizeof bytes);
+
+    bytes[count] = 0;
+    (void)wire_send(wire, LEND_FRAME_REQUEST, 1, bytes, count + 1);
+}
+
+static void a_long_notification(struct wire *wire, const struct stage *stage)
+{
+    static const uint8_t bytes[LEND_NOTIFICATION_BYTES_MAX + 1];
+
+    (void)stage;
+    (void)wire_send(wire, LEND_FRAME_NOTIFY, 0, bytes, sizeof bytes);
+}
+
+static void notifications_beyond_the_window(struct wire *wire, const struct stage *stage)
+{
+    static const uint8_t bytes[4096];
+
+    (void)stage;
+    for (int i = 0; i <= WINDOW_BYTES / 4096; i++)
+        (void)wire_send(wire, LEND_FRAME_NOTIFY, 0, bytes, sizeof bytes);
+}
+
+static void test_requests_that_break_the_protocol_cut_the_connection(void **state)
+{
+    static const struct {
+        const char *what;
+        void (*act)(struct wire *wire, const struct stage *stage);
+        enum lend_status status;
+    } bad[] = {
+        {"too many runs", too_many_runs, LEND_E_CORRUPT},
+        {"runs twice", runs_twice, LEND_E_CORRUPT},
+        {"runs of a request to come", runs_for_a_request_to_come, LEND_E_CORRUPT},
+        {"a run of nothing", a_run_of_nothing, LEND_E_CORRUPT},
+        {"a run that wraps", a_run_that_wraps, LEND_E_CORRUPT},
+        {"a range that wraps", a_range_that_wraps, LEND_E_CORRUPT},
+        {"half a run", half_a_run, LEND_E_CORRUPT},
+        {"no runs", no_runs, LEND_E_CORRUPT},
+        {"a million runs", a_million_runs, LEND_E_CORRUPT},
+        {"no bytes", no_bytes, LEND_E_CORRUPT},
+        {"a third direction", a_third_direction, LEND_E_CORRUPT},
+        {"a slice that wraps", a_slice_that_wraps, LEND_E_CORRUPT},
+        {"too many requests", too_many_requests, LEND_E_LIMIT},
+        {"a lower number", a_lower_number, LEND_E_CORRUPT},
+        {"the same number", the_same_number, LEND_E_CORRUPT},
+        {"number 0", number_zero, LEND_E_CORRUPT},
+        {"data beyond the total", data_beyond_the_total, LEND_E_CORRUPT},
+        {"data for a read", data_for_a_read, LEND_E_CORRUPT},
+        {"data before the runs", data_before_the_runs, LEND_E_CORRUPT},
+        {"data of a request to come", data_for_a_request_to_come, LEND_E_CORRUPT},
+        {"a request and a byte", trailing_bytes, LEND_E_CORRUPT},
+        {"a long notification", a_long_notification, LEND_E_LIMIT},
+        {"notifications beyond the window", notifications_beyond_the_window, LEND_E_LIMIT},
+    };
+    struct stage *stage = *state;
+    static struct wire wire;
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        print_message("%s\n", bad[i].what);
+        wire_meet(&wire, stage);
+        bad[i].act(&wire, stage);
+        expect_cut(&wire, bad[i].status);
+        wire_close(&wire);
+        check_stage(stage);
+    }
+}
+
+/* --- floods and silence --- */
+
+static void test_cancels_for_nobody_change_nothing(void **state)
+{
+    struct stage *stage = *state;
+    struct asking asking = ask_write(stage, 0, 1);
+    static struct wire wire;
+
+    wire_meet(&wire, stage);
+    uint64_t open = wire_ask(&wire, &asking);
+    for (uint64_t i = 0, count = scaled(20000); i < count; i++)
+        assert_true(wire_send(&wire, LEND_FRAME_CANCEL, i % 7 == 0 ? UINT64_MAX - i : open + 1 + i,
+                              NULL, 0));
+    for (int i = 0; i < 100; i++)
+        assert_true(wire_send(&wire, LEND_FRAME_CANCEL, open, NULL, 0));
+    assert_int_equal(await_done(&wire, open, NULL), LEND_E_CANCELED);
+    asking = ask_read(stage, 0, 1);
+    assert_int_equal(await_done(&wire, wire_ask(&wire, &asking), NULL), LEND_OK);
+    wire_close(&wire);
+}
+
+static void test_doorbells_do_not_drown_the_honest(void **state)
+{
+    struct stage *stage = *state;
+    static struct wire wire;
+    uint64_t rung = 0;
+
+    wire_meet(&wire, stage);
+    for (uint64_t round = 0, count = scaled(20); round < count; round++) {
+        for (int i = 0; i < 500; i++)
+            rung += wire_packet(&wire, "b", 1);
+        (void)honest_round(stage);
+    }
+    assert_true(rung > 0);
+    assert_true(wire_packet(&wire, "no bell", 7));
+    expect_cut(&wire, LEND_OK);
+    wire_close(&wire);
+}
+
+/* A client that asked for much, and reads nothing: its ring is full, for good. */
+static void ask_and_stop_reading(struct wire *wire, const struct stage *stage)
+{
+    struct asking asking = ask_read(stage, 0, QUARTER);
+    uint64_t until = wall_ns() + PATIENCE;
+
+    wire_meet(wire, stage);
+    for (int i = 0; i < REQUESTS_MAX; i++)
+        (void)wire_ask(wire, &asking);
+    while (lend_ring_available(&wire->channel->in) < RING_BYTES - 32768)
+        assert_true(wall_ns() < until);
+}
+
+static void test_clients_that_stop_do_not_hold_the_owner(void **state)
+{
+    enum { ROUNDS = 30 };
+    struct stage *stage = *state;
+    static struct wire full, mute;
+    uint64_t alone = 0, beside = 0;
+
+    for (int i = 0; i < ROUNDS; i++)
+        alone += honest_round(stage);
+    ask_and_stop_reading(&full, stage);
+    wire_meet(&mute, stage); /* in the midst of a write */
+    struct asking asking = ask_write(stage, 0, 4);
+    assert_true(wire_send(&mute, LEND_FRAME_DATA, wire_ask(&mute, &asking), stage->shadow, 5000));
+    for (int i = 0; i < ROUNDS; i++)
+        beside += honest_round(stage);
+    /* As fast as before, but for what else this machine may do. */
+    assert_true(beside < 20 * alone + 2000 * MS);
+
+    /* And none of them holds the memory. */
+    assert_int_equal(lend_lease_revoke(stage->leases[0], NULL), LEND_OK);
+    assert_int_equal(lend_lease_revoke(stage->leases[1], NULL), LEND_OK);
+    assert_int_equal(lend_region_withdraw(stage->gaps, LEND_WITHDRAW_FORCE, 5000 * MS, NULL),
+                     LEND_OK);
+    assert_int_equal(lend_region_deregister(stage->gaps, NULL), LEND_OK);
+    wire_close(&full);
+    wire_close(&mute);
+}
+
+static void test_a_region_is_withdrawn_from_clients_that_stop(void **state)
+{
+    struct stage *stage = *state;
+    static struct wire full;
+
+    ask_and_stop_reading(&full, stage);
+    assert_int_equal(lend_region_withdraw(stage->kv, LEND_WITHDRAW_FORCE, 5000 * MS, NULL),
+                     LEND_OK);
+    stage->is_withdrawn = true;
+    /* What it gets, once it reads on, is what was copied before, and the cause. */
+    for (uint64_t request = 1; request <= REQUESTS_MAX; request++)
+        assert_int_equal(await_done(&full, request, NULL), LEND_E_REVOKED);
+    wire_close(&full);
+}
+
+/* --- leases of others --- */
+
+static enum lend_status lease_status(const struct lend_lease *lease)
+{
+    struct lend_lease_info info = {.struct_size = sizeof info};
+
+    assert_int_equal(lend_lease_describe(lease, &info, NULL), LEND_OK);
+    return (enum lend_status)info.status;
+}
+
+static void say_done(struct wire *wire, const struct lend_lease_name *name)
+{
+    uint8_t bytes[64];
+    size_t count = lend_lease_name_encode(name, bytes, sizeof bytes);
+
+    assert_true(wire_send(wire, LEND_FRAME_TICKET_DONE, 0, bytes, count));
+}
+
+static void test_leases_of_others_cannot_be_said_done(void **state)
+{
+    struct stage *stage = *state;
+    struct asking asking = ask_read(stage, 0, 1);
+    struct lend_lease_name guessed = stage->counted;
+    uint64_t until = wall_ns() + PATIENCE;
+    static struct wire wire;
+
+    wire_meet(&wire, stage);
+    for (uint64_t i = 0, count = scaled(2000); i < count; i++) {
+        guessed.slot = stage->counted.slot + (uint32_t)(i % 3);
+        guessed.key[i % LEND_KEY_BYTES] ^= (uint8_t)(i % 255 + 1); /* never the right one */
+        guessed.key[0] = (uint8_t)(stage->counted.key[0] ^ 1);
+        say_done(&wire, &guessed);
+    }
+    say_done(&wire, &stage->reading); /* its own, which is not counted */
+    assert_int_equal(await_done(&wire, wire_ask(&wire, &asking), NULL), LEND_OK);
+    assert_int_equal(lease_status(stage->leases[3]), LEND_OK);
+    wire_close(&wire);
+
+    assert_int_equal(lend_ticket_done(stage->counted_ticket, NULL), LEND_OK);
+    while (lease_status(stage->leases[3]) == LEND_OK)
+        assert_true(wall_ns() < until);
+    assert_int_equal(lease_status(stage->leases[3]), LEND_E_CONSUMED);
+}
+
+/* Connect; false: there is no place. */
+static bool try_to_meet(struct wire *wire, const struct stage *stage)
+{
+    struct lend_hello hello = {.version_min = 1, .version_max = 1, .name = "hostile"};
+
+    memcpy(hello.wanted, stage->incarnation, sizeof hello.wanted);
+    wire_dial(wire, &stage->place);
+    assert_int_equal(wire_set_up(wire), LEND_OK);
+    say_hello(wire, &hello);
+    if (wire_take(wire))
+        return true;
+    wire_close(wire);
+    return false;
+}
+
+static void test_what_the_dead_have_left_is_bounded(void **state)
+{
+    struct stage *stage = *state;
+    static const uint8_t bytes[LEND_NOTIFICATION_BYTES_MAX];
+    static uint8_t taken[sizeof bytes];
+    static struct wire wire;
+    uint64_t until = wall_ns() + PATIENCE;
+    uint64_t refused = 0;
+    size_t count;
+
+    /* Each leaves something that the owner's application has not taken, and goes. */
+    for (uint64_t i = 0; i < 300; i++) {
+        if (!try_to_meet(&wire, stage)) {
+            refused++;
+            continue;
+        }
+        for (int k = 0; k < 3; k++)
+            (void)wire_send(&wire, LEND_FRAME_NOTIFY, 0, bytes, sizeof bytes);
+        wire_close(&wire);
+    }
+    assert_true(refused > 0);
+    check_stage(stage);
+    while (lend_notification_receive(stage->owner, taken, sizeof taken, &count, NULL, 0, NULL) ==
+           LEND_OK)
+        assert_true(wall_ns() < until);
+    while (!try_to_meet(&wire, stage)) /* there is room again, once the last are buried */
+        assert_true(wall_ns() < until);
+    wire_close(&wire);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STAGED(test_silent_strangers_are_sent_away),
+        STAGED(test_strangers_without_setup_are_refused),
+        STAGED(test_wrong_hellos_are_answered_with_the_cause),
+        STAGED(test_nothing_is_taken_before_a_hello),
+        STAGED(test_bad_frames_cut_the_connection),
+        STAGED(test_requests_beyond_the_lease_are_refused),
+        STAGED(test_requests_that_break_the_protocol_cut_the_connection),
+        STAGED(test_cancels_for_nobody_change_nothing),
+        STAGED(test_doorbells_do_not_drown_the_honest),
+        STAGED(test_clients_that_stop_do_not_hold_the_owner),
+        STAGED(test_a_region_is_withdrawn_from_clients_that_stop),
+        STAGED(test_leases_of_others_cannot_be_said_done),
+        STAGED(test_what_the_dead_have_left_is_bounded),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
