@@ -66,6 +66,20 @@ enum lend_status lend_handle_check(const void *handle, enum lend_tag tag, struct
     return lend_agent_check(it->agent, error);
 }
 
+enum lend_status lend_struct_check(const void *it, const char *name, size_t bytes,
+                                   struct lend_error *error)
+{
+    uint32_t struct_size;
+
+    if (it == NULL)
+        return lend_fail(error, LEND_E_INVALID, "the %s is NULL", name);
+    memcpy(&struct_size, it, sizeof struct_size);
+    if (struct_size != bytes)
+        return lend_fail(error, LEND_E_VERSION, "%s is %u bytes, not %zu", name, struct_size,
+                         bytes);
+    return LEND_OK;
+}
+
 void lend_agent_config_init(struct lend_agent_config *config)
 {
     if (config != NULL)

@@ -108,6 +108,11 @@ enum lend_status lend_agent_check(const struct lend_agent *agent, struct lend_er
 /* A live handle of that kind, of an agent that is well; what names it in the message. */
 enum lend_status lend_handle_check(const void *handle, enum lend_tag tag, struct lend_error *error);
 
+/* A caller's struct, which begins with its size: there, and of the version that we know.
+ * LEND_E_INVALID, LEND_E_VERSION. */
+enum lend_status lend_struct_check(const void *it, const char *name, size_t bytes,
+                                   struct lend_error *error);
+
 /* Tell the application what was queued for it. With no lock held. */
 void lend_agent_dispatch(struct lend_agent *agent);
 

@@ -275,11 +275,9 @@ enum lend_status lend_lease_describe(const struct lend_lease *lease, struct lend
 
     if (status != LEND_OK)
         return status;
-    if (out == NULL)
-        return lend_fail(error, LEND_E_INVALID, "out is NULL");
-    if (out->struct_size != sizeof *out)
-        return lend_fail(error, LEND_E_VERSION, "lend_lease_info is %u bytes, not %zu",
-                         out->struct_size, sizeof *out);
+    status = lend_struct_check(out, "lend_lease_info", sizeof *out, error);
+    if (status != LEND_OK)
+        return status;
     (void)pthread_mutex_lock(&lease->agent->lock);
     fill_info(lease, out);
     (void)pthread_mutex_unlock(&lease->agent->lock);

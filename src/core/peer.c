@@ -480,11 +480,9 @@ enum lend_status lend_peer_describe(const struct lend_peer *peer, struct lend_pe
 
     if (status != LEND_OK)
         return status;
-    if (out == NULL)
-        return lend_fail(error, LEND_E_INVALID, "out is NULL");
-    if (out->struct_size != sizeof *out)
-        return lend_fail(error, LEND_E_VERSION, "lend_peer_info is %u bytes, not %zu",
-                         out->struct_size, sizeof *out);
+    status = lend_struct_check(out, "lend_peer_info", sizeof *out, error);
+    if (status != LEND_OK)
+        return status;
 
     struct lend_peer *mutable_peer = (struct lend_peer *)(uintptr_t)peer;
     struct lend_session *session = NULL;
@@ -558,11 +556,9 @@ enum lend_status lend_peer_region_at(const struct lend_peer *peer, uint32_t inde
 
     if (status != LEND_OK)
         return status;
-    if (out == NULL)
-        return lend_fail(error, LEND_E_INVALID, "out is NULL");
-    if (out->struct_size != sizeof *out)
-        return lend_fail(error, LEND_E_VERSION, "lend_region_info is %u bytes, not %zu",
-                         out->struct_size, sizeof *out);
+    status = lend_struct_check(out, "lend_region_info", sizeof *out, error);
+    if (status != LEND_OK)
+        return status;
     (void)pthread_mutex_lock(&peer->agent->lock);
     uint32_t count = peer->metadata->region_count;
     if (index < count)

@@ -604,11 +604,9 @@ enum lend_status lend_region_describe(const struct lend_region *region,
 
     if (status != LEND_OK)
         return status;
-    if (out == NULL)
-        return lend_fail(error, LEND_E_INVALID, "out is NULL");
-    if (out->struct_size != sizeof *out)
-        return lend_fail(error, LEND_E_VERSION, "lend_region_info is %u bytes, not %zu",
-                         out->struct_size, sizeof *out);
+    status = lend_struct_check(out, "lend_region_info", sizeof *out, error);
+    if (status != LEND_OK)
+        return status;
     *out = (struct lend_region_info){
         .struct_size = sizeof *out,
         .access = region->access,

@@ -711,6 +711,7 @@ static void test_doorbells_do_not_drown_the_honest(void **state)
 {
     struct stage *stage = *state;
     static struct wire wire;
+    uint64_t until = wall_ns() + PATIENCE;
     uint64_t rung = 0;
 
     wire_meet(&wire, stage);
@@ -720,7 +721,8 @@ static void test_doorbells_do_not_drown_the_honest(void **state)
         (void)honest_round(stage);
     }
     assert_true(rung > 0);
-    assert_true(wire_packet(&wire, "no bell", 7));
+    while (!wire_packet(&wire, "no bell", 7)) /* behind all the bells */
+        assert_true(wall_ns() < until);
     expect_cut(&wire, LEND_OK);
     wire_close(&wire);
 }
