@@ -115,7 +115,7 @@ class Suites:
             self.failed += max(len(failed), 1)
             seconds = f"{result.get('duration', 0):.0f} s"
             print(f"FAILED {what} ({outcome}, exit status {result.get('returncode')}, {seconds})"
-                  f"\n{output[-6000:].rstrip()}", flush=True)
+                  f"\n{digest(result)}", flush=True)
 
     # The suites, in their order
 
@@ -202,6 +202,19 @@ class Suites:
 
 def compiler(name):
     return shutil.which(f"{name}-14") or shutil.which(name)
+
+
+def digest(result):
+    """Of what a failed test said, the parts that matter: a sanitizer's report, and the ends."""
+    parts = []
+    for channel in ("stdout", "stderr"):
+        text = (result.get(channel) or "").rstrip()
+        report = re.search(r"^.*(?:Sanitizer: |runtime error: )", text, re.M)
+        if report and report.start() < len(text) - 3000:
+            parts.append(text[report.start():report.start() + 5000] + "\n[...]")
+        passed = r"^\[ RUN      \] (\w+)\n\[       OK \] \1\n"
+        parts.append(re.sub(passed, "", text, flags=re.M)[-3000:])
+    return "\n".join(part for part in parts if part)
 
 
 def reason_in(output):

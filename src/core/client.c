@@ -372,6 +372,11 @@ static enum lend_status take_done(struct client *client, const struct lend_frame
 
     struct lend_transfer *transfer = slot->transfer;
     uint64_t bytes_left = slot->bytes_left;
+    if (transfer != NULL && verdict.bytes > transfer->window.bytes - bytes_left)
+        return lend_fail(error, LEND_E_CORRUPT,
+                         "DONE after %llu bytes of request %llu, of which %llu moved",
+                         (unsigned long long)verdict.bytes, (unsigned long long)frame->request,
+                         (unsigned long long)(transfer->window.bytes - bytes_left));
     free_slot(client, slot);
     if (transfer == NULL)
         return LEND_OK;
@@ -381,8 +386,7 @@ static enum lend_status take_done(struct client *client, const struct lend_frame
     if (verdict.status != LEND_OK) {
         struct lend_error why;
 
-        if (verdict.bytes < transfer->window.bytes)
-            transfer->proven_bytes += verdict.bytes;
+        transfer->proven_bytes += verdict.bytes;
         (void)lend_fail(&why, (enum lend_status)verdict.status, "%s", verdict.text);
         fail_transfer(client, transfer, &why);
         return LEND_OK;
@@ -460,6 +464,18 @@ static enum lend_status take_credit(struct client *client, const struct lend_fra
     return LEND_OK;
 }
 
+/* What a peer may give as the cause of its hanging up. How our transfers ended it says elsewhere. */
+static enum lend_status cause_of_bye(int32_t status)
+{
+    switch (status) {
+    case LEND_E_NO_MEMORY:
+    case LEND_E_LIMIT:
+    case LEND_E_ACCESS:
+    case LEND_E_VERSION: return (enum lend_status)status;
+    default: return LEND_E_PEER_DEAD;
+    }
+}
+
 static enum lend_status take_bye(const struct lend_frame *frame, const uint8_t *payload,
                                  struct lend_error *error)
 {
@@ -468,9 +484,7 @@ static enum lend_status take_bye(const struct lend_frame *frame, const uint8_t *
     enum lend_status status = lend_verdict_decode(payload, frame->payload_bytes, &verdict, error);
     if (status != LEND_OK)
         return status;
-    return lend_fail(
-        error, verdict.status != LEND_OK ? (enum lend_status)verdict.status : LEND_E_PEER_DEAD,
-        "the peer hung up: %s", verdict.text);
+    return lend_fail(error, cause_of_bye(verdict.status), "the peer hung up: %s", verdict.text);
 }
 
 static enum lend_status control(struct lend_session *session, const struct lend_frame *frame,
