@@ -357,6 +357,21 @@ static void succeed(struct client *client, struct lend_transfer *transfer)
     (void)pump_outgoing(client);
 }
 
+/* Does it say that more has moved than has? */
+static enum lend_status check_done(const struct lend_transfer *transfer, uint64_t bytes_left,
+                                   const struct lend_verdict *verdict, struct lend_error *error)
+{
+    uint64_t moved = transfer->window.bytes - bytes_left;
+
+    if (verdict->status == LEND_OK && bytes_left > 0)
+        return lend_fail(error, LEND_E_CORRUPT, "DONE with %llu bytes of a request to come",
+                         (unsigned long long)bytes_left);
+    if (verdict->bytes > moved)
+        return lend_fail(error, LEND_E_CORRUPT, "DONE after %llu bytes of a request, and %llu moved",
+                         (unsigned long long)verdict->bytes, (unsigned long long)moved);
+    return LEND_OK;
+}
+
 static enum lend_status take_done(struct client *client, const struct lend_frame *frame,
                                   const uint8_t *payload, struct lend_error *error)
 {
@@ -371,18 +386,15 @@ static enum lend_status take_done(struct client *client, const struct lend_frame
                          (unsigned long long)frame->request);
 
     struct lend_transfer *transfer = slot->transfer;
-    uint64_t bytes_left = slot->bytes_left;
-    if (transfer != NULL && verdict.bytes > transfer->window.bytes - bytes_left)
-        return lend_fail(error, LEND_E_CORRUPT,
-                         "DONE after %llu bytes of request %llu, of which %llu moved",
-                         (unsigned long long)verdict.bytes, (unsigned long long)frame->request,
-                         (unsigned long long)(transfer->window.bytes - bytes_left));
+    if (transfer != NULL) {
+        /* Told while the slot has it: what breaks the session ends it. */
+        status = check_done(transfer, slot->bytes_left, &verdict, error);
+        if (status != LEND_OK)
+            return status;
+    }
     free_slot(client, slot);
     if (transfer == NULL)
         return LEND_OK;
-    if (verdict.status == LEND_OK && bytes_left > 0)
-        return lend_fail(error, LEND_E_CORRUPT, "DONE with %llu bytes of request %llu to come",
-                         (unsigned long long)bytes_left, (unsigned long long)frame->request);
     if (verdict.status != LEND_OK) {
         struct lend_error why;
 
@@ -464,7 +476,7 @@ static enum lend_status take_credit(struct client *client, const struct lend_fra
     return LEND_OK;
 }
 
-/* What a peer may give as the cause of its hanging up. How our transfers ended it says elsewhere. */
+/* What a peer may give as the cause of its hanging up; how transfers ended it says elsewhere. */
 static enum lend_status cause_of_bye(int32_t status)
 {
     switch (status) {

@@ -257,8 +257,12 @@ static enum lend_status look(struct actor *actor, struct lend_error *error)
 {
     const struct order *order = &actor->order;
     const struct cache *cache = &actor->lender.cache;
+    uint32_t live_count;
     enum lend_status status = map_scratch(actor, cache->block_count, error);
 
+    /* What our progress thread wrote comes before this call, and this call before our look. */
+    if (status == LEND_OK)
+        status = lend_lease_list(actor->lender.agent, NULL, 0, &live_count, error);
     if (status == LEND_OK)
         status =
             actor_draw(actor, cache->block_count, actor_reader_blocks(order->block_count), error);
