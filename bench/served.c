@@ -90,7 +90,7 @@ static uint64_t move(struct reader *reader, struct lend_transfer *transfer,
     enum lend_status status = lend_transfer_wait(transfer, 30 * NS_PER_S);
     uint64_t took = now_ns() - began;
 
-    check(lend_transfer_record(transfer, &record, &error), &error);
+    check(lend_transfer_describe(transfer, &record, &error), &error);
     check(status, &error);
     *out_post_ns = record.post_ns;
     return took;

@@ -85,7 +85,7 @@ static void pull(struct lend_agent *agent, struct lend_peer *peer, struct lend_t
 
     enum lend_status status = lend_transfer_wait(transfer, 30 * SECOND_NS);
     struct lend_transfer_record record = {.struct_size = sizeof record};
-    check(lend_transfer_record(transfer, &record, &error), &error);
+    check(lend_transfer_describe(transfer, &record, &error), &error);
     check(status, &error);
     printf("pull_blocks: %" PRIu64 " blocks, %" PRIu64 " bytes, by %s\n", record.blocks,
            record.bytes, record.path);

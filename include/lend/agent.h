@@ -75,7 +75,7 @@ struct lend_agent_config {
     uint32_t requests_per_peer_max;     /**< 16 that one peer may have served at one time; <= 64. */
     uint32_t leases_per_peer_max;       /**< 65,536 that one named peer may hold. */
     uint32_t notification_window_bytes; /**< 262,144 undelivered a peer, each way. */
-    uint32_t local_ring_bytes;          /**< 524,288 each way; a power of two, at least 65,536. */
+    uint32_t local_ring_bytes;          /**< 524,288 each way; a power of two, at least 131,072. */
 
     uint64_t connect_timeout_ns;  /**< 5 s: from the first use of a peer until it answers. */
     uint64_t transfer_timeout_ns; /**< 30 s: from post to completion, unless post says other. */

@@ -45,9 +45,12 @@ struct lend_grant_desc {
     uint32_t access;      /**< One or both of ::lend_access. */
     const struct lend_block_set *sets;
     uint32_t set_count; /**< 1 .. LEND_GRANT_SETS_MAX. */
-    /** Consumers after whose lend_ticket_done() (or death) the lease ends; 0: not counted. */
+    /** Consumers after whose lend_ticket_done() the lease ends; one that has used the lease and
+     * then dies or forgets this agent counts as done. 0: not counted. */
     uint32_t consumer_count;
-    struct lend_peer *peer;   /**< Who may use it; NULL: whoever bears the ticket. */
+    /** Who may use it; NULL: whoever bears the ticket. The lease ends when that peer dies or
+     * forgets this agent. */
+    struct lend_peer *peer;
     uint64_t time_to_live_ns; /**< Required for a bearer lease; 0: no end, for a named peer. */
     uint64_t user_data;       /**< Given back in lend_lease_info. */
 };
@@ -68,7 +71,7 @@ LEND_API void lend_grant_desc_init(struct lend_grant_desc *desc);
  * @param desc   copied, arrays too.
  * @param out    on success, a handle; give it back with lend_lease_release(). Untouched on failure.
  * @retval LEND_E_INVALID       null arguments, no block, an unknown access bit, a bearer lease
- * without time to live, a region or peer of another agent.
+ * without time to live, a region that is named twice, a region or peer of another agent.
  * @retval LEND_E_OUT_OF_RANGE  a block that the region does not have; with its position.
  * @retval LEND_E_ACCESS        a region was not registered for this access.
  * @retval LEND_E_REVOKED       a region is withdrawn.

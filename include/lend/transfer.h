@@ -191,9 +191,9 @@ struct lend_transfer_record {
  * @retval LEND_E_VERSION
  * Threads: safe. Blocks: no.
  */
-LEND_API enum lend_status lend_transfer_record(struct lend_transfer *transfer,
-                                               struct lend_transfer_record *out,
-                                               struct lend_error *why);
+LEND_API enum lend_status lend_transfer_describe(struct lend_transfer *transfer,
+                                                 struct lend_transfer_record *out,
+                                                 struct lend_error *why);
 
 /**
  * Give the handle back.

@@ -80,9 +80,10 @@ struct lend_agent {
     struct lend_pool tickets;
     struct lend_pool transfers;
     struct lend_list transfer_list;
-    struct lend_list sessions;      /* all that are not yet reaped */
-    uint32_t served_count;          /* of them, those that we serve */
-    struct lend_list notifications; /* for the application, oldest first */
+    struct lend_list sessions;           /* all that are not yet reaped */
+    uint32_t served_count;               /* of them, those that we serve */
+    struct lend_list notifications;      /* for the application, oldest first */
+    _Atomic uint32_t notification_count; /* of them; changed under the lock */
 
     pthread_mutex_t zero_lock;
     struct lend_list zeroing; /* transfers that failed, and whose destination is to be zeroed */

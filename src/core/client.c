@@ -367,7 +367,8 @@ static enum lend_status check_done(const struct lend_transfer *transfer, uint64_
         return lend_fail(error, LEND_E_CORRUPT, "DONE with %llu bytes of a request to come",
                          (unsigned long long)bytes_left);
     if (verdict->bytes > moved)
-        return lend_fail(error, LEND_E_CORRUPT, "DONE after %llu bytes of a request, and %llu moved",
+        return lend_fail(error, LEND_E_CORRUPT,
+                         "DONE after %llu bytes of a request, and %llu moved",
                          (unsigned long long)verdict->bytes, (unsigned long long)moved);
     return LEND_OK;
 }

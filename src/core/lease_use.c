@@ -25,7 +25,7 @@ enum lend_status lend_lease_explain(const struct lend_lease_name *name, enum len
     case LEND_E_REVOKED: what = "was revoked by its owner"; break;
     case LEND_E_EXPIRED: what = "has expired; renew it in time, or ask for a longer one"; break;
     case LEND_E_CONSUMED: what = "is consumed"; break;
-    case LEND_E_PEER_DEAD: what = "was for a peer that died"; break;
+    case LEND_E_PEER_DEAD: what = "was for a peer that died, or hung up"; break;
     default: break;
     }
     return lend_fail(error, cause, "lease %u.%llx %s", name->slot,

@@ -118,6 +118,7 @@ enum lend_status lend_notification_deliver(struct lend_session *session, const c
     lend_session_retain(session);
     (void)pthread_mutex_lock(&agent->lock);
     lend_list_append(&agent->notifications, &made->link);
+    (void)atomic_fetch_add(&agent->notification_count, 1);
     (void)pthread_mutex_unlock(&agent->lock);
     lend_agent_announce(agent);
     return LEND_OK;
@@ -147,6 +148,7 @@ static enum lend_status take(struct lend_agent *agent, size_t capacity, size_t *
         status = first->count > capacity ? LEND_E_LIMIT : LEND_OK;
         if (status == LEND_OK) {
             lend_list_remove(&first->link);
+            (void)atomic_fetch_sub(&agent->notification_count, 1);
             *out = first;
         }
     }
@@ -158,10 +160,7 @@ static bool has_any(void *subject)
 {
     struct lend_agent *agent = subject;
 
-    (void)pthread_mutex_lock(&agent->lock);
-    bool any = !lend_list_is_empty(&agent->notifications);
-    (void)pthread_mutex_unlock(&agent->lock);
-    return any;
+    return atomic_load(&agent->notification_count) > 0;
 }
 
 static void await_any(struct lend_agent *agent, uint64_t until_ns)

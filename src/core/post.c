@@ -421,8 +421,8 @@ enum lend_status lend_transfer_cancel(struct lend_transfer *transfer, uint64_t t
     return look(transfer);
 }
 
-enum lend_status lend_transfer_record(struct lend_transfer *transfer,
-                                      struct lend_transfer_record *out, struct lend_error *why)
+enum lend_status lend_transfer_describe(struct lend_transfer *transfer,
+                                        struct lend_transfer_record *out, struct lend_error *why)
 {
     enum lend_status status = check_posted(transfer);
 

@@ -638,10 +638,13 @@ static void die(struct lend_session *session)
         server->requests[i].phase = PHASE_FREE;
     }
     server->active_count = 0;
-    if (server->has_greeted && session->why.status == LEND_E_PEER_DEAD) {
+    if (!server->has_greeted)
+        return;
+    if (session->why.status == LEND_E_PEER_DEAD)
         lend_peers_mourn(session->agent, server->incarnation);
+    /* Who says goodbye has forgotten us, and its tickets: its leases end as if it had died. */
+    if (session->why.status == LEND_E_PEER_DEAD || session->why.status == LEND_E_CANCELED)
         lend_lease_mourn(session->agent, server->incarnation);
-    }
 }
 
 static void buried(struct lend_session *session)

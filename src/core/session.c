@@ -165,7 +165,9 @@ bool lend_session_pump(struct lend_session *session)
 
 static void break_off(struct lend_session *session, const struct lend_error *why)
 {
-    lend_agent_log(session->agent, LEND_LOG_WARNING, "connection cut: %s", why->message);
+    lend_agent_log(session->agent,
+                   why->status == LEND_E_CANCELED ? LEND_LOG_DEBUG : LEND_LOG_WARNING,
+                   "connection cut: %s", why->message);
     lend_session_bye(session, why);
 }
 

@@ -14,7 +14,7 @@ enum { SLOTS_PER_PAGE = 128 };
 enum lend_status lend_slots_init(struct lend_slots *slots, uint32_t limit, uint64_t rest_ns,
                                  struct lend_error *error)
 {
-    uint32_t pages = (limit + SLOTS_PER_PAGE - 1) / SLOTS_PER_PAGE;
+    uint32_t pages = limit / SLOTS_PER_PAGE + (limit % SLOTS_PER_PAGE != 0);
 
     *slots = (struct lend_slots){
         .page_capacity = pages,

@@ -147,7 +147,7 @@ void borrower_move(struct borrower *borrower, const struct move *move, struct ou
         else
             status = lend_transfer_wait(transfer, move->timeout_ns + quiet_max_ns);
         out->elapsed_ns = now_ns() - out->begun_ns;
-        (void)lend_transfer_record(transfer, &out->record, &error); /* it was posted */
+        (void)lend_transfer_describe(transfer, &out->record, &error); /* it was posted */
     } else {
         out->is_refused = true;
     }

@@ -103,7 +103,7 @@ static bool spoke_check(struct spoke *spoke, int32_t block)
     struct lend_transfer_record record = {.struct_size = sizeof record};
     struct lend_error why = {0};
 
-    (void)lend_transfer_record(spoke->transfer, &record, &why);
+    (void)lend_transfer_describe(spoke->transfer, &record, &why);
     return acts_ok(status, &why, "read") &&
            acts_is(spoke->region.memory, BLOCK, 1, (uint64_t)block);
 }

@@ -322,7 +322,7 @@ static bool reader_round(struct reader *reader, uint32_t iteration)
         (void)fprintf(stderr, "a transfer whose lease was revoked does not end\n");
         return false;
     }
-    (void)lend_transfer_record(transfer, &record, NULL);
+    (void)lend_transfer_describe(transfer, &record, NULL);
     acts_window_learn(&reader->windows[round->shape][round->is_write], record.status == LEND_OK);
     if (!acts_turn_await(&reader->stage->revoked, iteration + 1))
         return false;

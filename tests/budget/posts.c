@@ -56,7 +56,7 @@ int main(int argument_count, char **arguments)
     for (uint64_t i = 0; i < posts; i++) {
         null_pair_post(&pair, bits, numbers, blocks);
         null_pair_finish(&pair);
-        if (lend_transfer_record(pair.transfer, &record, NULL) != LEND_OK)
+        if (lend_transfer_describe(pair.transfer, &record, NULL) != LEND_OK)
             return 1;
         samples[i] = record.post_ns;
     }

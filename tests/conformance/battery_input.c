@@ -630,7 +630,7 @@ static void test_bad_posts_are_refused(void **state)
     assert_int_equal(lend_transfer_test(NULL), LEND_E_INVALID);
     assert_int_equal(lend_transfer_wait(NULL, 0), LEND_E_INVALID);
     assert_int_equal(lend_transfer_cancel(NULL, 0), LEND_E_INVALID);
-    assert_int_equal(lend_transfer_record(NULL, NULL, NULL), LEND_E_INVALID);
+    assert_int_equal(lend_transfer_describe(NULL, NULL, NULL), LEND_E_INVALID);
     scene_end(&scene);
 }
 

@@ -212,7 +212,7 @@ static void test_record_says_how_it_went(void **state)
     assert_int_equal(lend_transfer_test(transfer), LEND_E_INVALID);
     assert_int_equal(lend_transfer_wait(transfer, 0), LEND_E_INVALID);
     assert_int_equal(lend_transfer_cancel(transfer, 0), LEND_E_INVALID);
-    assert_int_equal(lend_transfer_record(transfer, &record, &why), LEND_E_INVALID);
+    assert_int_equal(lend_transfer_describe(transfer, &record, &why), LEND_E_INVALID);
 
     uint64_t before = pair_now_ns();
     move.user_data = UINT64_MAX;
@@ -229,8 +229,8 @@ static void test_record_says_how_it_went(void **state)
 
     /* A smaller struct, of the first version, is filled in part; one of no version is refused. */
     record.struct_size = 3;
-    assert_int_equal(lend_transfer_record(transfer, &record, &why), LEND_E_VERSION);
-    assert_int_equal(lend_transfer_record(transfer, NULL, &why), LEND_E_INVALID);
+    assert_int_equal(lend_transfer_describe(transfer, &record, &why), LEND_E_VERSION);
+    assert_int_equal(lend_transfer_describe(transfer, NULL, &why), LEND_E_INVALID);
     EXPECT(lend_transfer_release(transfer), LEND_OK, NULL);
     drop(&remote);
 }
@@ -348,7 +348,7 @@ static void test_transfer_under_way_is_busy(void **state)
         EXPECT(move_post(&move, transfer), LEND_OK, &move.error);
         assert_int_equal(lend_transfer_test(transfer), LEND_PENDING);
         assert_int_equal(lend_transfer_wait(transfer, SECONDS / 100), LEND_PENDING);
-        assert_int_equal(lend_transfer_record(transfer, &record, NULL), LEND_OK);
+        assert_int_equal(lend_transfer_describe(transfer, &record, NULL), LEND_OK);
         assert_int_equal(record.status, LEND_PENDING);
         EXPECT(move_post(&again, transfer), LEND_E_BUSY, &again.error);
         assert_int_equal(lend_transfer_release(transfer), LEND_E_BUSY);
@@ -477,7 +477,7 @@ static void *work(void *context)
         worker->wrong += move_prepare(worker->pair, &move, &transfer) != LEND_OK;
         worker->wrong += move_post(&move, transfer) != LEND_OK;
         worker->wrong += await_end(worker->pair, transfer) != LEND_OK;
-        worker->wrong += lend_transfer_record(transfer, &record, &error) != LEND_OK;
+        worker->wrong += lend_transfer_describe(transfer, &record, &error) != LEND_OK;
         for (uint32_t index = 0; index < 3; index++)
             worker->wrong +=
                 memcmp(worker->local.memory + index * BLOCK,
@@ -643,7 +643,7 @@ static void test_descriptor_tells_of_completion(void **state)
     while (pair_is_manual(pair) && pair_now_ns() < deadline) {
         struct lend_transfer_record record = {.struct_size = sizeof record};
 
-        (void)lend_transfer_record(transfer, &record, NULL);
+        (void)lend_transfer_describe(transfer, &record, NULL);
         if (record.status != LEND_PENDING)
             break;
         if (lend_agent_arm(pair->reader, &error) == LEND_OK) {
@@ -711,7 +711,7 @@ static void test_released_transfer_is_refused(void **state)
     assert_int_equal(lend_transfer_test(transfer), LEND_E_INVALID);
     assert_int_equal(lend_transfer_wait(transfer, 0), LEND_E_INVALID);
     assert_int_equal(lend_transfer_cancel(transfer, 0), LEND_E_INVALID);
-    assert_int_equal(lend_transfer_record(transfer, &record, NULL), LEND_E_INVALID);
+    assert_int_equal(lend_transfer_describe(transfer, &record, NULL), LEND_E_INVALID);
     assert_int_equal(lend_transfer_release(transfer), LEND_E_INVALID);
     drop(&remote);
 }

@@ -228,7 +228,7 @@ enum lend_status move_finish(struct pair *pair, struct move *move, struct lend_t
 
     memset(&move->error, 0, sizeof move->error);
     move->record.struct_size = sizeof move->record;
-    EXPECT(lend_transfer_record(transfer, &move->record, &move->error), LEND_OK, NULL);
+    EXPECT(lend_transfer_describe(transfer, &move->record, &move->error), LEND_OK, NULL);
     assert_int_equal(move->record.status, status);
     EXPECT(status, status, &move->error);
     return status;

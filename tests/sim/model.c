@@ -302,7 +302,7 @@ static bool check_record(struct sim *sim, const struct transfer *transfer, enum 
     uint64_t total = transfer->count * block_bytes(&transfer->geometry);
 
     *record = (struct lend_transfer_record){.struct_size = sizeof *record};
-    if (!expect(sim, lend_transfer_record(transfer->handle, record, &error), LEND_OK, "record",
+    if (!expect(sim, lend_transfer_describe(transfer->handle, record, &error), LEND_OK, "record",
                 &error))
         return false;
     if (record->status != status || record->user_data != transfer->serial ||

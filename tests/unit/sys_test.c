@@ -101,8 +101,10 @@ static void test_sealed_huge_pages_are_refused(void **state)
     int fd = memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
 
     (void)state;
-    if (fd < 0)
-        skip(); /* a kernel without them */
+    if (fd < 0) {
+        print_message("skipped: this kernel has no huge pages for a memfd\n");
+        skip();
+    }
     assert_int_equal(ftruncate(fd, (off_t)huge), 0);
     assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK), 0);
     assert_int_equal(lend_sys->memfd_check(fd, huge), -EINVAL);
@@ -203,8 +205,10 @@ static void test_own_pidfd_says_that_we_live(void **state)
     struct pollfd fd = {.fd = lend_sys->pidfd_self(), .events = POLLIN};
 
     (void)state;
-    if (fd.fd == -ENOSYS)
-        skip(); /* valgrind does not know them, nor does Linux before 5.3 */
+    if (fd.fd == -ENOSYS) {
+        print_message("skipped: no pidfds, as under valgrind and before Linux 5.3\n");
+        skip();
+    }
     assert_closes_on_exec(fd.fd);
     assert_int_equal(lend_sys->poll(&fd, 1, 0), 0);
     lend_sys->close(fd.fd);
