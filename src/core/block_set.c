@@ -95,7 +95,7 @@ bool lend_blocks_cover(const struct lend_blocks *blocks, uint64_t first, uint64_
     if (first < blocks->first || first - blocks->first >= blocks->span ||
         count > blocks->span - (first - blocks->first))
         return false;
-    if (blocks->bitmap == NULL)
+    if (blocks->count == blocks->span)
         return true;
     for (uint64_t i = 0; i < count; i++)
         if (!has(blocks, first + i))

@@ -582,18 +582,23 @@ static uint64_t timers(struct lend_session *session, uint64_t now)
 static void die(struct lend_session *session)
 {
     struct client *client = client_of(session);
-    struct lend_error why = session->why;
+    struct lend_error why = session->why, no_word = why;
 
     if (why.status != LEND_E_CANCELED)
         atomic_store(&client->peer->lost, why.status);
+    else /* CANCELED is quiet, and of a WRITE only the peer could say that */
+        (void)lend_fail(&no_word, LEND_E_PEER_DEAD, "%.180s before it said that the write is over",
+                        why.message);
     for (struct lend_list *link; (link = lend_list_take_first(&client->waiting)) != NULL;)
         fail_transfer(client, LEND_LIST_OWNER(link, struct lend_transfer, session_link), &why);
     for (uint32_t i = 0; i < client->requests_max; i++) {
-        struct lend_transfer *transfer = client->slots[i].transfer;
+        const struct slot slot = client->slots[i];
 
         client->slots[i] = (struct slot){0};
-        if (transfer != NULL)
-            fail_transfer(client, transfer, &why);
+        if (slot.transfer != NULL)
+            fail_transfer(client, slot.transfer,
+                          slot.is_asked && slot.transfer->direction == LEND_WRITE ? &no_word
+                                                                                  : &why);
     }
     for (struct lend_list *link; (link = lend_list_take_first(&client->outgoing)) != NULL;) {
         struct lend_outgoing *outgoing = LEND_LIST_OWNER(link, struct lend_outgoing, link);
