@@ -228,14 +228,15 @@ class Tidy:
         """Every source file is in the build: one that is forgotten proves nothing."""
         if path.suffix != ".c":
             return
-        stem = re.sub(r"_(?:test|\w+_test|fuzz)$", "", path.stem) if where.parts[0] == "tests" \
-            else path.stem
+        stems = {path.stem}
+        if where.parts[0] == "tests":  # NAME_test, NAME_FOLDER_test or NAME_fuzz
+            folder = re.escape(path.parent.name)
+            stems |= {re.sub(end, "", path.stem) for end in ("_(test|fuzz)$", f"_{folder}_test$")}
         for folder in path.parents:
             build = folder / "meson.build"
             if build.exists():
                 names = re.findall(r"'([^'\n]*)'", build.read_text())
-                if stem in names or path.stem in names or any(
-                        entry.endswith(path.name) for entry in names):
+                if stems & set(names) or any(entry.endswith(path.name) for entry in names):
                     return
             if folder == self.root:
                 break

@@ -18,7 +18,7 @@
 
 #define MAGIC UINT64_C(0x6c656e6441474e54)
 
-enum { REQUESTS_MAX = 64, RING_BYTES_MIN = 65536, RING_BYTES_MAX = 64 << 20 };
+enum { TABLE_MAX = 1 << 24, REQUESTS_MAX = 64, RING_BYTES_MIN = 65536, RING_BYTES_MAX = 64 << 20 };
 
 #define MS UINT64_C(1000000)
 
@@ -114,6 +114,11 @@ static enum lend_status check_config(const struct lend_agent_config *config,
     if (config->local_is_abstract > 1)
         return lend_fail(error, LEND_E_INVALID, "local_is_abstract is %u, not 0 or 1",
                          config->local_is_abstract);
+    if (config->regions_max > TABLE_MAX || config->leases_max > TABLE_MAX ||
+        config->peers_max > TABLE_MAX || config->transfers_max > TABLE_MAX)
+        return lend_fail(error, LEND_E_INVALID,
+                         "regions_max, leases_max, peers_max or transfers_max is over %d",
+                         TABLE_MAX);
     if (config->requests_per_peer_max > REQUESTS_MAX)
         return lend_fail(error, LEND_E_INVALID, "requests_per_peer_max is %u, over %d",
                          config->requests_per_peer_max, REQUESTS_MAX);

@@ -75,6 +75,11 @@ enum lend_status lend_blocks_init(struct lend_blocks *blocks, const struct lend_
                          (unsigned long long)made.span);
     for (uint64_t i = 0; i < set->count; i++) {
         uint64_t bit = (uint64_t)lend_index_at(set->blocks, set->index_bits, i) - least;
+
+        if (bit >= made.span) {
+            lend_blocks_fini(&made);
+            return lend_fail(error, LEND_E_INVALID, "the list of blocks changed while it was read");
+        }
         uint64_t mask = UINT64_C(1) << bit % WORD_BITS;
 
         made.count += (made.bitmap[bit / WORD_BITS] & mask) == 0;

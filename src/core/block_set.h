@@ -19,9 +19,8 @@ struct lend_blocks {
 };
 
 /*
- * Check a caller's set against each of its regions, and resolve it. Block numbers are looked at
- * once; every region must have them. LEND_E_INVALID, LEND_E_OUT_OF_RANGE (with the position),
- * LEND_E_NO_MEMORY. Give back with lend_blocks_fini().
+ * Check a caller's set against a region of that many blocks, and resolve it. LEND_E_INVALID,
+ * LEND_E_OUT_OF_RANGE (with the position), LEND_E_NO_MEMORY. Give back with lend_blocks_fini().
  */
 enum lend_status lend_blocks_init(struct lend_blocks *blocks, const struct lend_block_set *set,
                                   uint64_t region_block_count, struct lend_error *error);

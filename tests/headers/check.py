@@ -14,8 +14,8 @@ import sys
 
 STRICT = ["-pedantic-errors", "-Werror", "-Wall", "-Wextra", "-Wconversion", "-Wundef"]
 LANGUAGES = (("c", "c11", ["-Wstrict-prototypes", "-Wshadow"], "CC", "cc"),
-             ("c++", "c++17", ["-Wzero-as-null-pointer-constant", "-Wold-style-cast", "-Wshadow"], "CXX",
-              "c++"))
+             ("c++", "c++17",
+              ["-Wzero-as-null-pointer-constant", "-Wold-style-cast", "-Wshadow"], "CXX", "c++"))
 STANDARD = {"stdint.h", "stddef.h"}
 
 

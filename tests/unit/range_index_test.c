@@ -75,7 +75,13 @@ static void drop(struct lend_range_index *index, struct model *model, int i)
 
 static void check_every_question(const struct lend_range_index *index, struct model *model)
 {
+    uint64_t most = 0;
+
     assert_int_equal(index->count, model->count);
+    for (size_t i = 0; i < index->count; i++) {
+        most = index->entries[i].end > most ? index->entries[i].end : most;
+        assert_true(index->entries[i].end_max == most); /* else a walk looks too far */
+    }
     for (uint64_t start = 0; start < SPACE; start++)
         for (uint64_t end = start + 1; end <= SPACE; end++)
             check_question(index, model, start, end);

@@ -88,7 +88,7 @@ static void test_lives_of_one_slot_are_told_apart(void **state)
     assert_int_equal(lend_slots_init(&slots, 1, REST, NULL), LEND_OK);
     for (int life = 0; life < 50; life++) {
         struct name name = take(&slots, &lease, now);
-        enum lend_slot_state cause = LEND_SLOT_REVOKED + life % 4;
+        enum lend_slot_state cause = (enum lend_slot_state)(LEND_SLOT_REVOKED + life % 4);
 
         assert_int_equal(name.slot, 0);
         assert_int_equal(judge(&slots, 0, name.generation), LEND_OK);
