@@ -358,6 +358,16 @@ static void succeed(struct client *client, struct lend_transfer *transfer)
 }
 
 /* Does it say that more has moved than has? */
+/* May a request have ended like that, by its owner's word? */
+static bool is_end_of_request(const struct lend_transfer *transfer, int32_t status)
+{
+    if (status == LEND_E_CANCELED)
+        return transfer->is_canceled;
+    return status == LEND_OK || status == LEND_E_NO_MEMORY || status == LEND_E_UNSUPPORTED ||
+           status == LEND_E_LIMIT || status == LEND_E_DEVICE ||
+           (status <= LEND_E_UNKNOWN && status >= LEND_E_PEER_DEAD);
+}
+
 static enum lend_status check_done(const struct lend_transfer *transfer, uint64_t bytes_left,
                                    const struct lend_verdict *verdict, struct lend_error *error)
 {
@@ -366,6 +376,9 @@ static enum lend_status check_done(const struct lend_transfer *transfer, uint64_
     if (verdict->status == LEND_OK && bytes_left > 0)
         return lend_fail(error, LEND_E_CORRUPT, "DONE with %llu bytes of a request to come",
                          (unsigned long long)bytes_left);
+    if (!is_end_of_request(transfer, verdict->status))
+        return lend_fail(error, LEND_E_CORRUPT, "DONE with status %d, which no request has",
+                         verdict->status);
     if (verdict->bytes > moved)
         return lend_fail(error, LEND_E_CORRUPT,
                          "DONE after %llu bytes of a request, and %llu moved",

@@ -49,8 +49,8 @@ struct server {
     struct lend_lease_user user; /* points at the two below */
     char name[LEND_AGENT_NAME_BYTES_MAX + 1];
     uint8_t incarnation[LEND_INCARNATION_BYTES];
-    bool is_counted; /* in lend_agent::served_count */
-    bool has_greeted;
+    bool is_counted;          /* in lend_agent::served_count */
+    _Atomic bool has_greeted; /* the two above are there */
     bool owes_welcome;
     uint32_t requests_max;
     uint64_t last_request;
@@ -372,7 +372,7 @@ static enum lend_status plan_request(struct request *request, struct lend_error 
         lend_cursor_init(&request->cursor, request->extents, asked->run_count, request->runs, 1);
     }
     if (total != asked->total_bytes)
-        return lend_fail(error, LEND_E_INVALID,
+        return lend_fail(error, LEND_E_OUT_OF_RANGE,
                          "%llu bytes are asked for, and the owner's blocks have %llu: was its "
                          "metadata imported anew since its regions changed?",
                          (unsigned long long)asked->total_bytes, (unsigned long long)total);
@@ -629,6 +629,27 @@ static uint64_t timers(struct lend_session *session, uint64_t now_ns)
     return UINT64_MAX;
 }
 
+/* Does another session of ours speak for the same incarnation? */
+static bool is_still_here(const struct server *gone)
+{
+    struct lend_agent *agent = gone->session.agent;
+    bool found = false;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    for (struct lend_list *link = agent->sessions.next; link != &agent->sessions && !found;
+         link = link->next) {
+        struct lend_session *session = LEND_LIST_OWNER(link, struct lend_session, link);
+        struct server *other = server_of(session);
+
+        if (session->role == gone->session.role && other != gone &&
+            !atomic_load_explicit(&session->is_dead, memory_order_acquire) &&
+            atomic_load_explicit(&other->has_greeted, memory_order_acquire))
+            found = memcmp(other->incarnation, gone->incarnation, LEND_INCARNATION_BYTES) == 0;
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+    return found;
+}
+
 static void die(struct lend_session *session)
 {
     struct server *server = server_of(session);
@@ -638,7 +659,7 @@ static void die(struct lend_session *session)
         server->requests[i].phase = PHASE_FREE;
     }
     server->active_count = 0;
-    if (!server->has_greeted)
+    if (!server->has_greeted || is_still_here(server))
         return;
     if (session->why.status == LEND_E_PEER_DEAD)
         lend_peers_mourn(session->agent, server->incarnation);

@@ -184,9 +184,9 @@ static void test_requests_beyond_the_lease_are_refused(void **state)
         {"all blocks", ask_for_all, LEND_E_OUT_OF_RANGE},
         {"a slice over a row's end", slice_beyond_row, LEND_E_OUT_OF_RANGE},
         {"a slice of 64 TiB", slice_all_of_the_world, LEND_E_OUT_OF_RANGE},
-        {"a byte too many", promise_more, LEND_E_INVALID},
-        {"a block too few", promise_less, LEND_E_INVALID},
-        {"2^64 - 1 bytes", promise_the_world, LEND_E_INVALID},
+        {"a byte too many", promise_more, LEND_E_OUT_OF_RANGE},
+        {"a block too few", promise_less, LEND_E_OUT_OF_RANGE},
+        {"2^64 - 1 bytes", promise_the_world, LEND_E_OUT_OF_RANGE},
         {"a range over a gap", range_over_a_gap, LEND_E_OUT_OF_RANGE},
         {"a range in a gap", range_in_a_gap, LEND_E_OUT_OF_RANGE},
         {"a range behind the lease", range_behind_the_lease, LEND_E_OUT_OF_RANGE},
@@ -194,7 +194,7 @@ static void test_requests_beyond_the_lease_are_refused(void **state)
         {"a range of 64 TiB", range_up_to_the_limit, LEND_E_OUT_OF_RANGE},
         {"a range far out", range_far_out, LEND_E_OUT_OF_RANGE},
         {"a range of another's region", range_of_a_foreign_region, LEND_E_OUT_OF_RANGE},
-        {"a range and another total", range_with_another_total, LEND_E_INVALID},
+        {"a range and another total", range_with_another_total, LEND_E_OUT_OF_RANGE},
     };
     struct stage *stage = *state;
     static struct wire wire;

@@ -565,7 +565,7 @@ static const struct act acts_on_requests[] = {
     {"DONE of no request", done_for_nobody, LEND_E_PEER_DEAD},
     {"DONE too early", done_too_early, LEND_E_PEER_DEAD},
     {"DONE with bytes that never came", done_with_bytes_that_never_came, LEND_E_PEER_DEAD},
-    {"DONE with a status that is none", done_with_a_status_that_is_not, LEND_E_CORRUPT},
+    {"DONE with a status that is none", done_with_a_status_that_is_not, LEND_E_PEER_DEAD},
     {"credit for nothing", credit_for_nothing, LEND_E_PEER_DEAD},
     {"a request", a_request_back, LEND_E_PEER_DEAD},
     {"a notification", a_notification_back, LEND_E_PEER_DEAD},
