@@ -11,8 +11,7 @@
  * end, so that a handle can be asked whether it is live without touching freed memory. Freed
  * objects are reused in the order in which they were freed, so that a stale handle stays
  * recognisable for as long as can be. Objects grow in slabs; a pool that was never used owns
- * nothing. Not thread-safe: its owner's lock guards it, except lend_pool_index() and the caller's
- * own fields.
+ * nothing. Not thread-safe: its owner's lock guards it, except the caller's own fields.
  */
 struct lend_pool {
     size_t object_bytes; /* rounded up to a multiple of 16 */

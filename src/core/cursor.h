@@ -26,7 +26,6 @@ struct lend_cursor {
     const struct lend_run *runs;
     uint64_t extent_count;
     uint64_t run_count;
-    uint32_t flags; /* reserved for memory that is not the host's */
 
     uint64_t extent; /* where we are: which extent, */
     uint64_t run;    /* which run of it, */
