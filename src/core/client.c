@@ -357,7 +357,6 @@ static void succeed(struct client *client, struct lend_transfer *transfer)
     (void)pump_outgoing(client);
 }
 
-/* Does it say that more has moved than has? */
 /* May a request have ended like that, by its owner's word? */
 static bool is_end_of_request(const struct lend_transfer *transfer, int32_t status)
 {
@@ -368,6 +367,7 @@ static bool is_end_of_request(const struct lend_transfer *transfer, int32_t stat
            (status <= LEND_E_UNKNOWN && status >= LEND_E_PEER_DEAD);
 }
 
+/* Does a DONE say what cannot be: an end that no request has, or more bytes than have moved? */
 static enum lend_status check_done(const struct lend_transfer *transfer, uint64_t bytes_left,
                                    const struct lend_verdict *verdict, struct lend_error *error)
 {

@@ -410,8 +410,7 @@ static enum lend_status check_all(struct batch *batch, struct lend_error *error)
     for (uint32_t i = 0; i < batch->count; i++) {
         struct lend_verify *item = &batch->items[i];
 
-        /* Asked last, so that memory which nothing moves yet is told first what is wrong with it.
-         */
+        /* Asked last: of memory that nothing moves yet, what is wrong with it is told first. */
         if (item->status == LEND_OK)
             item->status = check_moves(batch->agent, item->memory.kind, &item->error);
         if (item->status != LEND_OK) {

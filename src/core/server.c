@@ -50,7 +50,7 @@ struct server {
     char name[LEND_AGENT_NAME_BYTES_MAX + 1];
     uint8_t incarnation[LEND_INCARNATION_BYTES];
     bool is_counted;          /* in lend_agent::served_count */
-    _Atomic bool has_greeted; /* the two above are there */
+    _Atomic bool has_greeted; /* name and incarnation are there */
     bool owes_welcome;
     uint32_t requests_max;
     uint64_t last_request;
