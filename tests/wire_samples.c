@@ -219,8 +219,10 @@ static bool regions_are_equal(const struct lend_metadata_region *a,
     return a->id == b->id && a->kind == b->kind && a->device == b->device &&
            a->access == b->access && a->address == b->address &&
            a->length_bytes == b->length_bytes &&
-           memcmp(&a->geometry, &b->geometry, sizeof a->geometry) == 0 &&
-           strcmp(a->name, b->name) == 0 && strcmp(a->tags, b->tags) == 0;
+           memcmp(&a->geometry, &b->geometry, sizeof a->geometry) == 0 && a->flags == b->flags &&
+           a->life == b->life && a->file == b->file &&
+           a->file_offset_bytes == b->file_offset_bytes && strcmp(a->name, b->name) == 0 &&
+           strcmp(a->tags, b->tags) == 0;
 }
 
 bool metadata_is_equal(const struct lend_metadata *a, const struct lend_metadata *b)

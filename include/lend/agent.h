@@ -32,6 +32,10 @@ struct lend_lease_info;
 
 enum lend_agent_flag {
     LEND_AGENT_MANUAL_PROGRESS = 1, /**< No thread: the caller drives lend_agent_progress(). */
+    LEND_AGENT_NO_STATISTICS = 2,   /**< No statistics page (<lend/statistics.h>). */
+    /** Let any process of this user read this one's memory, as "local/cross-memory" wants it under
+     * ptrace_scope 1 (prctl PR_SET_PTRACER, for the whole process, and not undone). */
+    LEND_AGENT_ALLOW_CROSS_MEMORY = 4,
 };
 
 enum lend_log_level {
@@ -77,6 +81,8 @@ struct lend_agent_config {
     uint32_t notification_window_bytes; /**< 262,144 undelivered a peer, each way. */
     uint32_t local_ring_bytes;          /**< 524,288 each way; a power of two, at least 131,072. */
 
+    /** Bytes that the requests of one peer may ask for at one time. Default: no limit. */
+    uint64_t bytes_per_peer_max;
     uint64_t connect_timeout_ns;  /**< 5 s: from the first use of a peer until it answers. */
     uint64_t transfer_timeout_ns; /**< 30 s: from post to completion, unless post says other. */
     uint64_t slot_rest_ns;        /**< 1 s: how long the cause of an ended lease stays readable

@@ -29,12 +29,15 @@
  */
 
 #include <lend/agent.h>
+#include <lend/explain.h>
 #include <lend/lease.h>
 #include <lend/memory.h>
 #include <lend/notification.h>
 #include <lend/peer.h>
 #include <lend/region.h>
+#include <lend/statistics.h>
 #include <lend/status.h>
+#include <lend/storage.h>
 #include <lend/transfer.h>
 
 #endif

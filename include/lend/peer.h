@@ -56,6 +56,54 @@ LEND_API LEND_MUST_USE enum lend_status lend_peer_import(struct lend_agent *agen
                                                          struct lend_peer **out,
                                                          struct lend_error *error);
 
+enum lend_import_flag {
+    LEND_IMPORT_PREFAULT = 1, /**< Touch every page of files that are mapped from this peer when
+                                   they are mapped, so that the first transfers find them warm. */
+};
+
+/** How to import. Initialise with LEND_IMPORT_DESC_INIT. */
+struct lend_import_desc {
+    uint32_t struct_size; /**< sizeof(struct lend_import_desc) as compiled. */
+    uint32_t flags;       /**< ::lend_import_flag. */
+    /** Pairs "key=value" with spaces between that every region of the peer must carry in its tags,
+     * or the import is refused; NULL or "" for none. */
+    const char *tags;
+};
+
+#define LEND_IMPORT_DESC_INIT                                                                      \
+    {                                                                                              \
+        .struct_size = sizeof(struct lend_import_desc)                                             \
+    }
+
+/** Fill with zeros and the size; for other languages. Threads: safe. */
+LEND_API void lend_import_desc_init(struct lend_import_desc *desc);
+
+/**
+ * As lend_peer_import(), with conditions. Those of the first import of an incarnation hold for its
+ * later ones too, and for lend_peer_refresh().
+ * @param desc  copied; NULL: none.
+ * @retval LEND_E_MISMATCH  a region's tags are not as wanted: names the region, the key, and both
+ *                          values. Nothing was kept.
+ * @retval LEND_E_INVALID   unknown flags, or wanted tags that are not pairs.
+ */
+LEND_API LEND_MUST_USE enum lend_status lend_peer_import_with(struct lend_agent *agent,
+                                                              const void *bytes, size_t count,
+                                                              const struct lend_import_desc *desc,
+                                                              struct lend_peer **out,
+                                                              struct lend_error *error);
+
+/**
+ * Take over newer metadata of the same incarnation: regions that came, went, or were resumed. What
+ * is older than what is known changes nothing. Transfers and tickets stay.
+ * @retval LEND_E_PEER_DEAD  the metadata is of another incarnation: the peer restarted; import it.
+ * @retval LEND_E_MISMATCH   its tags are not as lend_peer_import_with() wanted them; nothing was
+ *                           changed.
+ * @retval LEND_E_CORRUPT, LEND_E_VERSION, LEND_E_INVALID, LEND_E_NO_MEMORY, LEND_E_FORKED
+ * Threads: safe. Blocks: no.
+ */
+LEND_API LEND_MUST_USE enum lend_status lend_peer_refresh(struct lend_peer *peer, const void *bytes,
+                                                          size_t count, struct lend_error *error);
+
 /**
  * Connect ahead of the first transfer (which otherwise does it).
  * @retval LEND_E_PEER_DEAD  nobody answers there, or another incarnation does.

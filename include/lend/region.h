@@ -31,6 +31,17 @@ enum lend_access {
 
 enum lend_region_flag {
     LEND_REGION_ALLOW_OVERLAP = 1, /**< Accept a range that partly overlaps another region's. */
+
+    /** The memory is a shared mapping of the file lend_region_desc::share_fd, and peers on this
+     * host may map that file, the whole of it, for reading: the owner's consent to the path
+     * "local/mapped". */
+    LEND_REGION_SHARE_FILE = 2,
+    /** With LEND_REGION_SHARE_FILE: where a peer does not unmap in time, lend_region_withdraw() may
+     * punch the region's pages out of the file. Their contents are lost, to the owner too. */
+    LEND_REGION_PUNCH_OUT = 4,
+    /** The owner has no processor time to give: readers that can shall copy by themselves, by
+     * "local/cross-memory", rather than be served. */
+    LEND_REGION_PREFER_CROSS_MEMORY = 8,
 };
 
 enum lend_withdraw_mode {
@@ -83,9 +94,12 @@ struct lend_region_desc {
     struct lend_memory memory;     /**< What and where. */
     struct lend_geometry geometry; /**< How it divides into blocks. */
     uint32_t access;               /**< ::lend_access, or 0: for this agent's own use alone. */
-    uint32_t reserved;             /**< 0. */
+    int32_t share_fd;              /**< With LEND_REGION_SHARE_FILE; duplicated, not kept. */
+    uint64_t share_offset_bytes;   /**< Where in that file the memory's first byte is. */
     const char *name;              /**< For peers to find it by; unique if not NULL or "". */
-    const char *tags;              /**< Free text that travels with it; NULL or "" for none. */
+    /** Travels with it; NULL or "" for none. Pairs "key=value" with spaces between can be asked for
+     * at import: model, dtype, a hash of the layout (see lend_import_desc::tags). */
+    const char *tags;
     struct lend_owner owner;
 };
 
@@ -154,6 +168,36 @@ LEND_API LEND_MUST_USE enum lend_status lend_region_withdraw(struct lend_region 
                                                              struct lend_error *error);
 
 /**
+ * End access to the region for a while: as lend_region_withdraw(), but its id, name and geometry
+ * stay, and lend_region_resume() lends it again. After LEND_OK the owner may unmap or free the
+ * memory, or let it be moved. Suspending a suspended region waits for what is left of it.
+ * @retval as lend_region_withdraw(), and LEND_E_REVOKED for a region that is withdrawn for good.
+ */
+LEND_API LEND_MUST_USE enum lend_status lend_region_suspend(struct lend_region *region,
+                                                            uint32_t mode, uint64_t timeout_ns,
+                                                            struct lend_error *error);
+
+/**
+ * Lend a suspended region again, as a newer life of it: tickets of leases that the suspension ended
+ * are answered LEND_E_STALE from now on. Peers that hold metadata of the life before are told
+ * LEND_E_STALE where addresses matter; they refresh (lend_peer_refresh()).
+ *
+ * @param memory  where it is now: of the same kind and length; NULL: where it was. Verified as at
+ *                registration.
+ * @param share_fd  with LEND_REGION_SHARE_FILE, the file that is behind it now; else ignored.
+ * @param share_offset_bytes  where in that file.
+ * @retval LEND_E_INVALID  not a live region, not suspended, or memory of another length or kind.
+ * @retval LEND_E_BUSY     lend_region_suspend() has not said LEND_OK yet.
+ * @retval as lend_region_register() for the memory.
+ * Threads: safe. Blocks: for the kernel's list of mappings.
+ */
+LEND_API LEND_MUST_USE enum lend_status lend_region_resume(struct lend_region *region,
+                                                           const struct lend_memory *memory,
+                                                           int32_t share_fd,
+                                                           uint64_t share_offset_bytes,
+                                                           struct lend_error *error);
+
+/**
  * Give a region back. The handle is void after LEND_OK.
  * @retval LEND_E_BUSY     a lease on it lives, or a transfer in flight uses it; withdraw it first.
  * Prepared transfers that are idle do not count: posting them fails from now on.
@@ -173,7 +217,10 @@ struct lend_region_info {
     struct lend_geometry geometry; /**< With the defaults filled in. */
     char name[LEND_REGION_NAME_BYTES_MAX + 1];
     char tags[LEND_REGION_TAGS_BYTES_MAX + 1];
-    uint32_t is_withdrawn;
+    uint32_t is_withdrawn; /**< 1: withdrawn for good, or suspended. */
+    uint32_t is_suspended; /**< 1: until lend_region_resume(). */
+    uint32_t flags;        /**< ::lend_region_flag; of a peer's, what its metadata tells of them. */
+    uint32_t life;         /**< 0 at first; how many times it was resumed. */
     uint32_t
         is_shared; /**< 1 if it uses the registration of another region (same or containing). */
 };

@@ -43,6 +43,7 @@ enum lend_status {
     LEND_E_MEMORY = -7,      /**< The memory is not what its description says; see message. */
     LEND_E_ABSENT = -8,      /**< Nothing of that name or number, or nothing waiting. */
     LEND_E_FORKED = -9,      /**< The agent was made before a fork, by the parent. */
+    LEND_E_MISMATCH = -10,   /**< A peer's regions are not tagged as wanted; both are named. */
 
     /* The reference: why a transfer did not succeed (docs/failures.md). */
     LEND_E_UNKNOWN = -16,      /**< No such lease here, or one of another incarnation. */

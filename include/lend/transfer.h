@@ -30,6 +30,10 @@ enum lend_transfer_flag {
     /** Zero the destination of a READ that fails, before it is complete. Its record counts no
      * blocks then, and a cancel may be LEND_PENDING until it is done. */
     LEND_TRANSFER_ZERO_ON_FAILURE = 1,
+    /** For debugging: compare a CRC-32C of every block at the owner with one of what is here, after
+     * the data has moved and under the same lease. A difference is LEND_E_CORRUPT, and names the
+     * block. The owner must run for it, whatever the path. */
+    LEND_TRANSFER_CHECKSUM = 2,
 };
 
 /** A part of each row of a block: a head slice. Both zero: the whole row. */
@@ -50,6 +54,9 @@ struct lend_transfer_desc {
     struct lend_slice local_slice;            /**< Of every block, on our side. */
     struct lend_slice remote_slice;           /**< Of every block, on the peer's side. */
     uint64_t block_count_max; /**< Blocks (or address ranges) that a post may name; <= 2^24. */
+    /** The paths that it may take, by name, separated by commas ("local/mapped,local/served");
+     * NULL: any. One that no path of them can carry is refused, and never takes another. */
+    const char *paths;
 };
 
 #define LEND_TRANSFER_DESC_INIT                                                                    \
@@ -108,6 +115,8 @@ LEND_API void lend_post_desc_init(struct lend_post_desc *desc);
  * @retval LEND_E_ACCESS       the peer's region is not lent in that direction.
  * @retval LEND_E_REVOKED      a local region is withdrawn.
  * @retval LEND_E_UNSUPPORTED  memory of a kind that the peer's transport does not move.
+ * @retval LEND_E_NO_PATH      none of desc->paths can be taken; says why not, one by one. Paths of
+ *                             which only a connection can tell need lend_peer_connect() first.
  * @retval LEND_E_LIMIT        transfers_max, or block_count_max over 2^24.
  * @retval LEND_E_VERSION, LEND_E_NO_MEMORY, LEND_E_FORKED
  * Threads: safe. Blocks: no. Cost: O(region_count), and one allocation for block_count_max.
@@ -180,7 +189,7 @@ struct lend_transfer_record {
     uint64_t post_ns;     /**< Time inside lend_transfer_post(). */
     uint64_t wire_ns;     /**< From post to completion. */
     uint64_t user_data;
-    char path[32]; /**< Such as "local/served" or "loopback". */
+    char path[32]; /**< That it took, or was to take: "local/served"; see lend_explain(). */
 };
 
 /**

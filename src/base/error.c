@@ -31,6 +31,7 @@ const char *lend_status_name(int32_t status)
     case LEND_E_MEMORY: return "LEND_E_MEMORY";
     case LEND_E_ABSENT: return "LEND_E_ABSENT";
     case LEND_E_FORKED: return "LEND_E_FORKED";
+    case LEND_E_MISMATCH: return "LEND_E_MISMATCH";
     case LEND_E_UNKNOWN: return "LEND_E_UNKNOWN";
     case LEND_E_OUT_OF_RANGE: return "LEND_E_OUT_OF_RANGE";
     case LEND_E_ACCESS: return "LEND_E_ACCESS";

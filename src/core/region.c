@@ -91,8 +91,6 @@ static enum lend_status check_desc(const struct lend_region_desc *desc, struct l
         return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", desc->flags);
     if ((desc->access & ~(uint32_t)(LEND_ACCESS_READ | LEND_ACCESS_WRITE)) != 0)
         return lend_fail(error, LEND_E_INVALID, "unknown access 0x%x", desc->access);
-    if (desc->reserved != 0)
-        return lend_fail(error, LEND_E_INVALID, "reserved is %u, not 0", desc->reserved);
     if (memory->kind < LEND_MEMORY_SYSTEM || memory->kind > LEND_MEMORY_DISK)
         return lend_fail(error, LEND_E_INVALID, "unknown kind of memory %u", memory->kind);
     if (!text_is_good(desc->name, LEND_REGION_NAME_BYTES_MAX))

@@ -63,7 +63,10 @@ static bool is_alike(const struct lend_metadata_region *a, const struct lend_met
 {
     return b->id == a->id + 1 && b->kind == a->kind && b->device == a->device &&
            b->access == a->access && b->length_bytes == a->length_bytes &&
-           memcmp(&b->geometry, &a->geometry, sizeof a->geometry) == 0 &&
+           memcmp(&b->geometry, &a->geometry, sizeof a->geometry) == 0 && b->flags == a->flags &&
+           b->life == a->life && b->file == a->file &&
+           (b->file == 0 ||
+            b->file_offset_bytes - b->address == a->file_offset_bytes - a->address) &&
            strcmp(b->tags, a->tags) == 0;
 }
 
@@ -84,6 +87,11 @@ static void write_row(struct lend_writer *writer, const struct lend_metadata_reg
     lend_write_varint(writer, geometry->count);
     lend_write_varint(writer, geometry->inner_stride_bytes);
     lend_write_varint(writer, geometry->inner_count);
+    lend_write_varint(writer, first->flags);
+    lend_write_varint(writer, first->life);
+    lend_write_varint(writer, first->file);
+    if (first->file != 0)
+        lend_write_varint(writer, lend_zigzag(first->file_offset_bytes - first->address));
     lend_write_u8(writer, (uint8_t)tags_bytes);
     lend_write_bytes(writer, first->tags, tags_bytes);
 }
@@ -254,7 +262,8 @@ struct unpacking {
     size_t text_room;
     size_t text_bytes;
 
-    uint64_t id; /* of the region before */
+    uint64_t file_step; /* of the row: from an address to its place in the file */
+    uint64_t id;        /* of the region before */
     uint64_t address;
     const char *name;
     size_t name_bytes;
@@ -323,11 +332,19 @@ static enum lend_status read_row(struct unpacking *unpacking, struct lend_metada
     row->geometry.count = lend_read_varint(reader);
     row->geometry.inner_stride_bytes = lend_read_varint(reader);
     row->geometry.inner_count = lend_read_varint(reader);
+    uint64_t flags = lend_read_varint(reader), life = lend_read_varint(reader);
+    uint64_t file = lend_read_varint(reader);
+    unpacking->file_step = file != 0 ? lend_unzigzag(lend_read_varint(reader)) : 0;
     uint8_t tags_bytes = lend_read_u8(reader);
     const uint8_t *tags = lend_read_span(reader, tags_bytes);
 
     if (tags == NULL)
         return lend_fail(error, LEND_E_CORRUPT, "metadata is cut in the row of region %u", at);
+    if ((flags & ~(uint64_t)LEND_METADATA_FLAGS) != 0 || life > UINT32_MAX || file > UINT32_MAX)
+        return lend_fail(error, LEND_E_CORRUPT,
+                         "region %u of metadata has flags 0x%" PRIx64 ", life %" PRIu64
+                         " and file %" PRIu64,
+                         at, flags, life, file);
     if (count == 0 || count > unpacking->region_room - at)
         return lend_fail(error, LEND_E_CORRUPT,
                          "region %u of metadata begins a row of %" PRIu64 ", and %u are left", at,
@@ -341,6 +358,9 @@ static enum lend_status read_row(struct unpacking *unpacking, struct lend_metada
                          "region %u of metadata has a control character in its tags", at);
 
     row->id = unpacking->id + step;
+    row->flags = (uint32_t)flags;
+    row->life = (uint32_t)life;
+    row->file = (uint32_t)file;
     row->tags = put_text(unpacking, NULL, 0, tags, tags_bytes);
     *out_count = (uint32_t)count;
     return check_row(row, at, error);
@@ -370,6 +390,11 @@ static enum lend_status read_member(struct unpacking *unpacking,
         return lend_fail(error, LEND_E_CORRUPT,
                          "region %u of metadata is %" PRIu64 " bytes at 0x%" PRIx64, at,
                          region->length_bytes, region->address);
+    region->file_offset_bytes = region->file != 0 ? region->address + unpacking->file_step : 0;
+    if (region->file_offset_bytes > LEND_MEMORY_BYTES_MAX)
+        return lend_fail(error, LEND_E_CORRUPT,
+                         "region %u of metadata lies at %" PRIu64 " of file %u", at,
+                         region->file_offset_bytes, region->file);
     if (shared_bytes > unpacking->name_bytes ||
         shared_bytes + own_bytes > LEND_REGION_NAME_BYTES_MAX)
         return lend_fail(error, LEND_E_CORRUPT,

@@ -21,7 +21,8 @@
  *
  *     varint how many | varint first id, less the id before it | u8 kind | u8 access | u32 device |
  *     varint length | varint block length, stride, count, inner stride, inner count |
- *     tags {u8 length | bytes} | members
+ *     varint flags | varint life | varint file | zigzag varint of file offset - address, if there
+ *     is a file | tags {u8 length | bytes} | members
  *
  * and each member says wherein a region differs from the one before it, in this row or the last:
  *
@@ -36,6 +37,9 @@ enum {
     LEND_METADATA_REGIONS_MAX = 1 << 20,
     LEND_TRANSPORT_NAME_MAX = 15,
 };
+
+/* What peers are told of a region's flags. */
+enum { LEND_METADATA_FLAGS = LEND_REGION_PREFER_CROSS_MEMORY };
 
 struct lend_metadata_transport {
     char name[LEND_TRANSPORT_NAME_MAX + 1];
@@ -53,6 +57,10 @@ struct lend_metadata_region {
     uint64_t address;
     uint64_t length_bytes;
     struct lend_geometry geometry; /* complete: lend_geometry_complete() has passed over it */
+    uint32_t flags;                /* of ::lend_region_flag, those of LEND_METADATA_FLAGS */
+    uint32_t life;                 /* how many times it was resumed */
+    uint32_t file;                 /* the number of the agent's file that peers may map; 0: none */
+    uint64_t file_offset_bytes;    /* of its first byte in that file */
     const char *name;              /* at most LEND_REGION_NAME_BYTES_MAX; "" for none */
     const char *tags;              /* at most LEND_REGION_TAGS_BYTES_MAX */
 };

@@ -280,7 +280,7 @@ static void test_bad_region_descriptions_are_refused(void **state)
         switch (fault) {
         case 0: bad.flags = 0x40; break;
         case 1: bad.access = 4; break;
-        case 2: bad.reserved = 1; break;
+        case 2: bad.flags = 1u << 30; break;
         case 3: bad.name = name; break;
         case 4: bad.tags = tags; break;
         case 5: bad.memory.kind = 77; break;

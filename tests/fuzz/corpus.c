@@ -174,11 +174,13 @@ static void put_mixed_metadata(void)
     static const struct lend_geometry whole = {4096, 4096, 1, 4096, 1};
     static const struct lend_geometry halves = {512, 1024, 4, 4096, 2};
     const struct lend_metadata_region regions[] = {
-        {1, LEND_MEMORY_SYSTEM, 0, 1, 0x7f0000001000, 4096, whole, "weights", ""},
-        {2, LEND_MEMORY_PINNED, 0, 2, 0x7f0000009000, 65536, halves, "", "pinned scratch"},
-        {9, LEND_MEMORY_DEVICE, 7, 3, 0x7e0000000000, 65536, halves, "kv", "layer=0"},
-        {10, LEND_MEMORY_DISK, 5, 1, 0, 65536, halves, "kv.spill", "layer=0"},
-        {UINT64_MAX - 1, LEND_MEMORY_SYSTEM, 0, 1, 1, 4096, whole, "kv.spilled", ""},
+        {1, LEND_MEMORY_SYSTEM, 0, 1, 0x7f0000001000, 4096, whole, 0, 0, 0, 0, "weights", ""},
+        {2, LEND_MEMORY_PINNED, 0, 2, 0x7f0000009000, 65536, halves, 8, 3, 2, 0, "",
+         "pinned scratch"},
+        {9, LEND_MEMORY_DEVICE, 7, 3, 0x7e0000000000, 65536, halves, 0, 0, 0, 0, "kv", "layer=0"},
+        {10, LEND_MEMORY_DISK, 5, 1, 0, 65536, halves, 0, 0, 0, 0, "kv.spill", "layer=0"},
+        {UINT64_MAX - 1, LEND_MEMORY_SYSTEM, 0, 1, 1, 4096, whole, 0, 0, UINT32_MAX, 1 << 20,
+         "kv.spilled", ""},
     };
     struct lend_metadata metadata = {
         .name = "mixed", .serial = UINT64_MAX, .region_count = 5, .regions = regions};

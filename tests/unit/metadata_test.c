@@ -137,6 +137,11 @@ static void test_regions_with_nothing_in_common_come_back(void **state)
     regions[5].tags = tags;
     regions[6].tags = "\xc3\xa9"; /* UTF-8 */
     regions[7].name = name;
+    regions[0].flags = LEND_REGION_PREFER_CROSS_MEMORY;
+    regions[1].life = UINT32_MAX;
+    regions[2].file = UINT32_MAX;
+    regions[2].file_offset_bytes = LEND_MEMORY_BYTES_MAX;
+    regions[6].file = 1;
     assert_comes_back(&metadata);
 }
 
@@ -144,7 +149,7 @@ static void test_every_field_starts_another_row(void **state)
 {
     (void)state;
 
-    for (int field = 0; field < 8; field++) {
+    for (int field = 0; field < 11; field++) {
         struct lend_metadata_region regions[] = {region(1, "a"), region(2, "b")};
         struct lend_metadata metadata = {.name = "rows", .region_count = 2, .regions = regions};
 
@@ -160,10 +165,13 @@ static void test_every_field_starts_another_row(void **state)
                                     &regions[1].geometry.inner_count};
         size_t alike = assert_comes_back(&metadata);
 
-        if (field < 7)
-            *fields[field] += 1;
-        else
-            regions[1].device = 1;
+        switch (field) {
+        case 7: regions[1].device = 1; break;
+        case 8: regions[1].flags = LEND_REGION_PREFER_CROSS_MEMORY; break;
+        case 9: regions[1].life = 1; break;
+        case 10: regions[1].file = 1; break;
+        default: *fields[field] += 1; break;
+        }
         assert_true(assert_comes_back(&metadata) > alike + 10);
     }
 }
@@ -463,6 +471,19 @@ static void test_region_has_a_valid_range(void **state)
     refuse_region(&bad, "has 70368744177665 bytes");
 }
 
+static void test_region_has_known_flags_and_a_place_in_its_file(void **state)
+{
+    (void)state;
+    struct lend_metadata_region bad = region(2, "bad");
+
+    bad.flags = LEND_REGION_SHARE_FILE;
+    refuse_region(&bad, "region 1 of metadata has flags 0x2");
+    bad.flags = 0;
+    bad.file = 1;
+    bad.file_offset_bytes = LEND_MEMORY_BYTES_MAX + 1;
+    refuse_region(&bad, "lies at 70368744177665 of file 1");
+}
+
 static void test_region_has_a_possible_geometry(void **state)
 {
     (void)state;
@@ -749,6 +770,7 @@ int main(void)
         cmocka_unit_test(test_region_is_of_a_known_kind_with_its_device),
         cmocka_unit_test(test_region_has_an_access_right),
         cmocka_unit_test(test_region_has_a_valid_range),
+        cmocka_unit_test(test_region_has_known_flags_and_a_place_in_its_file),
         cmocka_unit_test(test_region_has_a_possible_geometry),
         cmocka_unit_test(test_region_ids_ascend),
         cmocka_unit_test(test_region_name_and_tags_are_printable),
