@@ -569,8 +569,8 @@ static size_t write_rows(uint8_t *bytes, uint64_t count, uint64_t row_count, con
     lend_write_u8(&writer, LEND_ACCESS_READ);
     lend_write_u32(&writer, 0); /* device */
     lend_write_varint(&writer, 4096);
-    for (int i = 0; i < 5; i++)
-        lend_write_u8(&writer, 0); /* geometry */
+    for (int i = 0; i < 5 + 3; i++)
+        lend_write_u8(&writer, 0); /* geometry; flags, life, file */
     lend_write_u8(&writer, 0);     /* tags */
     lend_write_bytes(&writer, members, members_count);
 
