@@ -63,7 +63,7 @@ enum lend_status lend_frame_decode(const uint8_t *bytes, struct lend_frame *out,
         return lend_fail(error, LEND_E_VERSION,
                          "a frame of protocol version %u, and this library speaks version %d",
                          version, LEND_PROTOCOL_VERSION);
-    if (frame.type < LEND_FRAME_HELLO || frame.type > LEND_FRAME_TICKET_DONE)
+    if (frame.type < LEND_FRAME_HELLO || frame.type > LEND_FRAME_LAST)
         return lend_fail(error, LEND_E_CORRUPT, "a frame of unknown type %u", frame.type);
     if (frame.payload_bytes > payload_max(frame.type))
         return lend_fail(error, LEND_E_CORRUPT,

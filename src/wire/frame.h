@@ -36,7 +36,11 @@ enum lend_frame_type {
     LEND_FRAME_NOTIFY = 9,       /* client: bytes for the application */
     LEND_FRAME_CREDIT = 10,      /* server: notification bytes that the application has taken */
     LEND_FRAME_TICKET_DONE = 11, /* client: this consumer needs the lease no more */
+    LEND_FRAME_LOOK = 12,        /* client: what does this lease permit? I copy by myself */
+    LEND_FRAME_VIEW = 13,        /* server: this */
 };
+
+enum { LEND_FRAME_LAST = LEND_FRAME_VIEW };
 
 struct lend_frame {
     uint8_t type; /* a lend_frame_type */

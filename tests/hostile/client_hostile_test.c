@@ -79,7 +79,7 @@ static void test_nothing_is_taken_before_a_hello(void **state)
     struct stage *stage = *state;
     static struct wire wire;
 
-    for (uint8_t type = LEND_FRAME_WELCOME; type <= LEND_FRAME_TICKET_DONE; type++) {
+    for (uint8_t type = LEND_FRAME_WELCOME; type <= LEND_FRAME_LAST; type++) {
         if (type == LEND_FRAME_BYE)
             continue;
         wire_dial(&wire, &stage->place);

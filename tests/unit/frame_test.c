@@ -66,7 +66,7 @@ static void test_every_type_comes_back_as_it_was(void **state)
     (void)state;
     static const char payload[] = "what a control frame carries";
 
-    for (uint8_t type = LEND_FRAME_HELLO; type <= LEND_FRAME_TICKET_DONE; type++) {
+    for (uint8_t type = LEND_FRAME_HELLO; type <= LEND_FRAME_LAST; type++) {
         struct lend_frame frame = {.type = type,
                                    .payload_bytes = sizeof payload,
                                    .sequence = UINT64_MAX - type,
@@ -161,7 +161,7 @@ static void test_unknown_types_are_refused(void **state)
     lend_frame_encode(&frame, NULL, header);
     header[TYPE_AT] = 0;
     assert_refused(header, LEND_E_CORRUPT, "unknown type 0");
-    header[TYPE_AT] = LEND_FRAME_TICKET_DONE + 1;
+    header[TYPE_AT] = LEND_FRAME_LAST + 1;
     assert_refused(header, LEND_E_CORRUPT, "unknown type 12");
 }
 
