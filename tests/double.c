@@ -140,6 +140,79 @@ static int map_wiped(size_t bytes, void **out)
     return FAILS() ? -ENOMEM : lend_sys_real.map_wiped(bytes, out);
 }
 
+static int memfd_storage(const char *name, size_t bytes, bool huge)
+{
+    return FAILS() ? -EMFILE : adopt(lend_sys_real.memfd_storage(name, bytes, huge));
+}
+
+static int seal(int fd, int seals)
+{
+    return FAILS() ? -EPERM : lend_sys_real.seal(fd, seals);
+}
+
+static int get_seals(int fd)
+{
+    return FAILS() ? -EINVAL : lend_sys_real.seals(fd);
+}
+
+static int file_stat(int fd, struct stat *out)
+{
+    return FAILS() ? -EIO : lend_sys_real.file_stat(fd, out);
+}
+
+static int duplicate(int fd)
+{
+    return FAILS() ? -EMFILE : adopt(lend_sys_real.duplicate(fd));
+}
+
+static int reopen_read(int fd)
+{
+    return FAILS() ? -EACCES : adopt(lend_sys_real.reopen_read(fd));
+}
+
+static void *map_file(int fd, uint64_t offset, size_t bytes, bool writable, bool prefault)
+{
+    void *memory = FAILS() ? NULL : lend_sys_real.map_file(fd, offset, bytes, writable, prefault);
+
+    if (memory != NULL)
+        atomic_fetch_add(&live_maps, 1);
+    return memory;
+}
+
+static void unmap(void *memory, size_t bytes)
+{
+    if (memory != NULL)
+        atomic_fetch_sub(&live_maps, 1);
+    lend_sys_real.unmap(memory, bytes);
+}
+
+static int bind_node(void *memory, size_t bytes, unsigned node)
+{
+    return FAILS() ? -EPERM : lend_sys_real.bind_node(memory, bytes, node);
+}
+
+static int populate(void *memory, size_t bytes)
+{
+    return FAILS() ? -ENOMEM : lend_sys_real.populate(memory, bytes);
+}
+
+static int punch(int fd, uint64_t offset, uint64_t bytes)
+{
+    return FAILS() ? -EPERM : lend_sys_real.punch(fd, offset, bytes);
+}
+
+static ssize_t read_process(int pid, const struct iovec *local, unsigned local_count,
+                            const struct iovec *remote, unsigned remote_count)
+{
+    return FAILS() ? -EPERM
+                   : lend_sys_real.read_process(pid, local, local_count, remote, remote_count);
+}
+
+static int allow_ptrace(void)
+{
+    return FAILS() ? -EINVAL : lend_sys_real.allow_ptrace();
+}
+
 static int open_read(const char *path)
 {
     return FAILS() ? -EMFILE : adopt(lend_sys_real.open_read(path));
@@ -316,6 +389,11 @@ static void install(int nth, bool by_site)
     faulty.now_ns = now_ns, faulty.sleep_ns = sleep_ns, faulty.random = random_bytes;
     faulty.memfd = memfd, faulty.memfd_check = memfd_check;
     faulty.map_twice = map_twice, faulty.unmap_twice = unmap_twice, faulty.map_wiped = map_wiped;
+    faulty.memfd_storage = memfd_storage, faulty.seal = seal, faulty.seals = get_seals;
+    faulty.file_stat = file_stat, faulty.duplicate = duplicate, faulty.reopen_read = reopen_read;
+    faulty.map_file = map_file, faulty.unmap = unmap, faulty.bind_node = bind_node;
+    faulty.populate = populate, faulty.punch = punch;
+    faulty.read_process = read_process, faulty.allow_ptrace = allow_ptrace;
     faulty.open_read = open_read, faulty.read = read_bytes, faulty.write = write_bytes;
     faulty.close = close_descriptor, faulty.make_directory = make_directory;
     faulty.stat = stat_path, faulty.chmod = chmod_path;

@@ -7,10 +7,12 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -18,12 +20,17 @@
 #include <unistd.h>
 
 #include <linux/magic.h>
+#include <linux/mempolicy.h>
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U /* Linux 6.3 */
 #endif
 
-enum { STACK_BYTES = 256 * 1024, THREAD_NAME_BYTES = 16 };
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+enum { STACK_BYTES = 256 * 1024, THREAD_NAME_BYTES = 16, PATH_BYTES = 32, NODES_MAX = 1024 };
 
 #define NS_PER_S    UINT64_C(1000000000)
 #define NS_PER_MS   UINT64_C(1000000)
@@ -104,16 +111,29 @@ static int make_memfd(const char *name, unsigned flags)
     return or_errno(fd);
 }
 
-static int real_memfd(const char *name, size_t bytes)
+static int make_sized_memfd(const char *name, size_t bytes, unsigned flags)
 {
-    int fd = make_memfd(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int fd = make_memfd(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
 
     if (fd < 0)
         return fd;
     int result = RETRY(ftruncate(fd, (off_t)bytes));
-    if (result == 0)
-        result = or_errno(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL));
     if (result < 0) {
+        (void)close(fd); /* the first failure is the one to tell */
+        return result;
+    }
+    return fd;
+}
+
+static int real_memfd(const char *name, size_t bytes)
+{
+    int fd = make_sized_memfd(name, bytes, 0);
+
+    if (fd < 0)
+        return fd;
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == -1) {
+        int result = -errno;
+
         (void)close(fd); /* the first failure is the one to tell */
         return result;
     }
@@ -196,6 +216,94 @@ static int real_map_wiped(size_t bytes, void **out)
 static void real_unmap_wiped(void *memory, size_t bytes)
 {
     (void)munmap(memory, bytes); /* fails only for what was never mapped */
+}
+
+/* Files that are mapped */
+
+static int real_memfd_storage(const char *name, size_t bytes, bool huge)
+{
+    return make_sized_memfd(name, bytes, huge ? MFD_HUGETLB : 0);
+}
+
+static int real_seal(int fd, int seals)
+{
+    return or_errno(fcntl(fd, F_ADD_SEALS, seals));
+}
+
+static int real_seals(int fd)
+{
+    return or_errno(fcntl(fd, F_GET_SEALS));
+}
+
+static int real_file_stat(int fd, struct stat *out)
+{
+    return or_errno(fstat(fd, out));
+}
+
+static int real_duplicate(int fd)
+{
+    return or_errno(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
+static int real_reopen_read(int fd)
+{
+    char path[PATH_BYTES];
+
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd); /* always fits */
+    return RETRY(open(path, O_RDONLY | O_CLOEXEC));
+}
+
+static void *real_map_file(int fd, uint64_t offset, size_t bytes, bool writable, bool prefault)
+{
+    if (offset > INT64_MAX)
+        return NULL;
+    void *memory = mmap(NULL, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+                        MAP_SHARED | (prefault ? MAP_POPULATE : 0), fd, (off_t)offset);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void real_unmap(void *memory, size_t bytes)
+{
+    if (memory != NULL)
+        (void)munmap(memory, bytes); /* fails only for what was never mapped */
+}
+
+static int real_bind_node(void *memory, size_t bytes, unsigned node)
+{
+    enum { WORD_BITS = 8 * sizeof(unsigned long) };
+    unsigned long mask[NODES_MAX / WORD_BITS] = {0};
+
+    if (node >= NODES_MAX)
+        return -EINVAL;
+    mask[node / WORD_BITS] = 1UL << node % WORD_BITS;
+    /* The kernel counts one bit less than it is told. */
+    return or_errno((int)syscall(SYS_mbind, memory, bytes, MPOL_BIND, mask, NODES_MAX + 1, 0));
+}
+
+static int real_populate(void *memory, size_t bytes)
+{
+    return RETRY(madvise(memory, bytes, MADV_POPULATE_WRITE));
+}
+
+static int real_punch(int fd, uint64_t offset, uint64_t bytes)
+{
+    if (offset > INT64_MAX || bytes > INT64_MAX)
+        return -EINVAL;
+    return RETRY(
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes));
+}
+
+/* Another process's memory */
+
+static ssize_t real_read_process(int pid, const struct iovec *local, unsigned local_count,
+                                 const struct iovec *remote, unsigned remote_count)
+{
+    return RETRY(process_vm_readv(pid, local, local_count, remote, remote_count, 0));
+}
+
+static int real_allow_ptrace(void)
+{
+    return or_errno(prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0));
 }
 
 /* Files */
@@ -416,6 +524,19 @@ const struct lend_sys_ops lend_sys_real = {
     .unmap_twice = real_unmap_twice,
     .map_wiped = real_map_wiped,
     .unmap_wiped = real_unmap_wiped,
+    .memfd_storage = real_memfd_storage,
+    .seal = real_seal,
+    .seals = real_seals,
+    .file_stat = real_file_stat,
+    .duplicate = real_duplicate,
+    .reopen_read = real_reopen_read,
+    .map_file = real_map_file,
+    .unmap = real_unmap,
+    .bind_node = real_bind_node,
+    .populate = real_populate,
+    .punch = real_punch,
+    .read_process = real_read_process,
+    .allow_ptrace = real_allow_ptrace,
     .open_read = real_open_read,
     .read = real_read,
     .write = real_write,

@@ -4,11 +4,13 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 /*
  * The only door to the system. Production code points lend_sys at lend_sys_real; a test points it
@@ -37,6 +39,26 @@ struct lend_sys_ops {
     void (*unmap_twice)(void *memory, size_t bytes);
     int (*map_wiped)(size_t bytes, void **out); /* zeros, and zeros again in a forked child */
     void (*unmap_wiped)(void *memory, size_t bytes);
+
+    /* Files that are mapped, by us and by peers. Huge: pages of the machine's default huge size. */
+    int (*memfd_storage)(const char *name, size_t bytes, bool huge); /* of that size; unsealed */
+    int (*seal)(int fd, int seals);                                  /* F_SEAL_... */
+    int (*seals)(int fd); /* F_SEAL_...; -EINVAL for a file that knows no seals */
+    int (*file_stat)(int fd, struct stat *out);
+    int (*duplicate)(int fd);
+    int (*reopen_read)(int fd); /* the same file anew, for reading alone */
+    void *(*map_file)(int fd, uint64_t offset, size_t bytes, bool writable,
+                      bool prefault);                            /* shared; NULL on failure */
+    void (*unmap)(void *memory, size_t bytes);                   /* NULL is a no-op */
+    int (*bind_node)(void *memory, size_t bytes, unsigned node); /* pages yet to come: from there */
+    int (*populate)(void *memory, size_t bytes); /* for writing; -EINVAL before Linux 5.14 */
+    /* Pages of the file give way to zeros, in all mappings. -EPERM if sealed against writers. */
+    int (*punch)(int fd, uint64_t offset, uint64_t bytes);
+
+    /* Another process's memory */
+    ssize_t (*read_process)(int pid, const struct iovec *local, unsigned local_count,
+                            const struct iovec *remote, unsigned remote_count);
+    int (*allow_ptrace)(void); /* to every process of this user; -EINVAL without Yama */
 
     /* Files */
     int (*open_read)(const char *path);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: the door to the system keeps its own promises: sealed memory that nobody resizes, mapped
- * twice in a row; close-on-exec descriptors; waits that end; threads without the application's
- * signals. Method: each promise against the kernel.
+ * twice in a row; files that are mapped, bound to a node and punched; another process's memory;
+ * close-on-exec descriptors; waits that end; threads without the application's signals. Method:
+ * each promise against the kernel.
  */
 #include "base/sys.h"
 #include "double.h"
@@ -154,6 +155,191 @@ static void test_mappings_that_cannot_be_are_null(void **state)
     assert_null(lend_sys->map_twice(-1, 0, SIZE_MAX));
     assert_null(lend_sys->map_twice(event, UINT64_MAX, BYTES));
     lend_sys->close(event);
+}
+
+static void test_storage_is_sealed_as_it_is_told(void **state)
+{
+    int fd = lend_sys->memfd_storage("lend-test", BYTES, false);
+    struct stat file;
+
+    (void)state;
+    assert_closes_on_exec(fd);
+    assert_int_equal(lend_sys->file_stat(fd, &file), 0);
+    assert_int_equal(file.st_size, BYTES);
+    int before = lend_sys->seals(fd); /* that against execution, where the kernel has it */
+    assert_int_equal(before & (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL), 0);
+    assert_int_equal(lend_sys->seal(fd, F_SEAL_SHRINK), 0);
+    assert_int_equal(lend_sys->seals(fd), before | F_SEAL_SHRINK);
+    assert_int_equal(ftruncate(fd, BYTES / 2), -1);
+    assert_int_equal(ftruncate(fd, BYTES * 2), 0);
+    assert_int_equal(lend_sys->seal(fd, F_SEAL_SEAL), 0);
+    assert_int_equal(lend_sys->seal(fd, F_SEAL_GROW), -EPERM);
+    lend_sys->close(fd);
+    assert_int_equal(lend_sys->seals(fd), -EBADF);
+    assert_int_equal(lend_sys->file_stat(fd, &file), -EBADF);
+    assert_int_equal(lend_sys->memfd_storage("lend-test", SIZE_MAX, false), -EINVAL);
+}
+
+static void test_storage_of_huge_pages_is_of_their_size(void **state)
+{
+    const size_t huge = (size_t)2 << 20;
+    int fd = lend_sys->memfd_storage("lend-test", huge, true);
+    struct stat file;
+
+    (void)state;
+    if (fd < 0) {
+        print_message("skipped: no huge pages of 2 MiB for a memfd here: %s\n", strerror(-fd));
+        skip();
+    }
+    assert_closes_on_exec(fd);
+    assert_int_equal(lend_sys->file_stat(fd, &file), 0);
+    assert_true((size_t)file.st_blksize >= huge);
+    assert_int_equal(lend_sys->seal(fd, F_SEAL_SHRINK), 0);
+    lend_sys->close(fd);
+}
+
+static void test_files_are_mapped_for_all_to_see(void **state)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    int fd = lend_sys->memfd_storage("lend-test", 4 * page, false);
+    unsigned char resident[2] = {0};
+    volatile char *all = lend_sys->map_file(fd, 0, 4 * page, true, false);
+    char *part = lend_sys->map_file(fd, page, 2 * page, false, true);
+
+    (void)state;
+    assert_true(all != NULL);
+    assert_non_null(part);
+    assert_int_equal(mincore(part, 2 * page, resident), 0);
+    assert_int_equal(resident[0] & resident[1] & 1, 1); /* there before it was touched */
+    all[page] = 'x';
+    assert_int_equal(((volatile char *)part)[0], 'x');
+    assert_null(lend_sys->map_file(fd, 1, page, false, false));
+    assert_null(lend_sys->map_file(fd, UINT64_MAX - page + 1, page, false, false));
+    assert_null(lend_sys->map_file(fd, 0, 0, false, false));
+    assert_null(lend_sys->map_file(-1, 0, page, false, false));
+    lend_sys->unmap(part, 2 * page);
+    lend_sys->unmap((void *)(uintptr_t)all, 4 * page);
+    lend_sys->unmap(NULL, page);
+    lend_sys->close(fd);
+}
+
+static void test_file_opened_anew_is_the_same_and_read_only(void **state)
+{
+    int fd = lend_sys->memfd_storage("lend-test", BYTES, false);
+    int twin = lend_sys->duplicate(fd), anew = lend_sys->reopen_read(fd);
+    struct stat first, second, third;
+
+    (void)state;
+    assert_closes_on_exec(twin);
+    assert_closes_on_exec(anew);
+    assert_int_equal(lend_sys->file_stat(fd, &first), 0);
+    assert_int_equal(lend_sys->file_stat(twin, &second), 0);
+    assert_int_equal(lend_sys->file_stat(anew, &third), 0);
+    assert_true(first.st_ino == second.st_ino && first.st_ino == third.st_ino);
+    assert_true(first.st_dev == second.st_dev && first.st_dev == third.st_dev);
+    assert_int_equal(fcntl(twin, F_GETFL) & O_ACCMODE, O_RDWR);
+    assert_int_equal(fcntl(anew, F_GETFL) & O_ACCMODE, O_RDONLY);
+    assert_null(lend_sys->map_file(anew, 0, BYTES, true, false));
+    lend_sys->close(anew), lend_sys->close(twin), lend_sys->close(fd);
+    assert_int_equal(lend_sys->duplicate(fd), -EBADF);
+    assert_int_equal(lend_sys->reopen_read(fd), -ENOENT);
+}
+
+static void test_punched_pages_are_zeros_unless_sealed_against_writers(void **state)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    int fd = lend_sys->memfd_storage("lend-test", 2 * page, false);
+    volatile char *memory = lend_sys->map_file(fd, 0, 2 * page, true, false);
+    struct stat file;
+
+    (void)state;
+    assert_true(memory != NULL);
+    memory[0] = 'a', memory[page] = 'b';
+    assert_int_equal(lend_sys->seal(fd, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+    assert_int_equal(lend_sys->punch(fd, page, page), 0);
+    assert_int_equal(memory[0], 'a');
+    assert_int_equal(memory[page], 0);
+    assert_int_equal(lend_sys->file_stat(fd, &file), 0);
+    assert_int_equal(file.st_size, 2 * page);
+    assert_int_equal(lend_sys->punch(fd, UINT64_MAX, page), -EINVAL);
+    assert_int_equal(lend_sys->punch(fd, 0, UINT64_MAX), -EINVAL);
+    assert_int_equal(lend_sys->seal(fd, F_SEAL_FUTURE_WRITE), 0);
+    assert_int_equal(lend_sys->punch(fd, 0, page), -EPERM);
+    assert_int_equal(memory[0], 'a');
+    lend_sys->unmap((void *)(uintptr_t)memory, 2 * page);
+    lend_sys->close(fd);
+}
+
+static void test_memory_is_bound_to_a_node_that_is_there(void **state)
+{
+    int fd = lend_sys->memfd_storage("lend-test", BYTES, false);
+    void *memory = lend_sys->map_file(fd, 0, BYTES, true, false);
+    int result = lend_sys->bind_node(memory, BYTES, 0);
+
+    (void)state;
+    assert_non_null(memory);
+    assert_int_equal(lend_sys->bind_node(memory, BYTES, UINT32_MAX), -EINVAL);
+    if (result == -ENOSYS || result == -EPERM) {
+        lend_sys->unmap(memory, BYTES), lend_sys->close(fd);
+        print_message("skipped: no mbind() here: %s\n", strerror(-result));
+        skip();
+    }
+    assert_int_equal(result, 0);
+    assert_int_equal(lend_sys->bind_node(memory, BYTES, 1023), -EINVAL);
+    lend_sys->unmap(memory, BYTES);
+    lend_sys->close(fd);
+}
+
+static void test_populated_memory_is_there_before_it_is_touched(void **state)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    int fd = lend_sys->memfd_storage("lend-test", page, false);
+    void *memory = lend_sys->map_file(fd, 0, page, true, false);
+    unsigned char resident = 0;
+    int result = lend_sys->populate(memory, page);
+
+    (void)state;
+    assert_non_null(memory);
+    if (result == 0) {
+        assert_int_equal(mincore(memory, page, &resident), 0);
+        assert_int_equal(resident & 1, 1);
+    }
+    lend_sys->unmap(memory, page);
+    lend_sys->close(fd);
+    if (result == -EINVAL) {
+        print_message("skipped: no MADV_POPULATE_WRITE before Linux 5.14\n");
+        skip();
+    }
+    assert_int_equal(result, 0);
+}
+
+static void test_memory_of_a_process_is_read_in_pieces(void **state)
+{
+    char from[] = "read by its number", to[8] = {0};
+    struct iovec local[] = {{.iov_base = to, .iov_len = 2}, {.iov_base = to + 2, .iov_len = 4}};
+    struct iovec remote[] = {{.iov_base = from + 5, .iov_len = 3},
+                             {.iov_base = from + 12, .iov_len = 3}};
+
+    (void)state;
+    ssize_t count = lend_sys->read_process(getpid(), local, 2, remote, 2);
+    if (count == -ENOSYS || count == -EPERM) {
+        print_message("skipped: no process_vm_readv() here: %s\n", strerror((int)-count));
+        skip();
+    }
+    assert_int_equal(count, 6);
+    assert_string_equal(to, "by num");
+    remote[0].iov_base = NULL;
+    assert_int_equal(lend_sys->read_process(getpid(), local, 2, remote, 2), -EFAULT);
+    assert_int_equal(lend_sys->read_process(INT32_MAX, local, 2, remote, 2), -ESRCH);
+}
+
+static void test_ptrace_is_allowed_where_yama_asks(void **state)
+{
+    struct stat knob;
+    bool has_yama = lend_sys->stat("/proc/sys/kernel/yama", &knob) == 0;
+
+    (void)state;
+    assert_int_equal(lend_sys->allow_ptrace(), has_yama ? 0 : -EINVAL);
 }
 
 static void test_files_are_read_and_stated(void **state)
@@ -391,6 +577,15 @@ int main(void)
         cmocka_unit_test(test_sealed_huge_pages_are_refused),
         cmocka_unit_test(test_memory_is_mapped_twice_in_a_row),
         cmocka_unit_test(test_mappings_that_cannot_be_are_null),
+        cmocka_unit_test(test_storage_is_sealed_as_it_is_told),
+        cmocka_unit_test(test_storage_of_huge_pages_is_of_their_size),
+        cmocka_unit_test(test_files_are_mapped_for_all_to_see),
+        cmocka_unit_test(test_file_opened_anew_is_the_same_and_read_only),
+        cmocka_unit_test(test_punched_pages_are_zeros_unless_sealed_against_writers),
+        cmocka_unit_test(test_memory_is_bound_to_a_node_that_is_there),
+        cmocka_unit_test(test_populated_memory_is_there_before_it_is_touched),
+        cmocka_unit_test(test_memory_of_a_process_is_read_in_pieces),
+        cmocka_unit_test(test_ptrace_is_allowed_where_yama_asks),
         cmocka_unit_test(test_files_are_read_and_stated),
         cmocka_unit_test(test_descriptors_close_on_exec_and_do_not_block),
         cmocka_unit_test(test_own_pidfd_says_that_we_live),
