@@ -184,7 +184,7 @@ static enum lend_status begin_locked(struct lend_lease *lease, uint64_t time_to_
     if (status != LEND_OK)
         return status;
 
-    lease->word = &lend_slots_at(&agent->slots, lease->slot)->word;
+    lease->word = lend_slots_word(&agent->slots, lease->slot);
     lease->is_live = true;
     lease->info.id = lease->generation << 20 ^ lease->slot;
     lease->info.granted_ns = now;

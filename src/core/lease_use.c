@@ -50,8 +50,9 @@ static enum lend_status find_locked(struct lend_agent *agent, const struct lend_
 
     if (slot == NULL)
         return LEND_E_UNKNOWN;
-    enum lend_status status =
-        lend_slot_judge(atomic_load_explicit(&slot->word, memory_order_relaxed), name->generation);
+    enum lend_status status = lend_slot_judge(
+        atomic_load_explicit(lend_slots_word(&agent->slots, name->slot), memory_order_relaxed),
+        name->generation);
     if (status != LEND_OK)
         return status;
 

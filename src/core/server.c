@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/sys.h"
 #include "core/lease.h"
+#include "core/look.h"
 #include "core/notification.h"
 #include "core/outgoing.h"
 #include "core/peer.h"
@@ -57,6 +58,7 @@ struct server {
     uint32_t active_count;
     uint32_t turn;
     struct request requests[REQUESTS_MAX];
+    struct lend_looks looks;
     uint64_t notified; /* cost of the notifications that came */
     uint64_t credited; /* of which the peer was told that they are taken */
     _Atomic uint64_t taken;
@@ -571,11 +573,13 @@ static enum lend_status control(struct lend_session *session, const struct lend_
     case LEND_FRAME_CANCEL: return take_cancel(server, frame);
     case LEND_FRAME_NOTIFY: return take_notify(server, frame, payload, error);
     case LEND_FRAME_TICKET_DONE: return take_ticket_done(server, frame, payload, error);
+    case LEND_FRAME_LOOK: return lend_look_take(&server->looks, frame, payload, error);
     case LEND_FRAME_HELLO:
     case LEND_FRAME_WELCOME:
     case LEND_FRAME_BYE:
     case LEND_FRAME_DATA:
     case LEND_FRAME_DONE:
+    case LEND_FRAME_VIEW:
     case LEND_FRAME_CREDIT: break;
     }
     return lend_fail(error, LEND_E_CORRUPT, "frame type %u from a client", frame->type);
@@ -613,6 +617,7 @@ static bool pump(struct lend_session *session)
     if (!session->is_welcome)
         return false;
     moved |= send_credit(server);
+    moved |= lend_look_pump(&server->looks, session, &server->user);
     if (server->active_count == 0)
         return moved;
     /* One chunk each, so that a small request does not wait for a large one. */

@@ -4,12 +4,34 @@
 #include "base/error.h"
 #include "base/sys.h"
 
-#include <string.h>
+#include <fcntl.h>
 
-enum { SLOTS_PER_PAGE = 128 };
+enum { SLOTS_PER_PAGE = 128, PAGE_BYTES = 4096, NO_FILE = -1 };
 
 /* 40 random bits leave 2^55 generations to come, more than any slot lives through. */
 #define FIRST_GENERATION_MASK ((UINT64_C(1) << 40) - 1)
+
+/* Map the words, then shut the file to all writers that are not mapped yet. */
+static enum lend_status make_words(struct lend_slots *slots, struct lend_error *error)
+{
+    size_t bytes = (slots->limit * sizeof(uint64_t) + PAGE_BYTES - 1) & ~(size_t)(PAGE_BYTES - 1);
+    int fd = lend_sys->memfd_storage("lend-words", bytes, false);
+
+    if (fd < 0)
+        return lend_fail_errno(error, -fd, "no memory file for the words of %u leases",
+                               slots->limit);
+    slots->words_fd = fd;
+    slots->words_bytes = bytes;
+    slots->words = lend_sys->map_file(fd, 0, bytes, true, false);
+    if (slots->words == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "the words of %u leases cannot be mapped",
+                         slots->limit);
+    int result =
+        lend_sys->seal(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
+    if (result < 0)
+        return lend_fail_errno(error, -result, "the words of leases cannot be sealed");
+    return LEND_OK;
+}
 
 enum lend_status lend_slots_init(struct lend_slots *slots, uint32_t limit, uint64_t rest_ns,
                                  struct lend_error *error)
@@ -22,11 +44,15 @@ enum lend_status lend_slots_init(struct lend_slots *slots, uint32_t limit, uint6
         .rest_ns = rest_ns,
         .free_first = LEND_SLOT_NONE,
         .free_last = LEND_SLOT_NONE,
+        .words_fd = NO_FILE,
     };
     slots->pages = lend_sys->allocate(pages * sizeof *slots->pages);
     if (slots->pages == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a table of %u leases", limit);
-    return LEND_OK;
+    enum lend_status status = make_words(slots, error);
+    if (status != LEND_OK)
+        lend_slots_fini(slots);
+    return status;
 }
 
 void lend_slots_fini(struct lend_slots *slots)
@@ -37,6 +63,11 @@ void lend_slots_fini(struct lend_slots *slots)
         lend_sys->release(slots->pages[i]);
     lend_sys->release(slots->pages);
     slots->pages = NULL;
+    lend_sys->unmap(slots->words, slots->words_bytes);
+    slots->words = NULL;
+    if (slots->words_fd >= 0)
+        lend_sys->close(slots->words_fd);
+    slots->words_fd = NO_FILE;
 }
 
 struct lend_slot *lend_slots_at(const struct lend_slots *slots, uint32_t number)
@@ -62,8 +93,10 @@ static enum lend_status make_slot(struct lend_slots *slots, uint32_t *out, struc
                              SLOTS_PER_PAGE);
     }
     *out = slots->made_count++;
-    atomic_init(&lend_slots_at(slots, *out)->word,
-                lend_slot_word(first_generation & FIRST_GENERATION_MASK, LEND_SLOT_UNUSED));
+    atomic_store_explicit(
+        lend_slots_word(slots, *out),
+        lend_slot_word(first_generation & FIRST_GENERATION_MASK, LEND_SLOT_UNUSED),
+        memory_order_relaxed);
     return LEND_OK;
 }
 
@@ -98,13 +131,13 @@ enum lend_status lend_slots_take(struct lend_slots *slots, void *lease, uint64_t
     }
 
     struct lend_slot *slot = lend_slots_at(slots, number);
-    uint64_t before = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    _Atomic uint64_t *word = lend_slots_word(slots, number);
+    uint64_t before = atomic_load_explicit(word, memory_order_relaxed);
     uint64_t generation = (before >> LEND_SLOT_STATE_BITS) + 1;
 
     slot->lease = lease;
     /* Release: the lease's fields are there before anybody finds it live. */
-    atomic_store_explicit(&slot->word, lend_slot_word(generation, LEND_SLOT_LIVE),
-                          memory_order_release);
+    atomic_store_explicit(word, lend_slot_word(generation, LEND_SLOT_LIVE), memory_order_release);
     *out_slot = number;
     *out_generation = generation;
     return LEND_OK;
@@ -114,10 +147,11 @@ void lend_slots_end(struct lend_slots *slots, uint32_t number, enum lend_slot_st
                     uint64_t now_ns)
 {
     struct lend_slot *slot = lend_slots_at(slots, number);
-    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    _Atomic uint64_t *at = lend_slots_word(slots, number);
+    uint64_t word = atomic_load_explicit(at, memory_order_relaxed);
 
     LEND_INVARIANT((word & 0xff) == LEND_SLOT_LIVE);
-    atomic_store_explicit(&slot->word, lend_slot_word(word >> LEND_SLOT_STATE_BITS, cause),
+    atomic_store_explicit(at, lend_slot_word(word >> LEND_SLOT_STATE_BITS, cause),
                           memory_order_seq_cst);
     /* Full fence: the owner's next stores to the blocks come after the word, and its look at the
      * pins too; lend_lease_enter() and lend_lease_leave() are the other half. */

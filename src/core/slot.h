@@ -5,6 +5,7 @@
 #include <lend/status.h>
 
 #include <stdatomic.h>
+#include <stddef.h>
 
 /*
  * Slots and their generation words. Every lease has a slot: a word of 64 bits,
@@ -15,8 +16,8 @@
  * start random and only grow. A slot is taken again only after its word has told the cause for a
  * while.
  *
- * The word is read without a lock by whoever moves bytes; everything else here is guarded by the
- * agent's lock.
+ * The word is read without a lock by whoever moves bytes, peers that copy by themselves among them;
+ * everything else here is guarded by the agent's lock.
  */
 
 enum lend_slot_state {
@@ -31,15 +32,18 @@ enum lend_slot_state {
 enum { LEND_SLOT_STATE_BITS = 8 };
 
 struct lend_slot {
-    _Atomic uint64_t word;
     void *lease;       /* while it lives */
     uint64_t ended_ns; /* when it last ended */
     uint32_t next_free;
 };
 
 struct lend_slots {
-    struct lend_slot *
-        *pages; /* of LEND_SLOTS_PER_PAGE each; never moved, so that words keep their place */
+    /* In a file of its own, sealed against resizing and new writers, so that peers that copy by
+     * themselves may map it. */
+    _Atomic uint64_t *words;
+    int words_fd;
+    size_t words_bytes;
+    struct lend_slot **pages; /* of LEND_SLOTS_PER_PAGE each, made when first needed */
     uint32_t page_capacity;
     uint32_t made_count;
     uint32_t limit;
@@ -60,7 +64,12 @@ enum lend_status lend_slots_take(struct lend_slots *slots, void *lease, uint64_t
                                  uint32_t *out_slot, uint64_t *out_generation,
                                  struct lend_error *error);
 
-/* The slot of that number, or NULL. */
+/* Its word; and the slot of that number, or NULL. */
+static inline _Atomic uint64_t *lend_slots_word(const struct lend_slots *slots, uint32_t number)
+{
+    return &slots->words[number];
+}
+
 struct lend_slot *lend_slots_at(const struct lend_slots *slots, uint32_t number);
 
 /*

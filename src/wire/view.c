@@ -21,10 +21,16 @@ enum {
 
 static void write_set(struct lend_writer *writer, const struct lend_view_set *set)
 {
+    uint64_t bytes = set->bitmap != NULL ? (set->span + 7) / 8 : 0;
+
     lend_write_u8(writer, set->bitmap != NULL ? FORM_BITMAP : FORM_SPAN);
     lend_write_varint(writer, set->first);
     lend_write_varint(writer, set->span);
-    for (uint64_t i = 0; set->bitmap != NULL && i < (set->span + 7) / 8; i++)
+    if (bytes > writer->capacity) {
+        writer->count += bytes; /* counted at once: it may be very long */
+        return;
+    }
+    for (uint64_t i = 0; i < bytes; i++)
         lend_write_u8(writer, (uint8_t)(set->bitmap[i / 8] >> i % 8 * 8));
 }
 

@@ -49,7 +49,7 @@ static void refuse(struct lend_slots *slots, uint64_t now, enum lend_status want
 
 static enum lend_status judge(const struct lend_slots *slots, uint32_t slot, uint64_t generation)
 {
-    return lend_slot_judge(atomic_load(&lend_slots_at(slots, slot)->word), generation);
+    return lend_slot_judge(atomic_load(lend_slots_word(slots, slot)), generation);
 }
 
 static void test_each_state_is_judged_by_its_cause(void **state)
@@ -101,7 +101,7 @@ static void test_lives_of_one_slot_are_told_apart(void **state)
         before = name.generation;
         lend_slots_end(&slots, 0, cause, now);
         assert_null(lend_slots_at(&slots, 0)->lease);
-        assert_int_equal(atomic_load(&lend_slots_at(&slots, 0)->word),
+        assert_int_equal(atomic_load(lend_slots_word(&slots, 0)),
                          lend_slot_word(before, cause));
         now += REST;
     }

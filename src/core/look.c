@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/look.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+#include "wire/view.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum lend_status lend_look_take(struct lend_looks *looks, const struct lend_frame *frame,
+                                const uint8_t *payload, struct lend_error *error)
+{
+    struct lend_lease_name name;
+
+    enum lend_status status = lend_lease_name_decode(payload, frame->payload_bytes, &name, error);
+    if (status != LEND_OK)
+        return status;
+    if (looks->count == LEND_LOOKS_MAX)
+        return lend_fail(error, LEND_E_LIMIT, "more than %d looks at one time", LEND_LOOKS_MAX);
+    looks->waiting[looks->count++] = (struct lend_look){.id = frame->request, .name = name};
+    return LEND_OK;
+}
+
+/* Describe the lease's parts. Under the agent's lock; the lease is held. */
+static enum lend_status describe_locked(const struct lend_lease *lease, struct lend_view_set *sets,
+                                        struct lend_view_part *parts, struct lend_view *view)
+{
+    for (uint32_t i = 0; i < lease->blocks_count; i++) {
+        const struct lend_blocks *blocks = &lease->blocks[i];
+
+        sets[i] = (struct lend_view_set){
+            .first = blocks->first,
+            .span = blocks->span,
+            .bitmap = blocks->count == blocks->span ? NULL : blocks->bitmap,
+        };
+    }
+    for (uint32_t i = 0; i < lease->part_count; i++) {
+        const struct lend_lease_part *part = &lease->parts[i];
+
+        if (part->region == NULL)
+            return LEND_E_REVOKED; /* gone, and so the lease has ended */
+        parts[i] = (struct lend_view_part){
+            .region_id = part->region_id,
+            .life = part->region->life,
+            .set = (uint32_t)(part->blocks - lease->blocks),
+        };
+    }
+    view->access = lease->access;
+    view->set_count = lease->blocks_count;
+    view->part_count = lease->part_count;
+    view->sets = sets;
+    view->parts = parts;
+    return LEND_OK;
+}
+
+/* Encode what the lease permits; more than capacity: it cannot be said. 0: no memory. */
+static size_t encode(struct lend_lease *lease, uint8_t *bytes, size_t capacity)
+{
+    struct lend_view view = {.status = LEND_OK};
+    struct lend_view_set *sets = lend_sys->allocate(lease->blocks_count * sizeof *sets);
+    struct lend_view_part *parts = lend_sys->allocate(lease->part_count * sizeof *parts);
+    size_t count = 0;
+
+    if (sets != NULL && parts != NULL) {
+        (void)pthread_mutex_lock(&lease->agent->lock);
+        enum lend_status status = describe_locked(lease, sets, parts, &view);
+        if (status != LEND_OK)
+            view = (struct lend_view){.status = status, .text = "a region of the lease is gone"};
+        count = lend_view_encode(&view, bytes, capacity);
+        (void)pthread_mutex_unlock(&lease->agent->lock);
+    }
+    lend_sys->release(sets);
+    lend_sys->release(parts);
+    return count;
+}
+
+static size_t refuse(const struct lend_error *why, uint8_t *bytes, size_t capacity)
+{
+    struct lend_view view = {.status = why->status};
+
+    (void)snprintf(view.text, sizeof view.text, "%.*s", LEND_MESSAGE_TEXT_MAX, why->message);
+    return lend_view_encode(&view, bytes, capacity);
+}
+
+static size_t answer(struct lend_agent *agent, const struct lend_look *look,
+                     const struct lend_lease_user *user, uint8_t *bytes)
+{
+    struct lend_lease *lease = NULL;
+    struct lend_error why;
+    size_t count = 0;
+
+    if (lend_lease_get(agent, &look->name, user, LEND_ACCESS_READ, &lease, &why) == LEND_OK) {
+        count = encode(lease, bytes, LEND_FRAME_CONTROL_MAX);
+        lend_lease_put(lease);
+        if (count > 0 && count <= LEND_FRAME_CONTROL_MAX)
+            return count;
+        (void)lend_fail(&why, count == 0 ? LEND_E_NO_MEMORY : LEND_E_LIMIT,
+                        count == 0 ? "the owner has no memory to describe the lease"
+                                   : "the lease names its blocks in too many pieces to be told");
+    }
+    return refuse(&why, bytes, LEND_FRAME_CONTROL_MAX);
+}
+
+bool lend_look_pump(struct lend_looks *looks, struct lend_session *session,
+                    const struct lend_lease_user *user)
+{
+    uint8_t bytes[LEND_FRAME_CONTROL_MAX];
+
+    if (looks->count == 0)
+        return false;
+    if (lend_session_room(session) < sizeof bytes) {
+        session->wanted_room = sizeof bytes;
+        return false;
+    }
+    size_t count = answer(session->agent, &looks->waiting[0], user, bytes);
+    LEND_INVARIANT(count <= sizeof bytes);
+    (void)lend_session_send(session, LEND_FRAME_VIEW, looks->waiting[0].id, bytes, count);
+    looks->count--;
+    memmove(&looks->waiting[0], &looks->waiting[1], looks->count * sizeof looks->waiting[0]);
+    return true;
+}
