@@ -2,16 +2,14 @@
 #include "memory/host.h"
 #include "base/error.h"
 #include "base/sys.h"
+#include "memory/maps.h"
 
 #include <stdlib.h>
 
 /*
  * The list of mappings is ordered by address, and so are the ranges that we ask about: one walk
- * over both at a time answers for all of them, however long the list is, from a buffer of one page.
+ * over both at a time answers for all of them, however long the list is.
  */
-#define MAPS_PATH "/proc/self/maps"
-
-enum { BUFFER_BYTES = 4096, RIGHTS_BYTES = 4 };
 
 /* A range that is asked about; proven from its start up to `next`. */
 struct piece {
@@ -27,17 +25,6 @@ struct walk {
     uint32_t open;
     uint32_t ahead;
     uint32_t count;
-};
-
-enum field { FIELD_START, FIELD_END, FIELD_RIGHTS, FIELD_REST };
-
-/* A line of the list, as far as it was read: "start-end rights ...". */
-struct mapping {
-    uint64_t start;
-    uint64_t end;
-    char rights[RIGHTS_BYTES + 1]; /* "rw-p" */
-    uint32_t rights_count;
-    enum field field;
 };
 
 static int by_address(const void *left, const void *right)
@@ -68,7 +55,7 @@ static void fail_hole(const struct piece *piece)
                              (unsigned long long)item->memory.length_bytes);
 }
 
-static void fail_rights(const struct piece *piece, const struct mapping *mapping)
+static void fail_rights(const struct piece *piece, const struct lend_mapping *mapping)
 {
     struct lend_verify *item = piece->item;
     uint64_t offset = piece->next - item->memory.address;
@@ -84,7 +71,7 @@ static void fail_rights(const struct piece *piece, const struct mapping *mapping
 }
 
 /* Step the piece over the mapping. True if that settles it. */
-static bool step(struct piece *piece, const struct mapping *mapping)
+static bool step(struct piece *piece, const struct lend_mapping *mapping)
 {
     bool has_rights =
         mapping->rights[0] == 'r' && (mapping->rights[1] == 'w' || !piece->item->needs_write);
@@ -101,87 +88,18 @@ static bool step(struct piece *piece, const struct mapping *mapping)
     return piece->next == piece->end;
 }
 
-static void pass_mapping(struct walk *walk, const struct mapping *mapping)
+/* A lend_maps_visit of a struct walk: enough once all pieces are settled. */
+static bool pass_mapping(void *context, const struct lend_mapping *mapping)
 {
+    struct walk *walk = context;
+
     while (walk->ahead < walk->count && walk->pieces[walk->ahead].next < mapping->end)
         walk->ahead++;
     for (uint32_t i = walk->open; i < walk->ahead; i++) {
         if (step(&walk->pieces[i], mapping))
             settle(walk, i);
     }
-}
-
-/* Add the digit; false if it is none. */
-static bool add_hex(uint64_t *value, char byte)
-{
-    unsigned digit;
-
-    if (byte >= '0' && byte <= '9')
-        digit = (unsigned)(byte - '0');
-    else if (byte >= 'a' && byte <= 'f')
-        digit = (unsigned)(byte - 'a') + 10;
-    else
-        return false;
-    *value = *value << 4 | digit;
-    return true;
-}
-
-/* Take the next byte of a line. False if it is not what the kernel writes there. */
-static bool take_byte(struct mapping *mapping, char byte)
-{
-    switch (mapping->field) {
-    case FIELD_START:
-        if (byte == '-')
-            mapping->field = FIELD_END;
-        return byte == '-' || add_hex(&mapping->start, byte);
-    case FIELD_END:
-        if (byte == ' ')
-            mapping->field = FIELD_RIGHTS;
-        return byte == ' ' || add_hex(&mapping->end, byte);
-    case FIELD_RIGHTS:
-        mapping->rights[mapping->rights_count++] = byte;
-        if (mapping->rights_count == RIGHTS_BYTES)
-            mapping->field = FIELD_REST;
-        return byte > ' ';
-    case FIELD_REST: return true;
-    }
-    return false;
-}
-
-/* Walk over some bytes of the list. False if they are none of it. */
-static bool pass_bytes(struct walk *walk, struct mapping *mapping, const char *bytes, size_t count)
-{
-    for (size_t i = 0; i < count && walk->open < walk->count; i++) {
-        if (bytes[i] == '\n' && mapping->field == FIELD_REST) {
-            pass_mapping(walk, mapping);
-            *mapping = (struct mapping){.field = FIELD_START};
-        } else if (!take_byte(mapping, bytes[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static enum lend_status read_list(struct walk *walk, int fd, struct lend_error *error)
-{
-    struct mapping mapping = {.field = FIELD_START};
-    char buffer[BUFFER_BYTES];
-
-    while (walk->open < walk->count) {
-        ssize_t got = lend_sys->read(fd, buffer, sizeof buffer);
-
-        if (got < 0)
-            return lend_fail_errno(error, (int)-got, "reading " MAPS_PATH);
-        if (got == 0)
-            break;
-        if (!pass_bytes(walk, &mapping, buffer, (size_t)got))
-            return lend_fail(error, LEND_E_SYSTEM,
-                             MAPS_PATH " has a line behind 0x%llx that is none of a mapping",
-                             (unsigned long long)mapping.start);
-    }
-    for (; walk->open < walk->count; walk->open++)
-        fail_hole(&walk->pieces[walk->open]);
-    return LEND_OK;
+    return walk->open < walk->count;
 }
 
 static bool is_asked(const struct lend_verify *item)
@@ -203,16 +121,11 @@ static void fail_open(struct walk *walk, const struct lend_error *reason)
 static void run_walk(struct walk *walk)
 {
     struct lend_error error;
-    int fd = lend_sys->open_read(MAPS_PATH);
 
-    if (fd < 0) {
-        (void)lend_fail_errno(&error, -fd, "opening " MAPS_PATH); /* told item by item */
+    if (lend_maps_walk(pass_mapping, walk, &error) != LEND_OK)
         fail_open(walk, &error);
-        return;
-    }
-    if (read_list(walk, fd, &error) != LEND_OK)
-        fail_open(walk, &error);
-    lend_sys->close(fd);
+    for (; walk->open < walk->count; walk->open++)
+        fail_hole(&walk->pieces[walk->open]);
 }
 
 static void collect(struct walk *walk, struct lend_verify *items, uint32_t count)

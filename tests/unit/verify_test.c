@@ -329,8 +329,18 @@ static void test_list_may_come_in_pieces_of_any_size(void **state)
 static void test_list_that_is_none_is_an_error(void **state)
 {
     static const char *const texts[] = {
-        "nonsense\n",         "1000\n",         "1000-2000\n", "1000-2000 r\nwxp\n",
-        "1000-20x0 rw-p 0\n", "-2000 rw-p\n\n", "\n",
+        "nonsense\n",
+        "1000\n",
+        "1000-2000\n",
+        "1000-2000 r\nwxp\n",
+        "1000-20x0 rw-p 0\n",
+        "-2000 rw-p\n\n",
+        "\n",
+        "1000-2000 rw-p 0\n",
+        "1000-2000 rw-p 0 0 0\n",
+        "1000-2000 rw-p 0 0:0 f \n",
+        "1000-2000 rw-pp 0 0:0 0\n",
+        "1000-2000 rw-p 0 0:0\n",
     };
 
     (void)state;
@@ -350,7 +360,7 @@ static void test_list_is_read_no_further_than_it_must(void **state)
     struct lend_verify item = ask(0x10000, 1, false);
 
     (void)state;
-    assert_int_equal(verify_by("10000-11000 r--p 0\nnonsense\n", 100, &item, 1), LEND_OK);
+    assert_int_equal(verify_by("10000-11000 r--p 0 0:0 0\nnonsense\n", 100, &item, 1), LEND_OK);
 }
 
 static int real_looks;
