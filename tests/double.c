@@ -160,6 +160,11 @@ static int file_stat(int fd, struct stat *out)
     return FAILS() ? -EIO : lend_sys_real.file_stat(fd, out);
 }
 
+static int file_system(int fd, struct statfs *out)
+{
+    return FAILS() ? -EIO : lend_sys_real.file_system(fd, out);
+}
+
 static int duplicate(int fd)
 {
     return FAILS() ? -EMFILE : adopt(lend_sys_real.duplicate(fd));
@@ -392,7 +397,7 @@ static void install(int nth, bool by_site)
     faulty.memfd_storage = memfd_storage, faulty.seal = seal, faulty.seals = get_seals;
     faulty.file_stat = file_stat, faulty.duplicate = duplicate, faulty.reopen_read = reopen_read;
     faulty.map_file = map_file, faulty.unmap = unmap, faulty.bind_node = bind_node;
-    faulty.populate = populate, faulty.punch = punch;
+    faulty.populate = populate, faulty.punch = punch, faulty.file_system = file_system;
     faulty.read_process = read_process, faulty.allow_ptrace = allow_ptrace;
     faulty.open_read = open_read, faulty.read = read_bytes, faulty.write = write_bytes;
     faulty.close = close_descriptor, faulty.make_directory = make_directory;

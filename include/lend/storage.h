@@ -9,6 +9,9 @@
  * It is ordinary memory behind a file in memory (memfd), sealed against resizing and against new
  * writers. So peers on this host may map it and read without the owner's help (path
  * "local/mapped"). Any other memory can be lent too; storage is the one that is fastest.
+ *
+ * The seal against writers is one against punching too, for the owner as for everybody: where
+ * LEND_REGION_PUNCH_OUT is to work, lend a file of your own that has no such seal.
  */
 
 #include <lend/region.h>
@@ -66,10 +69,11 @@ LEND_API int32_t lend_storage_fd(const struct lend_storage *storage);
 
 /**
  * Describe a part of it for lend_region_register(): the memory, and the consent to share its file
- * (LEND_REGION_SHARE_FILE). Sets desc->memory, flags, share_fd and share_offset_bytes, and leaves
- * the rest as it is.
+ * (LEND_REGION_SHARE_FILE). Sets desc->memory, share_fd and share_offset_bytes, adds to
+ * desc->flags, and leaves the rest as it is.
  * @retval LEND_E_INVALID       null arguments, or a length of 0.
  * @retval LEND_E_OUT_OF_RANGE  not a part of the storage.
+ * @retval LEND_E_VERSION       struct_size of desc is of no version of the struct.
  * Threads: safe. Blocks: no.
  */
 LEND_API LEND_MUST_USE enum lend_status lend_storage_describe(const struct lend_storage *storage,

@@ -15,7 +15,6 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -238,6 +237,16 @@ static int real_seals(int fd)
 static int real_file_stat(int fd, struct stat *out)
 {
     return or_errno(fstat(fd, out));
+}
+
+static int real_file_system(int fd, struct statfs *out)
+{
+    return RETRY(fstatfs(fd, out));
+}
+
+static size_t real_page_bytes(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
 }
 
 static int real_duplicate(int fd)
@@ -528,6 +537,8 @@ const struct lend_sys_ops lend_sys_real = {
     .seal = real_seal,
     .seals = real_seals,
     .file_stat = real_file_stat,
+    .file_system = real_file_system,
+    .page_bytes = real_page_bytes,
     .duplicate = real_duplicate,
     .reopen_read = real_reopen_read,
     .map_file = real_map_file,

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 
 /*
  * The only door to the system. Production code points lend_sys at lend_sys_real; a test points it
@@ -45,6 +46,8 @@ struct lend_sys_ops {
     int (*seal)(int fd, int seals);                                  /* F_SEAL_... */
     int (*seals)(int fd); /* F_SEAL_...; -EINVAL for a file that knows no seals */
     int (*file_stat)(int fd, struct stat *out);
+    int (*file_system)(int fd, struct statfs *out);
+    size_t (*page_bytes)(void); /* of ordinary pages; cannot fail */
     int (*duplicate)(int fd);
     int (*reopen_read)(int fd); /* the same file anew, for reading alone */
     void *(*map_file)(int fd, uint64_t offset, size_t bytes, bool writable,

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/un.h>
+#include <linux/magic.h>
 #include <unistd.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -160,10 +161,14 @@ static void test_mappings_that_cannot_be_are_null(void **state)
 static void test_storage_is_sealed_as_it_is_told(void **state)
 {
     int fd = lend_sys->memfd_storage("lend-test", BYTES, false);
+    struct statfs file_system;
     struct stat file;
 
     (void)state;
     assert_closes_on_exec(fd);
+    assert_int_equal(lend_sys->page_bytes(), sysconf(_SC_PAGESIZE));
+    assert_int_equal(lend_sys->file_system(fd, &file_system), 0);
+    assert_int_equal(file_system.f_type, TMPFS_MAGIC);
     assert_int_equal(lend_sys->file_stat(fd, &file), 0);
     assert_int_equal(file.st_size, BYTES);
     int before = lend_sys->seals(fd); /* that against execution, where the kernel has it */
@@ -177,6 +182,7 @@ static void test_storage_is_sealed_as_it_is_told(void **state)
     lend_sys->close(fd);
     assert_int_equal(lend_sys->seals(fd), -EBADF);
     assert_int_equal(lend_sys->file_stat(fd, &file), -EBADF);
+    assert_int_equal(lend_sys->file_system(fd, &file_system), -EBADF);
     assert_int_equal(lend_sys->memfd_storage("lend-test", SIZE_MAX, false), -EINVAL);
 }
 
