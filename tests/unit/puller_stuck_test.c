@@ -106,12 +106,10 @@ static void await_sleeper(const struct trap *trap)
 /* Bring the pages that were missing; whoever sleeps there wakes. */
 static void serve(const struct trap *trap)
 {
-    static uint8_t pages[TRAPS * PAGE_BYTES];
-    struct uffdio_copy copy = {
-        .dst = (uintptr_t)trap->owner.memory, .src = (uintptr_t)pages, .len = sizeof pages};
+    struct uffdio_copy copy = {.dst = (uintptr_t)trap->owner.memory,
+                               .src = (uintptr_t)pattern,
+                               .len = (uint64_t)TRAPS * PAGE_BYTES};
 
-    for (uint64_t i = 0; i < sizeof pages; i++)
-        pages[i] = byte_at(i);
     assert_int_equal(ioctl(trap->fd, UFFDIO_COPY, &copy), 0);
 }
 
