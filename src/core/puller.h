@@ -12,9 +12,10 @@
  * The puller: helper threads that read the memory of other processes (process_vm_readv).
  *
  * Such a call can be put to sleep in the kernel for as long as the other side likes (userfaultfd,
- * FUSE), and nothing but its own death ends it. So no other thread ever makes one; a helper reads
- * into a buffer of its own and copies on from there, so that one that is stuck can be left behind:
- * whatever it reads some day goes nowhere.
+ * FUSE): it ends when whoever could serve the page has done so or is gone, or with our own process;
+ * the death of the process that is read is not enough. So no other thread ever makes one; a helper
+ * reads into a buffer of its own and copies on from there, so that one that is stuck can be left
+ * behind: whatever it reads some day goes nowhere.
  *
  * Each call reads a nonce as its last piece: 16 random bytes at an address that the owner named,
  * which are wiped in its forked children. The kernel takes the address space once a call, so the
