@@ -196,6 +196,9 @@ static struct lend_lease *revoke_one_locked(struct lend_region *region,
             continue;
         part->lease->references++;
         lend_lease_end_locked(part->lease, LEND_SLOT_REVOKED);
+        /* The whole region, and it is to come back: then what we ended here is STALE. */
+        if (blocks == NULL && region->is_suspended)
+            lend_slots_note(&region->agent->slots, part->lease->slot, region->id);
         return part->lease;
     }
     return NULL;

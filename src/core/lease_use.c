@@ -21,7 +21,9 @@ enum lend_status lend_lease_explain(const struct lend_lease_name *name, enum len
 
     switch ((int)cause) {
     case LEND_E_UNKNOWN: what = "was never granted by this agent; ask for a new ticket"; break;
-    case LEND_E_STALE: what = "has ended, and its slot serves another; ask for a new ticket"; break;
+    case LEND_E_STALE:
+        what = "has ended, and its slot or its region has a newer life; ask for a new ticket";
+        break;
     case LEND_E_REVOKED: what = "was revoked by its owner"; break;
     case LEND_E_EXPIRED: what = "has expired; renew it in time, or ask for a longer one"; break;
     case LEND_E_CONSUMED: what = "is consumed"; break;

@@ -29,6 +29,8 @@ static uint32_t list_regions_locked(struct lend_agent *agent, struct lend_metada
             .address = region->memory.address,
             .length_bytes = region->memory.length_bytes,
             .geometry = region->geometry,
+            .flags = region->flags & LEND_METADATA_FLAGS,
+            .life = region->life,
             .name = region->name,
             .tags = region->tags != NULL ? region->tags : "",
         };
@@ -100,158 +102,6 @@ enum lend_status lend_metadata_export(struct lend_agent *agent, void *bytes, siz
                          "the metadata takes %zu bytes, there is room for %zu", *out_count,
                          capacity);
     return LEND_OK;
-}
-
-/* --- importing --- */
-
-static bool pick_transport(struct lend_agent *agent, const struct lend_metadata *metadata,
-                           const struct lend_open_transport **out,
-                           const struct lend_metadata_transport **out_address)
-{
-    const struct lend_open_transport *best = NULL;
-
-    for (uint32_t i = 0; i < agent->transport_count; i++) {
-        const struct lend_open_transport *ours = &agent->transports[i];
-
-        for (uint32_t j = 0; j < metadata->transport_count; j++) {
-            const struct lend_metadata_transport *theirs = &metadata->transports[j];
-
-            if (strcmp(ours->ops->name, theirs->name) == 0 &&
-                ours->ops->reaches(ours->transport, theirs->address, theirs->address_bytes) &&
-                (best == NULL || ours->ops->rank < best->ops->rank)) {
-                best = ours;
-                *out_address = theirs;
-            }
-        }
-    }
-    *out = best;
-    return best != NULL;
-}
-
-static enum lend_status no_path(const struct lend_agent *agent,
-                                const struct lend_metadata *metadata, struct lend_error *error)
-{
-    char ours[80] = "", theirs[80] = "";
-
-    for (uint32_t i = 0; i < agent->transport_count; i++)
-        (void)snprintf(ours + strlen(ours), sizeof ours - strlen(ours), " %s",
-                       agent->transports[i].ops->name);
-    for (uint32_t i = 0; i < metadata->transport_count; i++)
-        (void)snprintf(theirs + strlen(theirs), sizeof theirs - strlen(theirs), " %s",
-                       metadata->transports[i].name);
-    return lend_fail(error, LEND_E_NO_PATH, "no transport reaches %s: it has%s, we have%s",
-                     metadata->name, theirs, ours);
-}
-
-static struct lend_peer *find_locked(struct lend_agent *agent, const uint8_t *incarnation)
-{
-    for (struct lend_list *link = agent->peer_list.next; link != &agent->peer_list;
-         link = link->next) {
-        struct lend_peer *peer = LEND_LIST_OWNER(link, struct lend_peer, link);
-
-        if (memcmp(peer->incarnation, incarnation, LEND_INCARNATION_BYTES) == 0)
-            return peer;
-    }
-    return NULL;
-}
-
-static enum lend_status index_regions(const struct lend_metadata *metadata,
-                                      struct lend_range_index *out, struct lend_error *error)
-{
-    enum lend_status status = lend_range_index_reserve(out, metadata->region_count, error);
-
-    for (uint32_t i = 0; status == LEND_OK && i < metadata->region_count; i++) {
-        const struct lend_metadata_region *region = &metadata->regions[i];
-
-        lend_range_index_insert(out, region->address, region->address + region->length_bytes,
-                                (void *)((uintptr_t)i + 1));
-    }
-    return status;
-}
-
-/* What an import works with: decoded bytes, and their index, until a peer takes them. */
-struct import {
-    struct lend_agent *agent;
-    struct lend_metadata *metadata;
-    struct lend_range_index ranges;
-    const struct lend_open_transport *transport;
-    const struct lend_metadata_transport *address; /* in the metadata */
-};
-
-static void swap_in(struct lend_peer *peer, struct import *import)
-{
-    struct lend_metadata *metadata = peer->metadata;
-    struct lend_range_index ranges = peer->ranges;
-
-    peer->metadata = import->metadata;
-    peer->ranges = import->ranges;
-    import->metadata = metadata;
-    import->ranges = ranges;
-}
-
-static enum lend_status enter_locked(struct import *import, struct lend_peer **out,
-                                     struct lend_error *error)
-{
-    struct lend_agent *agent = import->agent;
-    struct lend_peer *peer = find_locked(agent, import->metadata->incarnation);
-
-    if (peer != NULL) {
-        /* The address of an incarnation does not change; its regions do. */
-        if (import->metadata->serial > peer->metadata->serial)
-            swap_in(peer, import);
-        peer->handles++;
-        *out = peer;
-        return LEND_OK;
-    }
-    if (agent->peers.live_count == agent->config.peers_max)
-        return lend_fail(error, LEND_E_LIMIT, "%u peers are known (peers_max)",
-                         agent->config.peers_max);
-    peer = lend_pool_take(&agent->peers, LEND_TAG_PEER);
-    if (peer == NULL)
-        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a peer");
-    peer->agent = agent;
-    peer->handles = 1;
-    peer->references = 1;
-    memcpy(peer->name, import->metadata->name, sizeof peer->name);
-    memcpy(peer->incarnation, import->metadata->incarnation, sizeof peer->incarnation);
-    peer->transport = import->transport;
-    peer->address = *import->address;
-    swap_in(peer, import);
-    (void)pthread_mutex_init(&peer->lock, NULL);
-    lend_list_append(&agent->peer_list, &peer->link);
-    *out = peer;
-    return LEND_OK;
-}
-
-enum lend_status lend_peer_import(struct lend_agent *agent, const void *bytes, size_t count,
-                                  struct lend_peer **out, struct lend_error *error)
-{
-    struct import import = {.agent = agent};
-    enum lend_status status = lend_agent_check(agent, error);
-
-    if (status != LEND_OK)
-        return status;
-    if (bytes == NULL || out == NULL)
-        return lend_fail(error, LEND_E_INVALID, "bytes or out is NULL");
-    if (count > LEND_METADATA_BYTES_MAX)
-        return lend_fail(error, LEND_E_CORRUPT, "metadata of %zu bytes, over %u", count,
-                         LEND_METADATA_BYTES_MAX);
-    status = lend_metadata_decode(bytes, count, &import.metadata, error);
-    if (status != LEND_OK)
-        return status;
-
-    if (!pick_transport(agent, import.metadata, &import.transport, &import.address))
-        status = no_path(agent, import.metadata, error);
-    if (status == LEND_OK)
-        status = index_regions(import.metadata, &import.ranges, error);
-    if (status == LEND_OK) {
-        (void)pthread_mutex_lock(&agent->lock);
-        status = enter_locked(&import, out, error);
-        (void)pthread_mutex_unlock(&agent->lock);
-    }
-    lend_sys->release(import.metadata);
-    lend_range_index_fini(&import.ranges);
-    return status;
 }
 
 /* --- life --- */
@@ -544,6 +394,8 @@ static void fill_region(const struct lend_metadata_region *region, struct lend_r
                    .length_bytes = region->length_bytes,
                    .device = region->device},
         .geometry = region->geometry,
+        .flags = region->flags,
+        .life = region->life,
     };
     (void)snprintf(out->name, sizeof out->name, "%s", region->name);
     (void)snprintf(out->tags, sizeof out->tags, "%s", region->tags);

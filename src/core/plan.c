@@ -123,7 +123,8 @@ static enum lend_status find_local(struct lend_transfer *transfer, const struct 
         if (entry->start > range->address || entry->end < end ||
             region->memory.kind == LEND_MEMORY_DISK || atomic_load(&region->is_withdrawn))
             continue;
-        transfer->locals[at] = (struct lend_transfer_region){.region = region, .id = region->id};
+        transfer->locals[at] = (struct lend_transfer_region){
+            .region = region, .id = region->id, .address = region->memory.address};
         transfer->extents[at] = (struct lend_extent){
             .address = range->address,
             .row_bytes = range->length_bytes,

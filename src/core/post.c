@@ -167,16 +167,29 @@ static enum lend_status keep_notification(struct lend_transfer *transfer,
     return LEND_OK;
 }
 
-enum lend_status lend_transfer_check_locals(const struct lend_transfer *transfer,
+enum lend_status lend_transfer_check_locals(struct lend_transfer *transfer,
                                             struct lend_error *error)
 {
     for (uint64_t i = 0; i < transfer->region_count; i++) {
-        const struct lend_transfer_region *local = &transfer->locals[i];
+        struct lend_transfer_region *local = &transfer->locals[i];
 
         if (local->region->object.live_tag != LEND_TAG_REGION || local->region->id != local->id ||
             atomic_load_explicit(&local->region->is_withdrawn, memory_order_seq_cst))
             return lend_fail(error, LEND_E_REVOKED, "local region %llu is withdrawn or gone",
                              (unsigned long long)local->id);
+
+        /* Not locked, and yet ours to read: it changes only while the region is quiet, which was
+         * before we saw it lent, or will be after we have ended. */
+        uint64_t address = local->region->memory.address;
+        if (address == local->address)
+            continue;
+        if (transfer->has_ranges)
+            return lend_fail(error, LEND_E_REVOKED,
+                             "local region %llu was resumed at 0x%llx, away from range %llu",
+                             (unsigned long long)local->id, (unsigned long long)address,
+                             (unsigned long long)i);
+        transfer->extents[i].address += address - local->address;
+        local->address = address;
     }
     return LEND_OK;
 }

@@ -4,14 +4,10 @@
 #include "base/error.h"
 #include "base/geometry.h"
 #include "base/sys.h"
-#include "core/lease.h"
-#include "core/transfer.h"
 #include "memory/verify.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define LOOK_AGAIN_NS UINT64_C(20000)
 
 void lend_region_desc_init(struct lend_region_desc *desc)
 {
@@ -76,42 +72,55 @@ static bool text_is_good(const char *text, size_t limit)
     return count <= limit;
 }
 
-static enum lend_status check_desc(const struct lend_region_desc *desc, struct lend_error *error)
+enum lend_status lend_region_check_memory(const struct lend_memory *memory,
+                                          struct lend_error *error)
 {
-    const struct lend_memory *memory = &desc->memory;
-
-    if (desc->struct_size != sizeof *desc)
-        return lend_fail(error, LEND_E_VERSION, "lend_region_desc is %u bytes, not %zu",
-                         desc->struct_size, sizeof *desc);
     if (memory->struct_size != sizeof *memory)
         return lend_fail(
             error, LEND_E_INVALID,
             "its memory was not described: call lend_memory_system() or another of its kind");
-    if ((desc->flags & ~(uint32_t)LEND_REGION_ALLOW_OVERLAP) != 0)
-        return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", desc->flags);
-    if ((desc->access & ~(uint32_t)(LEND_ACCESS_READ | LEND_ACCESS_WRITE)) != 0)
-        return lend_fail(error, LEND_E_INVALID, "unknown access 0x%x", desc->access);
     if (memory->kind < LEND_MEMORY_SYSTEM || memory->kind > LEND_MEMORY_DISK)
         return lend_fail(error, LEND_E_INVALID, "unknown kind of memory %u", memory->kind);
-    if (!text_is_good(desc->name, LEND_REGION_NAME_BYTES_MAX))
-        return lend_fail(error, LEND_E_INVALID, "its name must have at most %d printable bytes",
-                         LEND_REGION_NAME_BYTES_MAX);
-    if (!text_is_good(desc->tags, LEND_REGION_TAGS_BYTES_MAX))
-        return lend_fail(error, LEND_E_INVALID, "its tags must have at most %d printable bytes",
-                         LEND_REGION_TAGS_BYTES_MAX);
     if (memory->length_bytes == 0 || memory->length_bytes > LEND_MEMORY_BYTES_MAX ||
         memory->address > UINT64_MAX - memory->length_bytes ||
         (memory->address == 0 && memory->kind != LEND_MEMORY_DISK))
         return lend_fail(
             error, LEND_E_INVALID, "memory 0x%llx + %llu bytes is empty, null or wraps",
             (unsigned long long)memory->address, (unsigned long long)memory->length_bytes);
-
-    struct lend_geometry geometry = desc->geometry;
-    return lend_geometry_complete(&geometry, memory->length_bytes, error);
+    return LEND_OK;
 }
 
-static enum lend_status check_moves(const struct lend_agent *agent, uint32_t kind,
-                                    struct lend_error *error)
+static enum lend_status check_desc(const struct lend_region_desc *desc, struct lend_error *error)
+{
+    const uint32_t known = LEND_REGION_ALLOW_OVERLAP | LEND_REGION_SHARE_FILE |
+                           LEND_REGION_PUNCH_OUT | LEND_REGION_PREFER_CROSS_MEMORY;
+
+    if (desc->struct_size != sizeof *desc)
+        return lend_fail(error, LEND_E_VERSION, "lend_region_desc is %u bytes, not %zu",
+                         desc->struct_size, sizeof *desc);
+    if ((desc->flags & ~known) != 0)
+        return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", desc->flags & ~known);
+    if ((desc->flags & LEND_REGION_PUNCH_OUT) != 0 && (desc->flags & LEND_REGION_SHARE_FILE) == 0)
+        return lend_fail(error, LEND_E_INVALID,
+                         "LEND_REGION_PUNCH_OUT is for a file: set LEND_REGION_SHARE_FILE too");
+    if ((desc->access & ~(uint32_t)(LEND_ACCESS_READ | LEND_ACCESS_WRITE)) != 0)
+        return lend_fail(error, LEND_E_INVALID, "unknown access 0x%x", desc->access);
+    if (!text_is_good(desc->name, LEND_REGION_NAME_BYTES_MAX))
+        return lend_fail(error, LEND_E_INVALID, "its name must have at most %d printable bytes",
+                         LEND_REGION_NAME_BYTES_MAX);
+    if (!text_is_good(desc->tags, LEND_REGION_TAGS_BYTES_MAX))
+        return lend_fail(error, LEND_E_INVALID, "its tags must have at most %d printable bytes",
+                         LEND_REGION_TAGS_BYTES_MAX);
+    enum lend_status status = lend_region_check_memory(&desc->memory, error);
+    if (status != LEND_OK)
+        return status;
+
+    struct lend_geometry geometry = desc->geometry;
+    return lend_geometry_complete(&geometry, desc->memory.length_bytes, error);
+}
+
+enum lend_status lend_region_check_moves(const struct lend_agent *agent, uint32_t kind,
+                                         struct lend_error *error)
 {
     for (uint32_t i = 0; i < agent->transport_count; i++)
         if ((agent->transports[i].ops->kinds >> kind & 1) != 0)
@@ -152,10 +161,10 @@ static enum lend_status check_name_locked(struct lend_agent *agent, const char *
 /* Look at the regions in the same range: one to share the registration of, or an overlap to refuse.
  */
 static enum lend_status check_range_locked(struct lend_agent *agent,
-                                           const struct lend_region_desc *desc,
+                                           const struct lend_memory *memory, uint32_t flags,
                                            struct lend_region **out_host, struct lend_error *error)
 {
-    uint64_t start = desc->memory.address, end = end_of(&desc->memory);
+    uint64_t start = memory->address, end = end_of(memory);
     const struct lend_range_entry *entry;
     size_t position = SIZE_MAX;
 
@@ -163,42 +172,72 @@ static enum lend_status check_range_locked(struct lend_agent *agent,
     while ((entry = lend_range_index_next(&agent->ranges, start, end, &position)) != NULL) {
         struct lend_region *other = entry->value;
 
-        if (!shares_space(&other->memory, &desc->memory))
+        if (!shares_space(&other->memory, memory))
             continue;
         if (entry->start <= start && entry->end >= end)
             *out_host = other;
         else if (!(entry->start >= start && entry->end <= end) &&
-                 (desc->flags & LEND_REGION_ALLOW_OVERLAP) == 0)
+                 (flags & LEND_REGION_ALLOW_OVERLAP) == 0)
             return lend_fail(error, LEND_E_OVERLAP,
                              "0x%llx + %llu overlaps region %s (%llu) at 0x%llx + %llu in part",
-                             (unsigned long long)start,
-                             (unsigned long long)desc->memory.length_bytes, other->name,
-                             (unsigned long long)other->id,
+                             (unsigned long long)start, (unsigned long long)memory->length_bytes,
+                             other->name, (unsigned long long)other->id,
                              (unsigned long long)other->memory.address,
                              (unsigned long long)other->memory.length_bytes);
     }
     return LEND_OK;
 }
 
-static enum lend_status share_registration(struct lend_region *region, struct lend_region *host,
-                                           uint64_t buffer_id, struct lend_error *error)
+static struct lend_registration *make_registration(const struct lend_memory *memory,
+                                                   uint64_t buffer_id)
 {
-    if (host != NULL && host->registration->buffer_id == buffer_id) {
-        region->registration = host->registration;
-        region->registration->references++;
-        region->is_shared = true;
-        return LEND_OK;
-    }
-    region->registration = lend_sys->allocate(sizeof *region->registration);
-    if (region->registration == NULL)
+    struct lend_registration *made = lend_sys->allocate(sizeof *made);
+
+    if (made != NULL)
+        *made = (struct lend_registration){
+            .address = memory->address,
+            .length_bytes = memory->length_bytes,
+            .buffer_id = buffer_id,
+        };
+    return made;
+}
+
+enum lend_status lend_region_seat_locked(struct lend_region *region,
+                                         const struct lend_memory *memory, uint64_t buffer_id,
+                                         struct lend_error *error)
+{
+    struct lend_agent *agent = region->agent;
+    struct lend_region *host;
+
+    enum lend_status status = check_range_locked(agent, memory, region->flags, &host, error);
+    if (status == LEND_OK)
+        status = lend_range_index_reserve(&agent->ranges, 1, error);
+    if (status != LEND_OK)
+        return status;
+
+    bool is_shared = host != NULL && host->registration->buffer_id == buffer_id;
+    struct lend_registration *registration =
+        is_shared ? host->registration : make_registration(memory, buffer_id);
+    if (registration == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a registration");
-    *region->registration = (struct lend_registration){
-        .address = region->memory.address,
-        .length_bytes = region->memory.length_bytes,
-        .buffer_id = buffer_id,
-        .references = 1,
-    };
+    registration->references++;
+    region->registration = registration;
+    region->is_shared = is_shared;
+    region->memory = *memory;
+    region->memory.is_registered = 1;
+    lend_range_index_insert(&agent->ranges, memory->address, end_of(memory), region);
     return LEND_OK;
+}
+
+void lend_region_unseat_locked(struct lend_region *region)
+{
+    if (region->registration == NULL)
+        return;
+    lend_range_index_remove(&region->agent->ranges, region->memory.address, region);
+    if (--region->registration->references == 0)
+        lend_sys->release(region->registration);
+    region->registration = NULL;
+    region->is_shared = false;
 }
 
 static enum lend_status copy_tags(struct lend_region *region, const char *tags,
@@ -215,11 +254,10 @@ static enum lend_status copy_tags(struct lend_region *region, const char *tags,
     return LEND_OK;
 }
 
-/* Free what a region owns, and itself; it is in no table any more. */
+/* Free what a region owns, and itself; it is in no list any more. */
 static void free_region_locked(struct lend_region *region)
 {
-    if (region->registration != NULL && --region->registration->references == 0)
-        lend_sys->release(region->registration);
+    lend_region_unseat_locked(region);
     lend_sys->release(region->tags);
     lend_pool_give(&region->agent->regions, region);
 }
@@ -228,12 +266,7 @@ static enum lend_status make_locked(struct lend_agent *agent, const struct lend_
                                     uint64_t buffer_id, struct lend_region **out,
                                     struct lend_error *error)
 {
-    struct lend_region *host;
-
     enum lend_status status = check_name_locked(agent, desc->name, error);
-    if (status != LEND_OK)
-        return status;
-    status = check_range_locked(agent, desc, &host, error);
     if (status != LEND_OK)
         return status;
     if (agent->regions.live_count == agent->config.regions_max)
@@ -244,12 +277,12 @@ static enum lend_status make_locked(struct lend_agent *agent, const struct lend_
     if (region == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a region");
     region->agent = agent;
-    region->memory = desc->memory;
-    region->memory.is_registered = 1;
     region->geometry = desc->geometry;
     region->access = desc->access;
     region->flags = desc->flags;
     region->owner = desc->owner;
+    region->share_fd = desc->share_fd;
+    region->share_offset_bytes = desc->share_offset_bytes;
     lend_list_init(&region->parts);
     if (desc->name != NULL)
         (void)snprintf(region->name, sizeof region->name, "%s", desc->name);
@@ -258,7 +291,7 @@ static enum lend_status make_locked(struct lend_agent *agent, const struct lend_
     if (status == LEND_OK)
         status = copy_tags(region, desc->tags, error);
     if (status == LEND_OK)
-        status = share_registration(region, host, buffer_id, error);
+        status = lend_region_seat_locked(region, &desc->memory, buffer_id, error);
     if (status != LEND_OK) {
         free_region_locked(region);
         return status;
@@ -292,8 +325,6 @@ static void insert_locked(struct lend_agent *agent, struct lend_region *region)
 {
     region->id = agent->region_next_id++;
     agent->regions_by_id[agent->region_count++] = region;
-    lend_range_index_insert(&agent->ranges, region->memory.address, end_of(&region->memory),
-                            region);
     if (region->name[0] != '\0') {
         struct lend_region **head = &agent->names[lend_name_hash(region->name)];
 
@@ -302,8 +333,9 @@ static void insert_locked(struct lend_agent *agent, struct lend_region *region)
     }
 }
 
-static void remove_locked(struct lend_agent *agent, struct lend_region *region)
+void lend_region_remove_locked(struct lend_region *region)
 {
+    struct lend_agent *agent = region->agent;
     uint32_t at = 0;
 
     while (agent->regions_by_id[at] != region)
@@ -311,7 +343,6 @@ static void remove_locked(struct lend_agent *agent, struct lend_region *region)
     agent->region_count--;
     memmove(&agent->regions_by_id[at], &agent->regions_by_id[at + 1],
             (agent->region_count - at) * sizeof(struct lend_region *));
-    lend_range_index_remove(&agent->ranges, region->memory.address, region);
     if (region->name[0] != '\0') {
         struct lend_region **link = &agent->names[lend_name_hash(region->name)];
 
@@ -319,6 +350,7 @@ static void remove_locked(struct lend_agent *agent, struct lend_region *region)
             link = &(*link)->next_by_name;
         *link = region->next_by_name;
     }
+    free_region_locked(region);
 }
 
 /* All, or none: the first that fails takes back those before it. */
@@ -346,8 +378,7 @@ static enum lend_status enter_all(struct lend_agent *agent, const struct lend_re
     } else {
         *out_failed = made;
         while (made > 0) {
-            remove_locked(agent, out[--made]);
-            free_region_locked(out[made]);
+            lend_region_remove_locked(out[--made]);
             out[made] = NULL;
         }
     }
@@ -410,7 +441,7 @@ static enum lend_status check_all(struct batch *batch, struct lend_error *error)
 
         /* Asked last: of memory that nothing moves yet, what is wrong with it is told first. */
         if (item->status == LEND_OK)
-            item->status = check_moves(batch->agent, item->memory.kind, &item->error);
+            item->status = lend_region_check_moves(batch->agent, item->memory.kind, &item->error);
         if (item->status != LEND_OK) {
             (void)fail_at(batch, i, item->status, &item->error, first == LEND_OK ? error : NULL);
             first = first == LEND_OK ? item->status : first;
@@ -469,120 +500,13 @@ enum lend_status lend_region_register(struct lend_agent *agent,
     return status;
 }
 
-/* --- withdrawing --- */
-
-/* Who holds the region still: LEND_E_BUSY with a name, or LEND_OK. */
-static enum lend_status find_holder_locked(const struct lend_region *region,
-                                           struct lend_error *error)
-{
-    for (struct lend_list *link = region->parts.next; link != &region->parts; link = link->next) {
-        const struct lend_lease_part *part = LEND_LIST_OWNER(link, struct lend_lease_part, link);
-        const struct lend_lease *lease = part->lease;
-
-        if (lease->is_live)
-            return lend_fail(error, LEND_E_BUSY,
-                             "region %s (%llu): lease %u.%llx of %s lives; last used by %s",
-                             region->name, (unsigned long long)region->id, lease->slot,
-                             (unsigned long long)lease->generation,
-                             lease->has_peer ? lease->info.peer : "any bearer",
-                             lease->info.last_user[0] != '\0' ? lease->info.last_user : "nobody");
-        /* Acquire: what the copy stored is there before the owner frees the memory. */
-        if (atomic_load_explicit(&part->lease->pins, memory_order_seq_cst) > 0)
-            return lend_fail(error, LEND_E_BUSY,
-                             "region %s (%llu): a copy for %s under lease %u.%llx is under way",
-                             region->name, (unsigned long long)region->id, lease->info.last_user,
-                             lease->slot, (unsigned long long)lease->generation);
-    }
-    return lend_transfers_check_idle_locked(region, error);
-}
-
-static enum lend_status find_holder(struct lend_region *region, struct lend_error *error)
-{
-    (void)pthread_mutex_lock(&region->agent->lock);
-    enum lend_status status = find_holder_locked(region, error);
-    (void)pthread_mutex_unlock(&region->agent->lock);
-    return status;
-}
-
-enum lend_status lend_region_withdraw(struct lend_region *region, uint32_t mode,
-                                      uint64_t timeout_ns, struct lend_error *error)
-{
-    enum lend_status status = lend_handle_check(region, LEND_TAG_REGION, error);
-
-    if (status != LEND_OK)
-        return status;
-    if (mode != LEND_WITHDRAW_DRAIN && mode != LEND_WITHDRAW_FORCE)
-        return lend_fail(error, LEND_E_INVALID, "unknown mode %u of withdrawing", mode);
-
-    struct lend_agent *agent = region->agent;
-    uint64_t until = lend_deadline(lend_sys->now_ns(), timeout_ns);
-    (void)pthread_mutex_lock(&agent->lock);
-    /* Sequentially consistent: a post that does not see this is seen by find_holder(). */
-    if (!atomic_exchange_explicit(&region->is_withdrawn, true, memory_order_seq_cst))
-        agent->serial++;
-    (void)pthread_mutex_unlock(&agent->lock);
-    if (mode == LEND_WITHDRAW_FORCE) {
-        (void)lend_leases_revoke(region, NULL);
-        lend_transfers_abort(region);
-        lend_agent_dispatch(agent);
-    }
-
-    struct lend_error why;
-    while (find_holder(region, &why) != LEND_OK) {
-        uint64_t now = lend_sys->now_ns();
-        if (now >= until) {
-            if (error != NULL)
-                *error = why;
-            return LEND_E_BUSY;
-        }
-        uint64_t left = until - now;
-        (void)lend_poller_progress(&agent->poller, left < LOOK_AGAIN_NS ? left : LOOK_AGAIN_NS);
-    }
-    return LEND_OK;
-}
-
-enum lend_status lend_region_deregister(struct lend_region *region, struct lend_error *error)
-{
-    enum lend_status status = lend_handle_check(region, LEND_TAG_REGION, error);
-
-    if (status != LEND_OK)
-        return status;
-
-    struct lend_agent *agent = region->agent;
-    struct lend_owner owner = region->owner;
-    (void)pthread_mutex_lock(&agent->lock);
-    status = find_holder_locked(region, error);
-    if (status == LEND_OK) {
-        /* Sequentially consistent, as in withdraw: a post that prepared it must not begin. */
-        atomic_store_explicit(&region->is_withdrawn, true, memory_order_seq_cst);
-        status = lend_transfers_check_idle_locked(region, error);
-    }
-    if (status == LEND_OK) {
-        while (!lend_list_is_empty(&region->parts)) {
-            struct lend_lease_part *part =
-                LEND_LIST_OWNER(region->parts.next, struct lend_lease_part, link);
-
-            lend_list_remove(&part->link);
-            part->region = NULL;
-        }
-        remove_locked(agent, region);
-        free_region_locked(region);
-        agent->serial++;
-    }
-    (void)pthread_mutex_unlock(&agent->lock);
-    if (status == LEND_OK && owner.release != NULL)
-        owner.release(owner.token);
-    return status;
-}
-
 void lend_regions_fini(struct lend_agent *agent, bool tell_owners)
 {
     while (agent->region_count > 0) {
         struct lend_region *region = agent->regions_by_id[agent->region_count - 1];
         struct lend_owner owner = region->owner;
 
-        remove_locked(agent, region);
-        free_region_locked(region);
+        lend_region_remove_locked(region);
         if (tell_owners && owner.release != NULL)
             owner.release(owner.token);
     }
@@ -604,6 +528,7 @@ enum lend_status lend_region_describe(const struct lend_region *region,
     status = lend_struct_check(out, "lend_region_info", sizeof *out, error);
     if (status != LEND_OK)
         return status;
+    (void)pthread_mutex_lock(&region->agent->lock);
     *out = (struct lend_region_info){
         .struct_size = sizeof *out,
         .access = region->access,
@@ -611,8 +536,12 @@ enum lend_status lend_region_describe(const struct lend_region *region,
         .memory = region->memory,
         .geometry = region->geometry,
         .is_withdrawn = atomic_load(&region->is_withdrawn),
+        .is_suspended = region->is_suspended,
+        .flags = region->flags,
+        .life = region->life,
         .is_shared = region->is_shared,
     };
+    (void)pthread_mutex_unlock(&region->agent->lock);
     memcpy(out->name, region->name, sizeof out->name);
     if (region->tags != NULL)
         (void)snprintf(out->tags, sizeof out->tags, "%s", region->tags);
@@ -628,7 +557,9 @@ enum lend_status lend_region_memory(const struct lend_region *region, struct len
         return status;
     if (out == NULL)
         return lend_fail(error, LEND_E_INVALID, "out is NULL");
+    (void)pthread_mutex_lock(&region->agent->lock);
     *out = region->memory;
+    (void)pthread_mutex_unlock(&region->agent->lock);
     return LEND_OK;
 }
 

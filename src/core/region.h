@@ -26,11 +26,28 @@ struct lend_region {
     struct lend_region *next_by_name;
     char *tags; /* owned; NULL: none */
     struct lend_owner owner;
-    struct lend_registration *registration;
+    struct lend_registration *registration; /* NULL while it is suspended, and quiet */
     bool is_shared;
-    _Atomic bool is_withdrawn; /* set under the agent's lock; posting looks without it */
-    struct lend_list parts;    /* of leases that live, or whose requests have not all ended */
+    int32_t share_fd;            /* with LEND_REGION_SHARE_FILE: the caller's, for its call alone */
+    uint64_t share_offset_bytes; /* of the memory's first byte in that file */
+    bool is_suspended;           /* and not withdrawn for good; agent's lock */
+    bool is_quiet;               /* a suspension has come to its end; agent's lock */
+    uint32_t life;               /* how many times it was resumed; agent's lock */
+    _Atomic bool is_withdrawn;   /* changed under the agent's lock; posting looks without it */
+    struct lend_list parts;      /* of leases that live, or whose requests have not all ended */
 };
+
+/*
+ * The lives of a region (withdraw.c):
+ *
+ *     lent --suspend--> suspended --nobody holds it--> quiet --resume--> lent, as a newer life
+ *       \                   \                           \
+ *        `------------------`--------- withdraw ---------`--> withdrawn for good
+ *
+ * Suspended and withdrawn regions are both is_withdrawn to whoever asks whether anything new may
+ * begin. A quiet region is in no index of ranges and has no registration: its addresses may serve
+ * others.
+ */
 
 /* The region with that id, or NULL. Under the agent's lock. */
 struct lend_region *lend_region_find_locked(struct lend_agent *agent, uint64_t id);
@@ -39,6 +56,24 @@ struct lend_region *lend_region_find_locked(struct lend_agent *agent, uint64_t i
  */
 enum lend_status lend_region_check(const struct lend_agent *agent, const struct lend_region *region,
                                    uint64_t at, struct lend_error *error);
+
+/* The numbers of a description of memory. LEND_E_INVALID. */
+enum lend_status lend_region_check_memory(const struct lend_memory *memory,
+                                          struct lend_error *error);
+/* Does an open transport move memory of that kind? LEND_E_UNSUPPORTED. */
+enum lend_status lend_region_check_moves(const struct lend_agent *agent, uint32_t kind,
+                                         struct lend_error *error);
+
+/* Put the region among the others at that memory, which was verified, with a registration of its
+ * own or another's; and take it out again. On failure it stays where it was: nowhere.
+ * LEND_E_OVERLAP, LEND_E_NO_MEMORY. */
+enum lend_status lend_region_seat_locked(struct lend_region *region,
+                                         const struct lend_memory *memory, uint64_t buffer_id,
+                                         struct lend_error *error);
+void lend_region_unseat_locked(struct lend_region *region);
+
+/* Take it out of every table, and free it. Under the agent's lock. */
+void lend_region_remove_locked(struct lend_region *region);
 
 /* One extent of a cursor: a region's blocks, cut to a slice. The slice may be all zero. */
 struct lend_extent lend_extent_of(uint64_t address, const struct lend_geometry *geometry,

@@ -136,6 +136,7 @@ enum lend_status lend_slots_take(struct lend_slots *slots, void *lease, uint64_t
     uint64_t generation = (before >> LEND_SLOT_STATE_BITS) + 1;
 
     slot->lease = lease;
+    slot->ended_by = 0;
     /* Release: the lease's fields are there before anybody finds it live. */
     atomic_store_explicit(word, lend_slot_word(generation, LEND_SLOT_LIVE), memory_order_release);
     *out_slot = number;
@@ -165,6 +166,29 @@ void lend_slots_end(struct lend_slots *slots, uint32_t number, enum lend_slot_st
     else
         slots->free_first = number;
     slots->free_last = number;
+}
+
+void lend_slots_note(struct lend_slots *slots, uint32_t number, uint64_t region_id)
+{
+    lend_slots_at(slots, number)->ended_by = region_id;
+}
+
+void lend_slots_outdate(struct lend_slots *slots, uint64_t region_id)
+{
+    for (uint32_t i = 0; i < slots->made_count; i++) {
+        struct lend_slot *slot = lend_slots_at(slots, i);
+
+        if (slot->ended_by != region_id)
+            continue;
+        /* A generation that nobody was ever granted: no ticket names it, and the next that is
+         * granted follows it. Relaxed: the word was that of an ended lease before, too. */
+        uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+        uint64_t next = (word >> LEND_SLOT_STATE_BITS) + 1;
+
+        slot->ended_by = 0;
+        atomic_store_explicit(&slot->word, lend_slot_word(next, LEND_SLOT_UNUSED),
+                              memory_order_relaxed);
+    }
 }
 
 enum lend_status lend_slot_judge(uint64_t word, uint64_t generation)

@@ -34,6 +34,7 @@ enum { LEND_SLOT_STATE_BITS = 8 };
 struct lend_slot {
     void *lease;       /* while it lives */
     uint64_t ended_ns; /* when it last ended */
+    uint64_t ended_by; /* the region whose suspension ended it; 0: something else did */
     uint32_t next_free;
 };
 
@@ -78,6 +79,13 @@ struct lend_slot *lend_slots_at(const struct lend_slots *slots, uint32_t number)
  */
 void lend_slots_end(struct lend_slots *slots, uint32_t number, enum lend_slot_state cause,
                     uint64_t now_ns);
+
+/* The slot was just ended by the suspension of that region: note it, until the slot is taken again.
+ */
+void lend_slots_note(struct lend_slots *slots, uint32_t number, uint64_t region_id);
+
+/* The region has a newer life: what its suspension ended is LEND_E_STALE from now on. */
+void lend_slots_outdate(struct lend_slots *slots, uint64_t region_id);
 
 static inline uint64_t lend_slot_word(uint64_t generation, enum lend_slot_state state)
 {

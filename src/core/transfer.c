@@ -134,7 +134,8 @@ static enum lend_status take_pair_locked(struct lend_transfer *transfer,
                          (unsigned long long)remote->id,
                          here == there ? "; the pairs before have others" : "");
     transfer->block_bytes = here;
-    transfer->locals[at] = (struct lend_transfer_region){.region = local, .id = local->id};
+    transfer->locals[at] = (struct lend_transfer_region){
+        .region = local, .id = local->id, .address = local->memory.address};
     transfer->remotes[at] = remote->id;
     transfer->extents[at] =
         lend_extent_of(local->memory.address, &local->geometry, desc->local_slice.offset_bytes,

@@ -26,10 +26,11 @@ enum lend_transfer_phase {
 enum { LEND_TRANSFER_BLOCKS_MAX = 1 << 24, LEND_NOTIFICATION_INLINE = 128 };
 
 /* A region of ours that a transfer uses: the id tells whether the handle's place serves another by
- * now. */
+ * now, the address whether it was resumed elsewhere since. */
 struct lend_transfer_region {
     struct lend_region *region;
     uint64_t id;
+    uint64_t address; /* that the transfer's extents count from */
 };
 
 /* How far the peer's side of a transfer has been asked for: the regions and runs of one request. */
@@ -98,8 +99,10 @@ struct lend_transfer {
 enum lend_status lend_transfer_plan(struct lend_transfer *transfer,
                                     const struct lend_post_desc *desc, struct lend_error *error);
 
-/* Are all regions of ours that it uses still lent to the agent? LEND_E_REVOKED. */
-enum lend_status lend_transfer_check_locals(const struct lend_transfer *transfer,
+/* Are all regions of ours that it uses still lent to the agent? Those that were resumed elsewhere
+ * are followed there, except by address ranges. It must be LEND_PHASE_ACTIVE, so that whoever
+ * suspends a region waits for it. LEND_E_REVOKED. */
+enum lend_status lend_transfer_check_locals(struct lend_transfer *transfer,
                                             struct lend_error *error);
 
 /* The session of the last post, with a reference; NULL: none yet. */

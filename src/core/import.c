@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/peer.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+#include "wire/field.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* A peer's metadata, taken in: for the first time, or in the place of what it told before. */
+
+void lend_import_desc_init(struct lend_import_desc *desc)
+{
+    if (desc != NULL)
+        *desc = (struct lend_import_desc)LEND_IMPORT_DESC_INIT;
+}
+
+/* --- wanted tags --- */
+
+/* A pair "key=value" of a list; also a word of other tags, which has no value. */
+struct tag {
+    const char *key;
+    size_t key_bytes;
+    const char *value; /* NULL: there is no '=' */
+    size_t value_bytes;
+};
+
+/* The next word of a list of tags; false at its end. */
+static bool next_tag(const char **list, struct tag *out)
+{
+    const char *at = *list + strspn(*list, " ");
+    size_t bytes = strcspn(at, " ");
+    const char *equals = memchr(at, '=', bytes);
+
+    if (bytes == 0)
+        return false;
+    *list = at + bytes;
+    out->key = at;
+    out->key_bytes = equals != NULL ? (size_t)(equals - at) : bytes;
+    out->value = equals != NULL ? equals + 1 : NULL;
+    out->value_bytes = equals != NULL ? bytes - out->key_bytes - 1 : 0;
+    return true;
+}
+
+static enum lend_status check_wanted(const char *wanted, struct lend_error *error)
+{
+    size_t bytes = strnlen(wanted, LEND_REGION_TAGS_BYTES_MAX + 1);
+    struct tag tag;
+
+    if (bytes > LEND_REGION_TAGS_BYTES_MAX || !lend_text_is_printable(wanted, bytes))
+        return lend_fail(error, LEND_E_INVALID,
+                         "the wanted tags must have at most %d printable bytes",
+                         LEND_REGION_TAGS_BYTES_MAX);
+    while (next_tag(&wanted, &tag))
+        if (tag.value == NULL || tag.key_bytes == 0)
+            return lend_fail(error, LEND_E_INVALID, "the wanted tag %.*s is no pair key=value",
+                             tag.value == NULL ? (int)tag.key_bytes : 1, tag.key);
+    return LEND_OK;
+}
+
+/* The first pair of that key; false: there is none. */
+static bool find_tag(const char *list, const struct tag *wanted, struct tag *out)
+{
+    while (next_tag(&list, out))
+        if (out->value != NULL && out->key_bytes == wanted->key_bytes &&
+            memcmp(out->key, wanted->key, wanted->key_bytes) == 0)
+            return true;
+    return false;
+}
+
+static enum lend_status check_region_tags(const struct lend_metadata *metadata,
+                                          const struct lend_metadata_region *region,
+                                          const char *wanted, struct lend_error *error)
+{
+    enum { SHOWN_MAX = 40 }; /* of a key and of each value: the message has room for all */
+    struct tag tag, found;
+
+    while (next_tag(&wanted, &tag)) {
+        bool has = find_tag(region->tags, &tag, &found);
+        size_t value_bytes = has ? found.value_bytes : 0;
+
+        if (has && value_bytes == tag.value_bytes &&
+            memcmp(found.value, tag.value, value_bytes) == 0)
+            continue;
+        return lend_fail(
+            error, LEND_E_MISMATCH,
+            "region %.63s (%llu) of %.32s: %.*s is %s%.*s, and wanted is %.*s", region->name,
+            (unsigned long long)region->id, metadata->name,
+            (int)(tag.key_bytes < SHOWN_MAX ? tag.key_bytes : SHOWN_MAX), tag.key,
+            has ? "" : "not told", (int)(value_bytes < SHOWN_MAX ? value_bytes : SHOWN_MAX),
+            has ? found.value : "",
+            (int)(tag.value_bytes < SHOWN_MAX ? tag.value_bytes : SHOWN_MAX), tag.value);
+    }
+    return LEND_OK;
+}
+
+static enum lend_status check_tags(const struct lend_metadata *metadata, const char *wanted,
+                                   struct lend_error *error)
+{
+    const char *before = NULL;
+
+    if (wanted == NULL || wanted[0] == '\0')
+        return LEND_OK;
+    for (uint32_t i = 0; i < metadata->region_count; i++) {
+        const struct lend_metadata_region *region = &metadata->regions[i];
+
+        if (region->tags == before)
+            continue; /* like regions share the bytes of their tags */
+        before = region->tags;
+        enum lend_status status = check_region_tags(metadata, region, wanted, error);
+        if (status != LEND_OK)
+            return status;
+    }
+    return LEND_OK;
+}
+
+/* --- importing --- */
+
+static bool pick_transport(struct lend_agent *agent, const struct lend_metadata *metadata,
+                           const struct lend_open_transport **out,
+                           const struct lend_metadata_transport **out_address)
+{
+    const struct lend_open_transport *best = NULL;
+
+    for (uint32_t i = 0; i < agent->transport_count; i++) {
+        const struct lend_open_transport *ours = &agent->transports[i];
+
+        for (uint32_t j = 0; j < metadata->transport_count; j++) {
+            const struct lend_metadata_transport *theirs = &metadata->transports[j];
+
+            if (strcmp(ours->ops->name, theirs->name) == 0 &&
+                ours->ops->reaches(ours->transport, theirs->address, theirs->address_bytes) &&
+                (best == NULL || ours->ops->rank < best->ops->rank)) {
+                best = ours;
+                *out_address = theirs;
+            }
+        }
+    }
+    *out = best;
+    return best != NULL;
+}
+
+static enum lend_status no_path(const struct lend_agent *agent,
+                                const struct lend_metadata *metadata, struct lend_error *error)
+{
+    char ours[80] = "", theirs[80] = "";
+
+    for (uint32_t i = 0; i < agent->transport_count; i++)
+        (void)snprintf(ours + strlen(ours), sizeof ours - strlen(ours), " %s",
+                       agent->transports[i].ops->name);
+    for (uint32_t i = 0; i < metadata->transport_count; i++)
+        (void)snprintf(theirs + strlen(theirs), sizeof theirs - strlen(theirs), " %s",
+                       metadata->transports[i].name);
+    return lend_fail(error, LEND_E_NO_PATH, "no transport reaches %s: it has%s, we have%s",
+                     metadata->name, theirs, ours);
+}
+
+static struct lend_peer *find_locked(struct lend_agent *agent, const uint8_t *incarnation)
+{
+    for (struct lend_list *link = agent->peer_list.next; link != &agent->peer_list;
+         link = link->next) {
+        struct lend_peer *peer = LEND_LIST_OWNER(link, struct lend_peer, link);
+
+        if (memcmp(peer->incarnation, incarnation, LEND_INCARNATION_BYTES) == 0)
+            return peer;
+    }
+    return NULL;
+}
+
+static enum lend_status index_regions(const struct lend_metadata *metadata,
+                                      struct lend_range_index *out, struct lend_error *error)
+{
+    enum lend_status status = lend_range_index_reserve(out, metadata->region_count, error);
+
+    for (uint32_t i = 0; status == LEND_OK && i < metadata->region_count; i++) {
+        const struct lend_metadata_region *region = &metadata->regions[i];
+
+        lend_range_index_insert(out, region->address, region->address + region->length_bytes,
+                                (void *)((uintptr_t)i + 1));
+    }
+    return status;
+}
+
+/* What an import works with: decoded bytes, and their index, until a peer takes them. */
+struct import {
+    struct lend_agent *agent;
+    const struct lend_import_desc *desc;
+    struct lend_metadata *metadata;
+    struct lend_range_index ranges;
+    const struct lend_open_transport *transport;
+    const struct lend_metadata_transport *address; /* in the metadata */
+};
+
+static void swap_in(struct lend_peer *peer, struct import *import)
+{
+    struct lend_metadata *metadata = peer->metadata;
+    struct lend_range_index ranges = peer->ranges;
+
+    peer->metadata = import->metadata;
+    peer->ranges = import->ranges;
+    import->metadata = metadata;
+    import->ranges = ranges;
+}
+
+/* Take over what is newer, if it is as the first import wanted it, and this one does. */
+static enum lend_status renew_locked(struct lend_peer *peer, struct import *import,
+                                     struct lend_error *error)
+{
+    bool is_newer = import->metadata->serial > peer->metadata->serial;
+    const struct lend_metadata *metadata = is_newer ? import->metadata : peer->metadata;
+
+    enum lend_status status = check_tags(metadata, import->desc->tags, error);
+    if (status == LEND_OK && is_newer)
+        status = check_tags(metadata, peer->wanted_tags, error);
+    /* The address of an incarnation does not change; its regions do. */
+    if (status == LEND_OK && is_newer)
+        swap_in(peer, import);
+    return status;
+}
+
+static enum lend_status enter_locked(struct import *import, struct lend_peer **out,
+                                     struct lend_error *error)
+{
+    struct lend_agent *agent = import->agent;
+    struct lend_peer *peer = find_locked(agent, import->metadata->incarnation);
+    enum lend_status status;
+
+    if (peer != NULL) {
+        status = renew_locked(peer, import, error);
+        if (status != LEND_OK)
+            return status;
+        peer->handles++;
+        *out = peer;
+        return LEND_OK;
+    }
+    status = check_tags(import->metadata, import->desc->tags, error);
+    if (status != LEND_OK)
+        return status;
+    if (agent->peers.live_count == agent->config.peers_max)
+        return lend_fail(error, LEND_E_LIMIT, "%u peers are known (peers_max)",
+                         agent->config.peers_max);
+    peer = lend_pool_take(&agent->peers, LEND_TAG_PEER);
+    if (peer == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a peer");
+    peer->agent = agent;
+    peer->handles = 1;
+    peer->references = 1;
+    memcpy(peer->name, import->metadata->name, sizeof peer->name);
+    memcpy(peer->incarnation, import->metadata->incarnation, sizeof peer->incarnation);
+    if (import->desc->tags != NULL)
+        memcpy(peer->wanted_tags, import->desc->tags, strlen(import->desc->tags) + 1);
+    peer->import_flags = import->desc->flags;
+    peer->transport = import->transport;
+    peer->address = *import->address;
+    swap_in(peer, import);
+    (void)pthread_mutex_init(&peer->lock, NULL);
+    lend_list_append(&agent->peer_list, &peer->link);
+    *out = peer;
+    return LEND_OK;
+}
+
+static enum lend_status check_desc(const struct lend_import_desc *desc, struct lend_error *error)
+{
+    if (desc->struct_size != sizeof *desc)
+        return lend_fail(error, LEND_E_VERSION, "lend_import_desc is %u bytes, not %zu",
+                         desc->struct_size, sizeof *desc);
+    if ((desc->flags & ~(uint32_t)LEND_IMPORT_PREFAULT) != 0)
+        return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", desc->flags);
+    return desc->tags != NULL ? check_wanted(desc->tags, error) : LEND_OK;
+}
+
+static enum lend_status decode(struct import *import, const void *bytes, size_t count,
+                               struct lend_error *error)
+{
+    if (count > LEND_METADATA_BYTES_MAX)
+        return lend_fail(error, LEND_E_CORRUPT, "metadata of %zu bytes, over %u", count,
+                         LEND_METADATA_BYTES_MAX);
+    enum lend_status status = lend_metadata_decode(bytes, count, &import->metadata, error);
+    if (status != LEND_OK)
+        return status;
+    return index_regions(import->metadata, &import->ranges, error);
+}
+
+static void let_go(struct import *import)
+{
+    lend_sys->release(import->metadata);
+    lend_range_index_fini(&import->ranges);
+}
+
+enum lend_status lend_peer_import_with(struct lend_agent *agent, const void *bytes, size_t count,
+                                       const struct lend_import_desc *desc, struct lend_peer **out,
+                                       struct lend_error *error)
+{
+    static const struct lend_import_desc nothing_wanted = LEND_IMPORT_DESC_INIT;
+    struct import import = {.agent = agent, .desc = desc != NULL ? desc : &nothing_wanted};
+    enum lend_status status = lend_agent_check(agent, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (bytes == NULL || out == NULL)
+        return lend_fail(error, LEND_E_INVALID, "bytes or out is NULL");
+    status = check_desc(import.desc, error);
+    if (status == LEND_OK)
+        status = decode(&import, bytes, count, error);
+    if (status == LEND_OK &&
+        !pick_transport(agent, import.metadata, &import.transport, &import.address))
+        status = no_path(agent, import.metadata, error);
+    if (status == LEND_OK) {
+        (void)pthread_mutex_lock(&agent->lock);
+        status = enter_locked(&import, out, error);
+        (void)pthread_mutex_unlock(&agent->lock);
+    }
+    let_go(&import);
+    return status;
+}
+
+enum lend_status lend_peer_import(struct lend_agent *agent, const void *bytes, size_t count,
+                                  struct lend_peer **out, struct lend_error *error)
+{
+    return lend_peer_import_with(agent, bytes, count, NULL, out, error);
+}
+
+enum lend_status lend_peer_refresh(struct lend_peer *peer, const void *bytes, size_t count,
+                                   struct lend_error *error)
+{
+    static const struct lend_import_desc nothing_wanted = LEND_IMPORT_DESC_INIT;
+    enum lend_status status = lend_handle_check(peer, LEND_TAG_PEER, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (bytes == NULL)
+        return lend_fail(error, LEND_E_INVALID, "bytes is NULL");
+
+    struct import import = {.agent = peer->agent, .desc = &nothing_wanted};
+    status = decode(&import, bytes, count, error);
+    if (status == LEND_OK &&
+        memcmp(import.metadata->incarnation, peer->incarnation, LEND_INCARNATION_BYTES) != 0)
+        status = lend_fail(error, LEND_E_PEER_DEAD,
+                           "the metadata is of %s in another incarnation than that of %s: it "
+                           "restarted; import it",
+                           import.metadata->name, peer->name);
+    if (status == LEND_OK) {
+        (void)pthread_mutex_lock(&peer->agent->lock);
+        status = renew_locked(peer, &import, error);
+        (void)pthread_mutex_unlock(&peer->agent->lock);
+    }
+    let_go(&import);
+    return status;
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/region.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+#include "core/lease.h"
+#include "core/transfer.h"
+#include "memory/verify.h"
+
+/*
+ * Getting memory back: for good, for a while, and lending it again. What a region's life looks like
+ * is told in region.h.
+ */
+
+#define LOOK_AGAIN_NS UINT64_C(20000)
+
+/* --- withdrawing and suspending --- */
+
+/* Who holds the region still: LEND_E_BUSY with a name, or LEND_OK. */
+static enum lend_status find_holder_locked(const struct lend_region *region,
+                                           struct lend_error *error)
+{
+    for (struct lend_list *link = region->parts.next; link != &region->parts; link = link->next) {
+        const struct lend_lease_part *part = LEND_LIST_OWNER(link, struct lend_lease_part, link);
+        const struct lend_lease *lease = part->lease;
+
+        if (lease->is_live)
+            return lend_fail(error, LEND_E_BUSY,
+                             "region %s (%llu): lease %u.%llx of %s lives; last used by %s",
+                             region->name, (unsigned long long)region->id, lease->slot,
+                             (unsigned long long)lease->generation,
+                             lease->has_peer ? lease->info.peer : "any bearer",
+                             lease->info.last_user[0] != '\0' ? lease->info.last_user : "nobody");
+        /* Acquire: what the copy stored is there before the owner frees the memory. */
+        if (atomic_load_explicit(&part->lease->pins, memory_order_seq_cst) > 0)
+            return lend_fail(error, LEND_E_BUSY,
+                             "region %s (%llu): a copy for %s under lease %u.%llx is under way",
+                             region->name, (unsigned long long)region->id, lease->info.last_user,
+                             lease->slot, (unsigned long long)lease->generation);
+    }
+    return lend_transfers_check_idle_locked(region, error);
+}
+
+/* The agent's lock is not held. Where a suspension has become quiet, say so, and let go of the
+ * addresses. */
+static enum lend_status look(struct lend_region *region, bool suspends, uint32_t life,
+                             struct lend_error *error)
+{
+    (void)pthread_mutex_lock(&region->agent->lock);
+    enum lend_status status = region->is_quiet ? LEND_OK : find_holder_locked(region, error);
+    if (suspends && region->life != life) {
+        status = lend_fail(error, LEND_E_BUSY, "region %s (%llu) was resumed by another thread",
+                           region->name, (unsigned long long)region->id);
+    } else if (status == LEND_OK && region->is_suspended && !region->is_quiet) {
+        lend_region_unseat_locked(region);
+        region->is_quiet = true;
+    }
+    (void)pthread_mutex_unlock(&region->agent->lock);
+    return status;
+}
+
+/* Let nothing new begin. */
+static enum lend_status close_off(struct lend_region *region, bool suspends, uint32_t *out_life,
+                                  struct lend_error *error)
+{
+    enum lend_status status = LEND_OK;
+
+    (void)pthread_mutex_lock(&region->agent->lock);
+    *out_life = region->life;
+    /* Sequentially consistent: a post that does not see this is seen by find_holder_locked(). */
+    if (!atomic_exchange_explicit(&region->is_withdrawn, true, memory_order_seq_cst)) {
+        region->agent->serial++;
+        region->is_suspended = suspends;
+    } else if (!suspends) {
+        region->is_suspended = false;
+    } else if (!region->is_suspended) {
+        status = lend_fail(error, LEND_E_REVOKED,
+                           "region %s (%llu) is withdrawn for good: register the memory anew",
+                           region->name, (unsigned long long)region->id);
+    }
+    (void)pthread_mutex_unlock(&region->agent->lock);
+    return status;
+}
+
+/* How to end access to a region. */
+struct ending {
+    bool suspends;
+    uint32_t mode;
+    uint64_t timeout_ns;
+};
+
+static enum lend_status end_access(struct lend_region *region, const struct ending *how,
+                                   struct lend_error *error)
+{
+    uint32_t life = 0;
+    enum lend_status status = lend_handle_check(region, LEND_TAG_REGION, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (how->mode != LEND_WITHDRAW_DRAIN && how->mode != LEND_WITHDRAW_FORCE)
+        return lend_fail(error, LEND_E_INVALID, "unknown mode %u of withdrawing", how->mode);
+
+    struct lend_agent *agent = region->agent;
+    uint64_t until = lend_deadline(lend_sys->now_ns(), how->timeout_ns);
+    status = close_off(region, how->suspends, &life, error);
+    if (status != LEND_OK)
+        return status;
+    if (how->mode == LEND_WITHDRAW_FORCE) {
+        (void)lend_leases_revoke(region, NULL);
+        lend_transfers_abort(region);
+        lend_agent_dispatch(agent);
+    }
+
+    struct lend_error why;
+    while (look(region, how->suspends, life, &why) != LEND_OK) {
+        uint64_t now = lend_sys->now_ns();
+        if (now >= until) {
+            if (error != NULL)
+                *error = why;
+            return LEND_E_BUSY;
+        }
+        uint64_t left = until - now;
+        (void)lend_poller_progress(&agent->poller, left < LOOK_AGAIN_NS ? left : LOOK_AGAIN_NS);
+    }
+    return LEND_OK;
+}
+
+enum lend_status lend_region_withdraw(struct lend_region *region, uint32_t mode,
+                                      uint64_t timeout_ns, struct lend_error *error)
+{
+    const struct ending how = {.mode = mode, .timeout_ns = timeout_ns};
+
+    return end_access(region, &how, error);
+}
+
+enum lend_status lend_region_suspend(struct lend_region *region, uint32_t mode, uint64_t timeout_ns,
+                                     struct lend_error *error)
+{
+    const struct ending how = {.suspends = true, .mode = mode, .timeout_ns = timeout_ns};
+
+    return end_access(region, &how, error);
+}
+
+/* --- resuming --- */
+
+static enum lend_status check_quiet_locked(const struct lend_region *region,
+                                           struct lend_error *error)
+{
+    enum lend_status status = lend_handle_check(region, LEND_TAG_REGION, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (!region->is_suspended)
+        return lend_fail(error, LEND_E_INVALID, "region %s (%llu) is %s, not suspended",
+                         region->name, (unsigned long long)region->id,
+                         atomic_load(&region->is_withdrawn) ? "withdrawn for good" : "lent");
+    if (!region->is_quiet)
+        return lend_fail(error, LEND_E_BUSY,
+                         "region %s (%llu) is still being suspended: lend_region_suspend() has not "
+                         "said that it is over",
+                         region->name, (unsigned long long)region->id);
+    return LEND_OK;
+}
+
+/* Where the region is to be: may it be there, of what is known of that memory by itself? */
+static enum lend_status check_place(const struct lend_region *region,
+                                    const struct lend_memory *memory, struct lend_error *error)
+{
+    const struct lend_memory *before = &region->memory;
+
+    enum lend_status status = lend_region_check_memory(memory, error);
+    if (status != LEND_OK)
+        return status;
+    if (memory->length_bytes != before->length_bytes)
+        return lend_fail(error, LEND_E_INVALID,
+                         "memory of %llu bytes for region %s (%llu), which has %llu",
+                         (unsigned long long)memory->length_bytes, region->name,
+                         (unsigned long long)region->id, (unsigned long long)before->length_bytes);
+    /* Of a file, the number is a descriptor's, and another one may name the same file. */
+    if (memory->kind != before->kind ||
+        (memory->device != before->device && memory->kind != LEND_MEMORY_DISK))
+        return lend_fail(error, LEND_E_INVALID,
+                         "memory of kind %u, device %d, for region %s (%llu) of kind %u, device %d",
+                         memory->kind, memory->device, region->name, (unsigned long long)region->id,
+                         before->kind, before->device);
+    return LEND_OK;
+}
+
+/* It is another life from here on. */
+static void begin_life_locked(struct lend_region *region)
+{
+    struct lend_agent *agent = region->agent;
+
+    lend_slots_outdate(&agent->slots, region->id);
+    region->life++;
+    region->is_suspended = false;
+    region->is_quiet = false;
+    agent->serial++;
+    /* Sequentially consistent, and last: a post that sees it lent sees where it is. */
+    atomic_store_explicit(&region->is_withdrawn, false, memory_order_seq_cst);
+}
+
+enum lend_status lend_region_resume(struct lend_region *region, const struct lend_memory *memory,
+                                    int32_t share_fd, uint64_t share_offset_bytes,
+                                    struct lend_error *error)
+{
+    struct lend_verify item = {0};
+    enum lend_status status = lend_handle_check(region, LEND_TAG_REGION, error);
+
+    if (status != LEND_OK)
+        return status;
+
+    struct lend_agent *agent = region->agent;
+    (void)pthread_mutex_lock(&agent->lock);
+    uint64_t id = region->id;
+    status = check_quiet_locked(region, error);
+    item.memory = memory != NULL ? *memory : region->memory;
+    item.needs_write = (region->access & LEND_ACCESS_WRITE) != 0;
+    if (status == LEND_OK)
+        status = check_place(region, &item.memory, error);
+    (void)pthread_mutex_unlock(&agent->lock);
+    if (status != LEND_OK)
+        return status;
+
+    status = lend_memory_verify(&item, 1);
+    if (status != LEND_OK) {
+        if (error != NULL)
+            *error = item.error;
+        return status;
+    }
+
+    (void)pthread_mutex_lock(&agent->lock);
+    status = check_quiet_locked(region, error); /* still, and nobody was quicker */
+    if (status == LEND_OK && region->id != id)
+        status = lend_fail(error, LEND_E_INVALID, "region %llu is gone", (unsigned long long)id);
+    if (status == LEND_OK)
+        status = lend_region_seat_locked(region, &item.memory, item.buffer_id, error);
+    if (status == LEND_OK) {
+        region->share_fd = share_fd;
+        region->share_offset_bytes = share_offset_bytes;
+        begin_life_locked(region);
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+    return status;
+}
+
+/* --- giving back --- */
+
+enum lend_status lend_region_deregister(struct lend_region *region, struct lend_error *error)
+{
+    enum lend_status status = lend_handle_check(region, LEND_TAG_REGION, error);
+
+    if (status != LEND_OK)
+        return status;
+
+    struct lend_agent *agent = region->agent;
+    struct lend_owner owner = region->owner;
+    (void)pthread_mutex_lock(&agent->lock);
+    status = find_holder_locked(region, error);
+    if (status == LEND_OK) {
+        /* Sequentially consistent, as in withdraw: a post that prepared it must not begin. */
+        atomic_store_explicit(&region->is_withdrawn, true, memory_order_seq_cst);
+        status = lend_transfers_check_idle_locked(region, error);
+    }
+    if (status == LEND_OK) {
+        while (!lend_list_is_empty(&region->parts)) {
+            struct lend_lease_part *part =
+                LEND_LIST_OWNER(region->parts.next, struct lend_lease_part, link);
+
+            lend_list_remove(&part->link);
+            part->region = NULL;
+        }
+        lend_region_remove_locked(region);
+        agent->serial++;
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+    if (status == LEND_OK && owner.release != NULL)
+        owner.release(owner.token);
+    return status;
+}
