@@ -18,6 +18,7 @@ enum {
 struct slot {
     uint64_t request;               /* 0: free */
     struct lend_transfer *transfer; /* NULL: nobody cares any more; its bytes are dropped */
+    bool is_large;                  /* it asks for more than LEND_WINDOW_SMALL_BYTES */
     bool is_asked;                  /* the REQUEST frame has left */
     uint64_t runs_sent;
     uint64_t bytes_left; /* to come, or to be sent */
@@ -30,11 +31,14 @@ struct client {
     bool has_said_hello;
     uint32_t requests_max;
     uint64_t next_request;
-    uint32_t turn;
+    uint32_t turn; /* the slot that is first at the next pump */
     uint32_t busy_count;
-    bool has_copied; /* in this pump */
+    uint32_t large_count; /* of them, those that are large */
+    bool prefers_large;   /* the next slot is for a large one, if both wait */
+    bool has_copied;      /* in this pump */
     struct slot slots[SLOTS_MAX];
-    struct lend_list waiting;  /* transfers without a slot */
+    /* Transfers without a slot, in their order: small ones, and large ones. */
+    struct lend_list waiting[2];
     struct lend_list outgoing; /* frames, in order */
     uint64_t window;           /* of notifications: ours until the server has told its own */
     uint64_t reserved;         /* cost of all that was ever accepted, */
@@ -110,29 +114,72 @@ static struct slot *slot_of(struct client *client, const struct lend_transfer *t
     return NULL;
 }
 
+static bool is_large(const struct lend_transfer *transfer)
+{
+    return transfer->window.bytes > LEND_WINDOW_SMALL_BYTES;
+}
+
 static void begin_request(struct client *client, struct slot *slot, struct lend_transfer *transfer)
 {
     *slot = (struct slot){
         .request = ++client->next_request,
         .transfer = transfer,
+        .is_large = is_large(transfer),
         .bytes_left = transfer->window.bytes,
     };
     client->busy_count++;
+    client->large_count += slot->is_large;
 }
 
 static void free_slot(struct client *client, struct slot *slot)
 {
-    *slot = (struct slot){0};
     client->busy_count--;
+    client->large_count -= slot->is_large;
+    *slot = (struct slot){0};
+}
+
+static void queue(struct client *client, struct lend_transfer *transfer)
+{
+    lend_list_append(&client->waiting[is_large(transfer)], &transfer->session_link);
+}
+
+/* Large requests leave a quarter of the slots to small ones, and one at least, if there are two. */
+static uint32_t large_max(const struct client *client)
+{
+    uint32_t kept = client->requests_max / 4;
+
+    if (kept == 0 && client->requests_max > 1)
+        kept = 1;
+    return client->requests_max - kept;
+}
+
+/* Who is next to have a slot; NULL: nobody may. Where both kinds wait they take turns, so that no
+ * stream of either keeps out the other. */
+static struct lend_transfer *take_waiting(struct client *client)
+{
+    bool small = !lend_list_is_empty(&client->waiting[false]);
+    bool large =
+        !lend_list_is_empty(&client->waiting[true]) && client->large_count < large_max(client);
+
+    if (!small && !large)
+        return NULL;
+    bool takes_large = large && (!small || client->prefers_large);
+    client->prefers_large = !takes_large;
+    return LEND_LIST_OWNER(lend_list_take_first(&client->waiting[takes_large]),
+                           struct lend_transfer, session_link);
 }
 
 static void assign_slots(struct client *client)
 {
-    for (uint32_t i = 0; i < client->requests_max && !lend_list_is_empty(&client->waiting); i++)
-        if (client->slots[i].request == 0)
-            begin_request(client, &client->slots[i],
-                          LEND_LIST_OWNER(lend_list_take_first(&client->waiting),
-                                          struct lend_transfer, session_link));
+    for (uint32_t i = 0; i < client->requests_max && client->busy_count < client->requests_max;
+         i++) {
+        if (client->slots[i].request != 0)
+            continue;
+        struct lend_transfer *transfer = take_waiting(client);
+        if (transfer == NULL)
+            break;
+        begin_request(client, &client->slots[i], transfer);
+    }
 }
 
 /* --- asking --- */
@@ -286,11 +333,17 @@ static bool pump(struct lend_session *session)
     assign_slots(client);
     if (client->busy_count == 0)
         return moved;
-    /* One frame of data at most: a post pumps too, and is to copy no more than that itself. */
-    for (uint32_t i = 0; i < client->requests_max && !client->has_copied; i++)
-        moved |= pump_slot(client, &client->slots[(client->turn + i) % client->requests_max]);
+    /* One frame of data at most: a post pumps too, and is to copy no more than that itself. Whoever
+     * sent it is the last at the next pump. */
+    uint32_t first = client->turn;
+    for (uint32_t i = 0; i < client->requests_max && !client->has_copied; i++) {
+        uint32_t at = (first + i) % client->requests_max;
+
+        moved |= pump_slot(client, &client->slots[at]);
+        if (client->has_copied)
+            client->turn = (at + 1) % client->requests_max;
+    }
     client->has_copied = false;
-    client->turn = (client->turn + 1) % client->requests_max;
     return moved;
 }
 
@@ -426,14 +479,14 @@ static enum lend_status take_done(struct client *client, const struct lend_frame
         (void)lend_fail(&why, LEND_E_CANCELED, "canceled");
         fail_transfer(client, transfer, &why);
     } else {
-        lend_list_append(&client->waiting, &transfer->session_link);
+        queue(client, transfer);
     }
     return LEND_OK;
 }
 
 void lend_client_submit(struct lend_session *session, struct lend_transfer *transfer)
 {
-    lend_list_append(&client_of(session)->waiting, &transfer->session_link);
+    queue(client_of(session), transfer);
 }
 
 void lend_client_sever(struct lend_session *session, struct lend_transfer *transfer,
@@ -562,17 +615,27 @@ static uint64_t run_out(struct lend_session *session, struct lend_transfer *tran
     return UINT64_MAX;
 }
 
+static uint64_t run_out_waiting(struct lend_session *session, struct lend_list *waiting,
+                                uint64_t now)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (struct lend_list *link = waiting->next, *following; link != waiting; link = following) {
+        struct lend_transfer *transfer = LEND_LIST_OWNER(link, struct lend_transfer, session_link);
+        following = link->next;
+        uint64_t own = run_out(session, transfer, now);
+        next = own < next ? own : next;
+    }
+    return next;
+}
+
 static uint64_t timers(struct lend_session *session, uint64_t now)
 {
     struct client *client = client_of(session);
-    uint64_t next = UINT64_MAX, own;
+    uint64_t next = run_out_waiting(session, &client->waiting[false], now);
+    uint64_t own = run_out_waiting(session, &client->waiting[true], now);
 
-    for (struct lend_list *link = client->waiting.next, *following; link != &client->waiting;
-         link = following) {
-        following = link->next;
-        own = run_out(session, LEND_LIST_OWNER(link, struct lend_transfer, session_link), now);
-        next = own < next ? own : next;
-    }
+    next = own < next ? own : next;
     for (uint32_t i = 0; i < client->requests_max; i++)
         if (client->slots[i].request != 0 && client->slots[i].transfer != NULL) {
             own = run_out(session, client->slots[i].transfer, now);
@@ -602,8 +665,9 @@ static void die(struct lend_session *session)
     else /* CANCELED is quiet, and of a WRITE only the peer could say that */
         (void)lend_fail(&no_word, LEND_E_PEER_DEAD, "%.180s before it said that the write is over",
                         why.message);
-    for (struct lend_list *link; (link = lend_list_take_first(&client->waiting)) != NULL;)
-        fail_transfer(client, LEND_LIST_OWNER(link, struct lend_transfer, session_link), &why);
+    for (int kind = 0; kind < 2; kind++)
+        for (struct lend_list *link; (link = lend_list_take_first(&client->waiting[kind])) != NULL;)
+            fail_transfer(client, LEND_LIST_OWNER(link, struct lend_transfer, session_link), &why);
     for (uint32_t i = 0; i < client->requests_max; i++) {
         const struct slot slot = client->slots[i];
 
@@ -655,7 +719,8 @@ enum lend_status lend_client_connect(struct lend_peer *peer, struct lend_session
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a connection to %s", peer->name);
 
     struct client *client = client_of(session);
-    lend_list_init(&client->waiting);
+    lend_list_init(&client->waiting[false]);
+    lend_list_init(&client->waiting[true]);
     lend_list_init(&client->outgoing);
     client->window = agent->config.notification_window_bytes;
     client->peer = peer;

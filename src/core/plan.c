@@ -67,6 +67,37 @@ static enum lend_status plan_side(struct side *side, uint32_t bits, uint64_t cou
     return LEND_OK;
 }
 
+static uint64_t least(uint64_t one, uint64_t other)
+{
+    return one < other ? one : other;
+}
+
+/* Cut runs that are longer than a window. In place, from the last on: there is room for as many
+ * runs as blocks, and no cut run begins before the one that it is of. */
+static uint64_t split_runs(struct lend_run *runs, uint64_t count, uint64_t longest)
+{
+    uint64_t total = 0;
+
+    for (uint64_t i = 0; i < count; i++)
+        total += (runs[i].count + longest - 1) / longest;
+    if (total == count)
+        return count;
+    for (uint64_t i = count, to = total; i > 0; i--) {
+        struct lend_run run = runs[i - 1];
+        uint64_t pieces = (run.count + longest - 1) / longest;
+
+        for (uint64_t piece = pieces; piece > 0; piece--) {
+            uint64_t from = (piece - 1) * longest;
+
+            runs[--to] = (struct lend_run){
+                .first = run.first + (uint32_t)from,
+                .count = (uint32_t)least(run.count - from, longest),
+            };
+        }
+    }
+    return total;
+}
+
 static enum lend_status plan_blocks(struct lend_transfer *transfer,
                                     const struct lend_post_desc *desc, struct lend_error *error)
 {
@@ -100,6 +131,12 @@ static enum lend_status plan_blocks(struct lend_transfer *transfer,
         return status;
     transfer->local_run_count = local.run_count;
     transfer->remote_run_count = remote.run_count;
+    if (desc->block_count > LEND_WINDOW_BYTES / transfer->block_bytes) {
+        uint64_t longest = LEND_WINDOW_BYTES / transfer->block_bytes;
+
+        transfer->remote_run_count =
+            split_runs(transfer->remote_runs, remote.run_count, longest > 0 ? longest : 1);
+    }
     transfer->block_count = desc->block_count;
     transfer->total_bytes = transfer->region_count * desc->block_count * transfer->block_bytes;
     lend_cursor_init(&transfer->local, transfer->extents, transfer->region_count,
@@ -237,30 +274,36 @@ static enum lend_status plan_ranges(struct lend_transfer *transfer,
 
 /* --- windows --- */
 
-static uint64_t bytes_of_ranges(const struct lend_transfer *transfer, uint64_t first,
-                                uint64_t count)
+/* As many ranges from the window's first on as it may ask for. */
+static void take_ranges(const struct lend_transfer *transfer, struct lend_transfer_window *window)
 {
-    uint64_t bytes = 0;
+    uint64_t most = least(transfer->remote_run_count - window->run, LEND_REQUEST_RUNS_MAX);
 
-    for (uint64_t i = 0; i < count; i++)
-        bytes += transfer->ranges[first + i].length_bytes;
-    return bytes;
+    window->run_count = 0;
+    window->bytes = 0;
+    do {
+        window->bytes += transfer->ranges[window->run + window->run_count].length_bytes;
+        window->run_count++;
+    } while (window->run_count < most &&
+             transfer->ranges[window->run + window->run_count].length_bytes <=
+                 LEND_WINDOW_BYTES - least(window->bytes, LEND_WINDOW_BYTES));
 }
 
-static uint64_t blocks_of_runs(const struct lend_transfer *transfer, uint64_t first, uint64_t count)
+/* The same of one region's runs. */
+static void take_runs(const struct lend_transfer *transfer, struct lend_transfer_window *window)
 {
-    uint64_t blocks = 0;
+    uint64_t most = least(transfer->remote_run_count - window->run, LEND_REQUEST_RUNS_MAX);
+    uint64_t blocks_max = LEND_WINDOW_BYTES / transfer->block_bytes, blocks = 0;
 
-    if (count == transfer->remote_run_count)
-        return transfer->block_count;
-    for (uint64_t i = 0; i < count; i++)
-        blocks += transfer->remote_runs[first + i].count;
-    return blocks;
-}
-
-static uint64_t least(uint64_t one, uint64_t other)
-{
-    return one < other ? one : other;
+    window->region_count = 1;
+    window->run_count = 0;
+    do {
+        blocks += transfer->remote_runs[window->run + window->run_count].count;
+        window->run_count++;
+    } while (window->run_count < most &&
+             transfer->remote_runs[window->run + window->run_count].count <=
+                 blocks_max - least(blocks, blocks_max));
+    window->bytes = blocks * transfer->block_bytes;
 }
 
 /* Both ends walk region by region, so a window is all the runs of some regions, or, if there are
@@ -279,17 +322,20 @@ bool lend_transfer_next_window(struct lend_transfer *transfer)
     }
     if (window->region >= regions)
         return false;
-
-    window->run_count = least(runs - window->run, LEND_REQUEST_RUNS_MAX);
     if (transfer->has_ranges) {
-        window->bytes = bytes_of_ranges(transfer, window->run, window->run_count);
+        take_ranges(transfer, window);
         return true;
     }
-    window->region_count =
-        window->run_count == runs ? least(regions - window->region, LEND_REQUEST_REGIONS_MAX) : 1;
-    window->bytes = window->region_count *
-                    blocks_of_runs(transfer, window->run, window->run_count) *
-                    transfer->block_bytes;
+
+    uint64_t region_bytes = transfer->block_count * transfer->block_bytes;
+    if (runs > LEND_REQUEST_RUNS_MAX || region_bytes > LEND_WINDOW_BYTES) {
+        take_runs(transfer, window);
+        return true;
+    }
+    window->run_count = runs;
+    window->region_count = least(least(regions - window->region, LEND_REQUEST_REGIONS_MAX),
+                                 LEND_WINDOW_BYTES / region_bytes);
+    window->bytes = window->region_count * region_bytes;
     return true;
 }
 

@@ -56,7 +56,8 @@ struct server {
     uint32_t requests_max;
     uint64_t last_request;
     uint32_t active_count;
-    uint32_t turn;
+    uint64_t active_bytes; /* that the requests ask for which have not ended */
+    uint32_t turn;         /* who is first at the next pump */
     struct request requests[REQUESTS_MAX];
     struct lend_looks looks;
     uint64_t notified; /* cost of the notifications that came */
@@ -137,19 +138,20 @@ static void drop_holdings(struct request *request)
     request->runs = NULL;
 }
 
-static void end_request(struct request *request, enum lend_status status)
+static void end_request(struct server *server, struct request *request, enum lend_status status)
 {
     if (status == LEND_OK)
         request->verdict = (struct lend_error){0};
     drop_holdings(request);
+    server->active_bytes -= request->asked.total_bytes;
     request->phase = PHASE_ENDED;
 }
 
 /* The lease has ended under the request. */
-static void end_with_lease(struct request *request, enum lend_status cause)
+static void end_with_lease(struct server *server, struct request *request, enum lend_status cause)
 {
     (void)lend_lease_explain(&request->asked.lease, cause, &request->verdict);
-    end_request(request, cause);
+    end_request(server, request, cause);
 }
 
 static enum lend_status resolve_region(struct request *request, uint32_t at,
@@ -211,6 +213,22 @@ static enum lend_status allocate_request(struct request *request, struct lend_er
     return LEND_OK;
 }
 
+/* What one peer asks for at one time is bounded, where the owner wants that. */
+static enum lend_status check_quota(const struct server *server, const struct lend_request *asked,
+                                    struct lend_error *error)
+{
+    uint64_t most = server->session.agent->config.bytes_per_peer_max;
+
+    /* active_bytes is never over it, so nothing wraps. */
+    if (most == 0 || asked->total_bytes <= most - server->active_bytes)
+        return LEND_OK;
+    return lend_fail(error, LEND_E_LIMIT,
+                     "%.64s asks for %llu bytes, and for %llu more at the same time; "
+                     "bytes_per_peer_max is %llu",
+                     server->name, (unsigned long long)asked->total_bytes,
+                     (unsigned long long)server->active_bytes, (unsigned long long)most);
+}
+
 static enum lend_status open_request(struct server *server, struct request *request,
                                      const uint64_t *region_ids, struct lend_error *error)
 {
@@ -267,9 +285,12 @@ static enum lend_status take_request(struct server *server, const struct lend_fr
     server->last_request = frame->request;
     server->active_count++;
     *request = (struct request){.phase = PHASE_RUNS, .id = frame->request, .asked = asked};
-    status = open_request(server, request, region_ids, &request->verdict);
+    status = check_quota(server, &asked, &request->verdict);
+    if (status == LEND_OK)
+        status = open_request(server, request, region_ids, &request->verdict);
+    server->active_bytes += asked.total_bytes;
     if (status != LEND_OK)
-        end_request(request, status);
+        end_request(server, request, status);
     return LEND_OK;
 }
 
@@ -402,11 +423,11 @@ static enum lend_status take_runs(struct server *server, const struct lend_frame
     if (status != LEND_OK)
         return status;
     if (request->verdict.status != LEND_OK) {
-        end_request(request, (enum lend_status)request->verdict.status);
+        end_request(server, request, (enum lend_status)request->verdict.status);
     } else if (request->runs_taken == request->asked.run_count) {
         status = plan_request(request, &request->verdict);
         if (status != LEND_OK)
-            end_request(request, status);
+            end_request(server, request, status);
         else
             request->phase = PHASE_MOVE;
     }
@@ -415,12 +436,12 @@ static enum lend_status take_runs(struct server *server, const struct lend_frame
 
 /* --- moving --- */
 
-static void count_moved(struct request *request, size_t count)
+static void count_moved(struct server *server, struct request *request, size_t count)
 {
     request->moved_bytes += count;
     (void)atomic_fetch_add_explicit(&request->lease->bytes, count, memory_order_relaxed);
     if (request->moved_bytes == request->asked.total_bytes)
-        end_request(request, LEND_OK);
+        end_request(server, request, LEND_OK);
 }
 
 /* Send the next chunk of a READ. */
@@ -443,9 +464,9 @@ static bool serve_read(struct server *server, struct request *request)
         status = lend_lease_leave(request->lease);
     }
     if (status == LEND_OK)
-        count_moved(request, count);
+        count_moved(server, request, count);
     else
-        end_with_lease(request, status);
+        end_with_lease(server, request, status);
     return true;
 }
 
@@ -472,12 +493,12 @@ static enum lend_status take_data(struct lend_session *session, size_t count, si
         if (status == LEND_OK)
             to = &request->cursor;
         else
-            end_with_lease(request, status);
+            end_with_lease(server, request, status);
     }
     *out_taken = ops->take_data(session->channel, to, count, frame->payload_bytes);
     if (to != NULL) {
         (void)lend_lease_leave(request->lease); /* what landed, landed while it was live */
-        count_moved(request, *out_taken);
+        count_moved(server, request, *out_taken);
     }
     return LEND_OK;
 }
@@ -518,7 +539,7 @@ static enum lend_status take_cancel(struct server *server, const struct lend_fra
 
     if (request != NULL && request->phase != PHASE_ENDED) {
         (void)lend_fail(&request->verdict, LEND_E_CANCELED, "canceled");
-        end_request(request, LEND_E_CANCELED);
+        end_request(server, request, LEND_E_CANCELED);
     }
     return LEND_OK;
 }
@@ -620,10 +641,17 @@ static bool pump(struct lend_session *session)
     moved |= lend_look_pump(&server->looks, session, &server->user);
     if (server->active_count == 0)
         return moved;
-    /* One chunk each, so that a small request does not wait for a large one. */
-    for (uint32_t i = 0; i < server->requests_max; i++)
-        moved |= pump_request(server, &server->requests[(server->turn + i) % server->requests_max]);
-    server->turn = (server->turn + 1) % server->requests_max;
+    /* One chunk each, so that a small request does not wait for a large one. Where there is room
+     * for some of them alone, the next pump goes on behind the last that had its turn. */
+    uint32_t first = server->turn;
+    for (uint32_t i = 0; i < server->requests_max; i++) {
+        uint32_t at = (first + i) % server->requests_max;
+
+        if (pump_request(server, &server->requests[at])) {
+            server->turn = (at + 1) % server->requests_max;
+            moved = true;
+        }
+    }
     return moved;
 }
 
@@ -664,6 +692,7 @@ static void die(struct lend_session *session)
         server->requests[i].phase = PHASE_FREE;
     }
     server->active_count = 0;
+    server->active_bytes = 0;
     if (!server->has_greeted || is_still_here(server))
         return;
     if (session->why.status == LEND_E_PEER_DEAD)

@@ -33,6 +33,14 @@ struct lend_transfer_region {
     uint64_t address; /* that the transfer's extents count from */
 };
 
+/*
+ * One request asks for no more than that, though for one block, or range, at least: a large
+ * transfer gives its place to those that wait after each. Asking again costs a turn-around, which
+ * is little beside the time that so many bytes take. What asks for no more than the smaller number
+ * never waits behind those that ask for more.
+ */
+enum { LEND_WINDOW_BYTES = 32 << 20, LEND_WINDOW_SMALL_BYTES = 1 << 20 };
+
 /* How far the peer's side of a transfer has been asked for: the regions and runs of one request. */
 struct lend_transfer_window {
     uint64_t region; /* the first, and how many */

@@ -22,7 +22,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-enum { BLOCKS = 100000, FEW_BLOCKS = 2000, RUNS_PER_FRAME = 4096, RUNS_PER_REQUEST = 32768 };
+enum { BLOCKS = 100000, FEW_BLOCKS = 2000, RUNS_PER_FRAME = 4096, RUNS_PER_REQUEST = 8192 };
 
 /* --- counting --- */
 
@@ -244,6 +244,7 @@ static void test_neighbours_are_one_run(void **state)
 }
 
 /* The first window alone: the answer that it has here ends the transfer. */
+/* A request asks for 32 MiB at most: that is 8,192 blocks of 4 KiB. */
 static void test_many_scattered_blocks_fill_their_frames(void **state)
 {
     struct world *world = *state;
