@@ -193,6 +193,30 @@ void lend_cursor_scatter(struct lend_cursor *cursor, const void *source, uint64_
     assert(count == 0); /* as above */
 }
 
+void lend_cursor_copy(struct lend_cursor *to, struct lend_cursor *from, uint64_t count)
+{
+    struct lend_segment target = {0}, source;
+
+    while (count > 0 && next(from, count, &source)) {
+        count -= source.length_bytes;
+        while (source.length_bytes > 0) {
+            if (target.length_bytes == 0 && !next(to, source.length_bytes, &target))
+                break;
+
+            uint64_t length = target.length_bytes < source.length_bytes ? target.length_bytes
+                                                                        : source.length_bytes;
+            lend_copy_racing(pointer_to(target.address), pointer_to(source.address), length);
+            source.address += length;
+            source.length_bytes -= length;
+            target.address += length;
+            target.length_bytes -= length;
+        }
+        if (source.length_bytes > 0)
+            break;
+    }
+    assert(count == 0); /* as above */
+}
+
 uint64_t lend_cursor_zero(struct lend_cursor *cursor, uint64_t count)
 {
     struct lend_segment segment;

@@ -51,6 +51,8 @@ bool lend_cursor_next(struct lend_cursor *cursor, uint64_t max, struct lend_segm
  * stream must have that many. */
 void lend_cursor_gather(struct lend_cursor *cursor, void *destination, uint64_t count);
 void lend_cursor_scatter(struct lend_cursor *cursor, const void *source, uint64_t count);
+/* Copy the next count bytes of one stream, which others may be writing, to another of ours. */
+void lend_cursor_copy(struct lend_cursor *to, struct lend_cursor *from, uint64_t count);
 /* Zero the next count bytes, or what is left of them; returns how many. */
 uint64_t lend_cursor_zero(struct lend_cursor *cursor, uint64_t count);
 

@@ -21,7 +21,6 @@ struct lend_region {
     struct lend_geometry geometry; /* complete */
     uint32_t access;
     uint32_t flags;
-    uint32_t life; /* how many times it was resumed; changed under the agent's lock */
     char name[LEND_REGION_NAME_BYTES_MAX + 1];
     struct lend_region *next_by_name;
     char *tags; /* owned; NULL: none */

@@ -182,12 +182,12 @@ void lend_slots_outdate(struct lend_slots *slots, uint64_t region_id)
             continue;
         /* A generation that nobody was ever granted: no ticket names it, and the next that is
          * granted follows it. Relaxed: the word was that of an ended lease before, too. */
-        uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
-        uint64_t next = (word >> LEND_SLOT_STATE_BITS) + 1;
+        _Atomic uint64_t *at = lend_slots_word(slots, i);
+        uint64_t next =
+            (atomic_load_explicit(at, memory_order_relaxed) >> LEND_SLOT_STATE_BITS) + 1;
 
         slot->ended_by = 0;
-        atomic_store_explicit(&slot->word, lend_slot_word(next, LEND_SLOT_UNUSED),
-                              memory_order_relaxed);
+        atomic_store_explicit(at, lend_slot_word(next, LEND_SLOT_UNUSED), memory_order_relaxed);
     }
 }
 

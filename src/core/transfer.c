@@ -211,7 +211,7 @@ static enum lend_status fill(struct lend_transfer *transfer, const struct lend_t
     transfer->region_count = desc->region_count;
     transfer->block_count_max = desc->block_count_max;
     transfer->local_blocks_min = transfer->remote_blocks_min = UINT64_MAX;
-    transfer->path = transfer->peer->transport->ops->path;
+    transfer->path = transfer->peer->transport->ops->paths[LEND_WAY_SERVED];
 
     enum lend_status status = allocate(transfer, desc, error);
     if (status != LEND_OK)

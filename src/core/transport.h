@@ -3,6 +3,7 @@
 #define LEND_CORE_TRANSPORT_H
 
 #include "core/cursor.h"
+#include "memory/backing.h"
 #include "wire/frame.h"
 
 #include <lend/agent.h>
@@ -25,6 +26,24 @@
 
 struct lend_session;
 struct lend_transport_ops;
+struct lend_process;
+
+/* How the bytes of a READ get to the reader. */
+enum lend_way {
+    LEND_WAY_SERVED = 0,       /* the owner copies them into the channel */
+    LEND_WAY_MAPPED = 1,       /* the reader copies from a mapping of the owner's file */
+    LEND_WAY_CROSS_MEMORY = 2, /* the reader's kernel copies out of the owner's process */
+    LEND_WAYS,
+};
+
+/* A file behind regions, that the owner's peers may map. */
+struct lend_shared_file {
+    uint32_t number; /* > 0; unique within the agent for its life */
+    int fd;          /* open for reading alone */
+    struct lend_backing backing;
+    bool consents_to_owner; /* peers of the file's own user are let in though a seal does not keep
+                               them from writing (LEND_REGION_PUNCH_OUT) */
+};
 
 /* One connection. A transport puts it first in its own struct, and fills in ops. */
 struct lend_channel {
@@ -37,6 +56,8 @@ struct lend_transport_open {
     struct lend_agent *agent;
     const char *name; /* the agent's */
     const uint8_t *incarnation;
+    int words_fd; /* the words of its leases: a file sealed against resizing and new writers, */
+    uint64_t words_bytes;        /* and its length */
     const char *local_directory; /* as in lend_agent_config, NULL if not given */
     uint32_t local_mode;         /* defaults filled in */
     bool local_is_abstract;
@@ -45,10 +66,10 @@ struct lend_transport_open {
 };
 
 struct lend_transport_ops {
-    const char *name; /* [a-z0-9_]+, at most LEND_TRANSPORT_NAME_MAX bytes */
-    const char *path; /* for completion records: "local/served" */
-    uint32_t rank;    /* lower is preferred where several reach a peer */
-    uint32_t kinds;   /* bit n set: it moves memory of lend_memory_kind n */
+    const char *name;             /* [a-z0-9_]+, at most LEND_TRANSPORT_NAME_MAX bytes */
+    const char *paths[LEND_WAYS]; /* by lend_way; NULL: it has not that one. "local/served" */
+    uint32_t rank;                /* lower is preferred where several reach a peer */
+    uint32_t kinds;               /* bit n set: it moves memory of lend_memory_kind n */
 
     /* Make ready to connect and to be connected to. On failure nothing is left behind. */
     enum lend_status (*open)(const struct lend_transport_open *open, void **out,
@@ -115,6 +136,36 @@ struct lend_transport_ops {
      * wants_room, when there is room for wanted bytes of payload. False: there is already; nothing
      * was changed. */
     bool (*sleep)(struct lend_channel *channel, bool wants_room, size_t wanted);
+
+    /* --- One-sided ways. All NULL in a transport whose owner always copies. --- */
+
+    /* Owner: let peers that are connected, and those to come, map the file. It is valid until
+     * is_held() says no after unshare(). Under the agent's lock. */
+    void (*share)(void *transport, const struct lend_shared_file *file);
+    /* Owner: let nobody map it any more, and ask those who did to let go. Under the agent's lock.
+     */
+    void (*unshare)(void *transport, uint32_t number);
+    /* Owner: has a peer not yet let go of it? Then who: a name, or what is known of it. */
+    bool (*is_held)(void *transport, uint32_t number, char *who, size_t capacity);
+
+    /* Reader: the words of the owner's leases; NULL, and why, if they cannot be had. */
+    const _Atomic uint64_t *(*words)(struct lend_channel *channel, uint32_t *out_count,
+                                     struct lend_error *why);
+    /* Reader: where the owner's file is mapped, and its length; NULL, and why not. Valid until
+     * mapping_stamp() changes. */
+    const uint8_t *(*mapped)(struct lend_channel *channel, uint32_t file, uint64_t *out_bytes,
+                             struct lend_error *why);
+    /* Reader: changes with every file that is mapped or let go; never 0. */
+    uint64_t (*mapping_stamp)(struct lend_channel *channel);
+    /* Reader: how to read the owner's process, if it can be named at all. LEND_E_NO_PATH. */
+    enum lend_status (*process)(struct lend_channel *channel, struct lend_process *out,
+                                struct lend_error *why);
+    /* Reader: one look, without waiting: is the owner's process there, and the program that we are
+     * connected to? */
+    bool (*is_alive)(struct lend_channel *channel);
+    /* Reader: touch about so many bytes of what is mapped and was not touched yet; false: all was.
+     */
+    bool (*prefault)(struct lend_channel *channel, uint64_t bytes);
 };
 
 /* Core's side. */

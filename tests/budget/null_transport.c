@@ -248,7 +248,7 @@ static bool sleep_null(struct lend_channel *base, bool wants_room, size_t wanted
 
 static const struct lend_transport_ops null_ops = {
     .name = "null",
-    .path = "null",
+    .paths = {[LEND_WAY_SERVED] = "null"},
     .rank = 1,
     .kinds = 1U << LEND_MEMORY_SYSTEM,
     .open = open_null,

@@ -363,7 +363,9 @@ static void local_close_channel(struct lend_channel *base, bool forked)
 
 const struct lend_transport_ops lend_transport_local = {
     .name = "local",
-    .path = "local/served",
+    .paths = {[LEND_WAY_SERVED] = "local/served",
+              [LEND_WAY_MAPPED] = "local/mapped",
+              [LEND_WAY_CROSS_MEMORY] = "local/cross-memory"},
     .rank = 20,
     .kinds = 1U << LEND_MEMORY_SYSTEM | 1U << LEND_MEMORY_PINNED,
     .open = local_open,

@@ -746,7 +746,7 @@ static bool loopback_sleep(struct lend_channel *base, bool wants_room, size_t wa
 
 const struct lend_transport_ops lend_transport_loopback = {
     .name = "loopback",
-    .path = "loopback",
+    .paths = {[LEND_WAY_SERVED] = "loopback"},
     .rank = 10,
     .kinds = 1u << LEND_MEMORY_SYSTEM | 1u << LEND_MEMORY_PINNED,
     .open = loopback_open,
