@@ -272,6 +272,7 @@ static void init_locks(struct lend_agent *agent)
     (void)pthread_mutex_init(&agent->log_lock, NULL);
     (void)pthread_mutex_init(&agent->completion_lock, NULL);
     (void)pthread_cond_init(&agent->completion, NULL);
+    lend_puller_init(&agent->puller);
 }
 
 static void init_tables(struct lend_agent *agent)
@@ -358,6 +359,7 @@ static void demolish(struct lend_agent *agent, bool forked)
         lend_agent_dispatch(agent);
     }
     lend_sessions_fini(agent, forked);
+    lend_puller_fini(&agent->puller, forked);
     close_transports(agent, forked);
     agent->magic = 0;
     lend_transfers_fini(agent, forked);

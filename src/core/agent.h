@@ -5,6 +5,7 @@
 #include "base/list.h"
 #include "base/pool.h"
 #include "core/poller.h"
+#include "core/puller.h"
 #include "core/range_index.h"
 #include "core/slot.h"
 #include "core/transport.h"
@@ -60,6 +61,7 @@ struct lend_agent {
     struct lend_open_transport transports[LEND_METADATA_TRANSPORTS_MAX];
 
     struct lend_poller poller;
+    struct lend_puller puller;
 
     pthread_mutex_t lock; /* guards all below, up to the next lock */
     uint64_t serial;      /* of the metadata */

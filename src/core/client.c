@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/onesided.h"
 #include "core/peer.h"
 
 #include <assert.h>
@@ -12,6 +13,8 @@
 enum {
     SLOTS_MAX = 64,              /* requests that any server lets one peer have */
     DATA_BYTES_LEAST = 16 << 10, /* smaller frames wait for room, unless they end the request */
+    POST_BYTES_MAX = 64 << 10,   /* that a post copies by itself; and what a step does */
+    STEP_BYTES_MAX = 256 << 10,
 };
 
 /* A request on the wire: from its frame until the server's DONE. */
@@ -37,6 +40,8 @@ struct client {
     bool prefers_large;   /* the next slot is for a large one, if both wait */
     bool has_copied;      /* in this pump */
     struct slot slots[SLOTS_MAX];
+    struct lend_onesided own;  /* reads that we carry out ourselves */
+    struct lend_list arriving; /* transfers whose way is not chosen yet */
     /* Transfers without a slot, in their order: small ones, and large ones. */
     struct lend_list waiting[2];
     struct lend_list outgoing; /* frames, in order */
@@ -290,8 +295,14 @@ static bool pump_slot(struct client *client, struct slot *slot)
 
 static void finish_outgoing(struct client *client, struct lend_outgoing *outgoing)
 {
+    struct lend_lease_name name;
+    struct lend_error error;
+
     if (outgoing->type == LEND_FRAME_NOTIFY)
         client->sent += lend_notification_cost(outgoing->count);
+    if (outgoing->type == LEND_FRAME_TICKET_DONE &&
+        lend_lease_name_decode(outgoing->bytes, outgoing->count, &name, &error) == LEND_OK)
+        lend_onesided_forget(&client->own, &name);
     if (outgoing->transfer != NULL)
         lend_transfer_complete(outgoing->transfer, LEND_OK, NULL);
     else
@@ -320,6 +331,17 @@ static bool pump_outgoing(struct client *client)
     return moved;
 }
 
+/* Send every transfer that has come its way. */
+static void sort_arrivals(struct client *client)
+{
+    for (struct lend_list *link; (link = lend_list_take_first(&client->arriving)) != NULL;) {
+        struct lend_transfer *transfer = LEND_LIST_OWNER(link, struct lend_transfer, session_link);
+
+        if (!lend_onesided_take(&client->own, transfer))
+            queue(client, transfer);
+    }
+}
+
 static bool pump(struct lend_session *session)
 {
     struct client *client = client_of(session);
@@ -330,6 +352,9 @@ static bool pump(struct lend_session *session)
         return false;
 
     bool moved = pump_outgoing(client);
+    sort_arrivals(client);
+    moved |=
+        lend_onesided_pump(&client->own, session->is_posting ? POST_BYTES_MAX : STEP_BYTES_MAX);
     assign_slots(client);
     if (client->busy_count == 0)
         return moved;
@@ -351,7 +376,7 @@ bool lend_client_has_more(const struct lend_session *session)
 {
     const struct client *client = (const struct client *)session;
 
-    if (session->wanted_room > 0)
+    if (session->wanted_room > 0 || lend_onesided_has_more(&client->own))
         return true;
     if (client->busy_count == 0 || !session->is_welcome)
         return false;
@@ -386,7 +411,14 @@ void lend_client_unreserve(struct lend_session *session, size_t count)
 
 void lend_client_queue(struct lend_session *session, struct lend_outgoing *outgoing)
 {
-    lend_list_append(&client_of(session)->outgoing, &outgoing->link);
+    struct client *client = client_of(session);
+
+    lend_list_append(&client->outgoing, &outgoing->link);
+}
+
+struct lend_onesided *lend_client_onesided(struct lend_session *session)
+{
+    return &client_of(session)->own;
 }
 
 /* --- ends of transfers --- */
@@ -486,7 +518,23 @@ static enum lend_status take_done(struct client *client, const struct lend_frame
 
 void lend_client_submit(struct lend_session *session, struct lend_transfer *transfer)
 {
+    lend_list_append(&client_of(session)->arriving, &transfer->session_link);
+}
+
+void lend_client_serve(struct lend_session *session, struct lend_transfer *transfer)
+{
     queue(client_of(session), transfer);
+}
+
+void lend_client_succeed(struct lend_session *session, struct lend_transfer *transfer)
+{
+    succeed(client_of(session), transfer);
+}
+
+void lend_client_fail(struct lend_session *session, struct lend_transfer *transfer,
+                      const struct lend_error *why)
+{
+    fail_transfer(client_of(session), transfer, why);
 }
 
 void lend_client_sever(struct lend_session *session, struct lend_transfer *transfer,
@@ -496,6 +544,7 @@ void lend_client_sever(struct lend_session *session, struct lend_transfer *trans
     struct slot *slot = slot_of(client, transfer);
     struct lend_error why;
 
+    lend_onesided_drop(&client->own, transfer);
     lend_list_remove(&transfer->session_link);
     lend_list_remove(&transfer->notification.link);
     if (slot != NULL && slot->is_asked) {
@@ -581,6 +630,8 @@ static enum lend_status control(struct lend_session *session, const struct lend_
         return take_done(client, frame, payload, error);
     if (frame->type == LEND_FRAME_CREDIT)
         return take_credit(client, frame, payload, error);
+    if (frame->type == LEND_FRAME_VIEW)
+        return lend_onesided_view(&client->own, frame, payload, error);
     return lend_fail(error, LEND_E_CORRUPT, "frame type %u from a server", frame->type);
 }
 
@@ -636,6 +687,14 @@ static uint64_t timers(struct lend_session *session, uint64_t now)
     uint64_t own = run_out_waiting(session, &client->waiting[true], now);
 
     next = own < next ? own : next;
+    own = run_out_waiting(session, &client->arriving, now);
+    next = own < next ? own : next;
+    for (struct lend_list *link = client->own.all.next, *following; link != &client->own.all;
+         link = following) {
+        following = link->next;
+        own = run_out(session, LEND_LIST_OWNER(link, struct lend_transfer, own_link), now);
+        next = own < next ? own : next;
+    }
     for (uint32_t i = 0; i < client->requests_max; i++)
         if (client->slots[i].request != 0 && client->slots[i].transfer != NULL) {
             own = run_out(session, client->slots[i].transfer, now);
@@ -655,6 +714,12 @@ static uint64_t timers(struct lend_session *session, uint64_t now)
     return next;
 }
 
+static void fail_listed(struct client *client, struct lend_list *list, const struct lend_error *why)
+{
+    for (struct lend_list *link; (link = lend_list_take_first(list)) != NULL;)
+        fail_transfer(client, LEND_LIST_OWNER(link, struct lend_transfer, session_link), why);
+}
+
 static void die(struct lend_session *session)
 {
     struct client *client = client_of(session);
@@ -665,9 +730,19 @@ static void die(struct lend_session *session)
     else /* CANCELED is quiet, and of a WRITE only the peer could say that */
         (void)lend_fail(&no_word, LEND_E_PEER_DEAD, "%.180s before it said that the write is over",
                         why.message);
-    for (int kind = 0; kind < 2; kind++)
-        for (struct lend_list *link; (link = lend_list_take_first(&client->waiting[kind])) != NULL;)
-            fail_transfer(client, LEND_LIST_OWNER(link, struct lend_transfer, session_link), &why);
+    fail_listed(client, &client->arriving, &why);
+    fail_listed(client, &client->waiting[false], &why);
+    fail_listed(client, &client->waiting[true], &why);
+    while (!lend_list_is_empty(&client->own.all)) {
+        struct lend_transfer *transfer =
+            LEND_LIST_OWNER(client->own.all.next, struct lend_transfer, own_link);
+
+        lend_onesided_drop(&client->own, transfer);
+        transfer->proven_bytes =
+            0; /* who is dead did not live to the last of them, for all we know */
+        fail_transfer(client, transfer, &why);
+    }
+    lend_onesided_fini(&client->own);
     for (uint32_t i = 0; i < client->requests_max; i++) {
         const struct slot slot = client->slots[i];
 
@@ -722,6 +797,8 @@ enum lend_status lend_client_connect(struct lend_peer *peer, struct lend_session
     lend_list_init(&client->waiting[false]);
     lend_list_init(&client->waiting[true]);
     lend_list_init(&client->outgoing);
+    lend_list_init(&client->arriving);
+    lend_onesided_init(&client->own, session, peer);
     client->window = agent->config.notification_window_bytes;
     client->peer = peer;
     lend_peer_retain(peer);

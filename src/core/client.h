@@ -30,6 +30,16 @@ void lend_client_unreserve(struct lend_session *session, size_t count);
  * nothing that comes from the peer may do so. */
 bool lend_client_has_more(const struct lend_session *session);
 
+/* How the reads that it carries out by itself tell their ends; and how one goes back to be served.
+ */
+void lend_client_succeed(struct lend_session *session, struct lend_transfer *transfer);
+void lend_client_fail(struct lend_session *session, struct lend_transfer *transfer,
+                      const struct lend_error *why);
+void lend_client_serve(struct lend_session *session, struct lend_transfer *transfer);
+
+/* The part of a client's session that copies by itself. */
+struct lend_onesided *lend_client_onesided(struct lend_session *session);
+
 /* Queue a frame. */
 void lend_client_queue(struct lend_session *session, struct lend_outgoing *outgoing);
 

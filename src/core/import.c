@@ -201,6 +201,8 @@ static void swap_in(struct lend_peer *peer, struct import *import)
     peer->ranges = import->ranges;
     import->metadata = metadata;
     import->ranges = ranges;
+    /* Release: whoever sees the new stamp, and looks under the agent's lock, sees what is new. */
+    (void)atomic_fetch_add_explicit(&peer->metadata_stamp, 1, memory_order_release);
 }
 
 /* Take over what is newer, if it is as the first import wanted it, and this one does. */

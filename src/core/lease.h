@@ -91,10 +91,11 @@ void lend_lease_put(struct lend_lease *lease);
 const struct lend_lease_part *lend_lease_part_find(const struct lend_lease *lease,
                                                    uint64_t region_id);
 
-/* Are those bytes of the region selected by blocks of the part? Under the agent's lock.
- * LEND_E_OUT_OF_RANGE. */
-enum lend_status lend_lease_check_range(const struct lend_lease_part *part, uint64_t offset_bytes,
-                                        uint64_t length_bytes, struct lend_error *error);
+/* Are those bytes of a region of that geometry all of blocks of the set? LEND_E_OUT_OF_RANGE. */
+enum lend_status lend_lease_check_range(const struct lend_geometry *geometry,
+                                        const struct lend_blocks *blocks,
+                                        const struct lend_run_range *range,
+                                        struct lend_error *error);
 
 /* The message for a lease that has ended, or never was. */
 enum lend_status lend_lease_explain(const struct lend_lease_name *name, enum lend_status cause,

@@ -216,29 +216,31 @@ static bool find_stretch(const struct lend_geometry *geometry, uint64_t offset, 
     return true;
 }
 
-enum lend_status lend_lease_check_range(const struct lend_lease_part *part, uint64_t offset_bytes,
-                                        uint64_t length_bytes, struct lend_error *error)
+enum lend_status lend_lease_check_range(const struct lend_geometry *geometry,
+                                        const struct lend_blocks *blocks,
+                                        const struct lend_run_range *range,
+                                        struct lend_error *error)
 {
-    uint64_t offset = offset_bytes, left = length_bytes;
+    uint64_t offset = range->offset_bytes, left = range->length_bytes;
 
     while (left > 0) {
         struct stretch stretch;
         uint64_t here = 0;
 
-        if (find_stretch(&part->region->geometry, offset, &stretch)) {
+        if (find_stretch(geometry, offset, &stretch)) {
             here = stretch.unit_bytes * stretch.unit_count - stretch.into_bytes;
             here = here < left ? here : left;
-            uint64_t blocks =
+            uint64_t count =
                 (stretch.into_bytes + here + stretch.unit_bytes - 1) / stretch.unit_bytes;
-            if (!lend_blocks_cover(part->blocks, stretch.block, blocks))
+            if (!lend_blocks_cover(blocks, stretch.block, count))
                 here = 0;
         }
         if (here == 0)
             return lend_fail(
                 error, LEND_E_OUT_OF_RANGE,
                 "bytes %llu + %llu of region %llu: those from %llu on are not all in the lease",
-                (unsigned long long)offset_bytes, (unsigned long long)length_bytes,
-                (unsigned long long)part->region_id, (unsigned long long)offset);
+                (unsigned long long)range->offset_bytes, (unsigned long long)range->length_bytes,
+                (unsigned long long)range->region_id, (unsigned long long)offset);
         offset += here;
         left -= here;
     }

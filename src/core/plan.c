@@ -139,8 +139,6 @@ static enum lend_status plan_blocks(struct lend_transfer *transfer,
     }
     transfer->block_count = desc->block_count;
     transfer->total_bytes = transfer->region_count * desc->block_count * transfer->block_bytes;
-    lend_cursor_init(&transfer->local, transfer->extents, transfer->region_count,
-                     transfer->local_runs, transfer->local_run_count);
     return LEND_OK;
 }
 
@@ -263,12 +261,11 @@ static enum lend_status plan_ranges(struct lend_transfer *transfer,
     (void)pthread_mutex_unlock(&transfer->agent->lock);
     if (status != LEND_OK)
         return status;
+    transfer->placement.way = LEND_WAY_SERVED; /* other ranges, other places */
     transfer->region_count = desc->range_count;
     transfer->block_count = desc->range_count;
     transfer->remote_run_count = desc->range_count;
     transfer->local_runs[0] = (struct lend_run){.first = 0, .count = 1};
-    lend_cursor_init(&transfer->local, transfer->extents, desc->range_count, transfer->local_runs,
-                     1);
     return LEND_OK;
 }
 
@@ -341,6 +338,15 @@ bool lend_transfer_next_window(struct lend_transfer *transfer)
 
 /* --- the whole --- */
 
+void lend_transfer_rewind(struct lend_transfer *transfer)
+{
+    transfer->proven_bytes = 0;
+    lend_cursor_init(&transfer->local, transfer->extents, transfer->region_count,
+                     transfer->local_runs, transfer->has_ranges ? 1 : transfer->local_run_count);
+    transfer->window = (struct lend_transfer_window){0};
+    (void)lend_transfer_next_window(transfer);
+}
+
 enum lend_status lend_transfer_plan(struct lend_transfer *transfer,
                                     const struct lend_post_desc *desc, struct lend_error *error)
 {
@@ -348,7 +354,6 @@ enum lend_status lend_transfer_plan(struct lend_transfer *transfer,
                                                    : plan_blocks(transfer, desc, error);
     if (status != LEND_OK)
         return status;
-    transfer->window = (struct lend_transfer_window){0};
-    (void)lend_transfer_next_window(transfer);
+    lend_transfer_rewind(transfer);
     return LEND_OK;
 }

@@ -240,8 +240,10 @@ static enum lend_status begin(struct lend_transfer *transfer, const struct lend_
     }
     reset(transfer, desc);
     lend_client_submit(session, transfer);
+    session->is_posting = true;
     if (session->channel != NULL)
         (void)lend_session_pump(session);
+    session->is_posting = false;
     transfer->post_ns = lend_sys->now_ns() - transfer->posted_ns;
     return LEND_OK;
 }

@@ -186,7 +186,7 @@ static enum lend_status resolve_range(struct request *request, const struct lend
         return lend_fail(error, LEND_E_OUT_OF_RANGE, "region %llu is not in the lease",
                          (unsigned long long)range->region_id);
     enum lend_status status =
-        lend_lease_check_range(part, range->offset_bytes, range->length_bytes, error);
+        lend_lease_check_range(&part->region->geometry, part->blocks, range, error);
     if (status != LEND_OK)
         return status;
     *out = (struct lend_extent){

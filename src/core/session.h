@@ -32,6 +32,7 @@ struct lend_session {
     size_t frame_left;       /* of its data */
     _Atomic bool is_welcome; /* the greeting is over; set under the lock */
     size_t wanted_room; /* what there is to send next found no room for that much; 0: all is sent */
+    bool is_posting;    /* the pump is that of a post, which is to copy little */
     bool pump_moved;    /* the last pump sent something, so there may be more to send */
     uint64_t greet_until_ns; /* the greeting must be over by then */
     struct lend_error why;   /* of the death */

@@ -167,6 +167,11 @@ static enum lend_status allocate(struct lend_transfer *transfer,
         transfer->remote_runs = lend_sys->allocate(blocks * sizeof *transfer->remote_runs);
         is_whole &= transfer->remotes != NULL && transfer->remote_runs != NULL;
     }
+    if (transfer->direction == LEND_READ) {
+        transfer->sources = lend_sys->allocate(extents * sizeof *transfer->sources);
+        transfer->source_extents = lend_sys->allocate(extents * sizeof *transfer->source_extents);
+        is_whole &= transfer->sources != NULL && transfer->source_extents != NULL;
+    }
     if (!is_whole)
         return lend_fail(error, LEND_E_NO_MEMORY,
                          "no memory for a transfer of %u pairs of regions and %llu blocks",
@@ -177,6 +182,8 @@ static enum lend_status allocate(struct lend_transfer *transfer,
 static void free_arrays(struct lend_transfer *transfer)
 {
     lend_sys->release(transfer->extents);
+    lend_sys->release(transfer->sources);
+    lend_sys->release(transfer->source_extents);
     lend_sys->release(transfer->locals);
     lend_sys->release(transfer->local_runs);
     lend_sys->release(transfer->ranges);
@@ -212,6 +219,7 @@ static enum lend_status fill(struct lend_transfer *transfer, const struct lend_t
     transfer->block_count_max = desc->block_count_max;
     transfer->local_blocks_min = transfer->remote_blocks_min = UINT64_MAX;
     transfer->path = transfer->peer->transport->ops->paths[LEND_WAY_SERVED];
+    transfer->ways_allowed = UINT32_MAX;
 
     enum lend_status status = allocate(transfer, desc, error);
     if (status != LEND_OK)
@@ -254,6 +262,7 @@ enum lend_status lend_transfer_prepare(struct lend_agent *agent,
         transfer->agent = agent;
         transfer->peer = desc->peer;
         lend_list_init(&transfer->session_link);
+        lend_list_init(&transfer->own_link);
         lend_list_init(&transfer->notification.link);
         lend_list_append(&agent->transfer_list, &transfer->link);
     }

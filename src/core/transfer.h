@@ -5,6 +5,7 @@
 #include "core/agent.h"
 #include "core/outgoing.h"
 #include "core/peer.h"
+#include "core/puller.h"
 #include "core/session.h"
 
 /* A ticket that was imported. */
@@ -50,6 +51,20 @@ struct lend_transfer_window {
     uint64_t bytes; /* that the request moves */
 };
 
+/* A region or range of the peer's side, to a reader that copies by itself. */
+struct lend_source {
+    uint32_t life; /* of the region, as its metadata says */
+    struct lend_geometry geometry;
+};
+
+/* What the places of the peer's side depend on; another one, and they are to be found anew. */
+struct lend_placement {
+    enum lend_way way; /* LEND_WAY_SERVED: not placed */
+    const struct lend_session *session;
+    uint64_t mapping_stamp;
+    uint64_t metadata_stamp;
+};
+
 struct lend_transfer {
     struct lend_pool_object object;
     struct lend_agent *agent;
@@ -70,6 +85,17 @@ struct lend_transfer {
     struct lend_run *local_runs;   /* with ranges: the one run that all extents share */
     struct lend_run *remote_runs;  /* NULL with ranges */
     struct lend_run_range *ranges; /* of the peer's side */
+    uint32_t ways_allowed;         /* bit n set: lend_way n */
+
+    /* A READ that we carry out ourselves (onesided.c); under the session's lock. */
+    struct lend_source *sources;        /* of the peer's side; NULL in a WRITE */
+    struct lend_extent *source_extents; /* the same in our addresses, or its own */
+    struct lend_placement placement;
+    struct lend_list own_link; /* in lend_onesided::all */
+    struct lend_cursor remote;
+    struct lend_pull pull;
+    bool is_pulled;            /* the puller has it */
+    _Atomic bool pull_is_done; /* and has told, on its own thread */
 
     _Atomic int32_t phase; /* a lend_transfer_phase */
 
@@ -90,6 +116,7 @@ struct lend_transfer {
     uint64_t wire_ns; /* of the last completion */
     uint64_t user_data;
     bool is_canceled; /* a WRITE that waits for the peer's word */
+    enum lend_way way;
     const char *path;
     int32_t status;
     uint64_t record_bytes; /* proven, as the record tells them */
@@ -123,6 +150,9 @@ bool lend_transfer_is_active(struct lend_transfer *transfer, const struct lend_s
 
 /* The next request's window; false when all was asked for. */
 bool lend_transfer_next_window(struct lend_transfer *transfer);
+
+/* Begin anew with nothing moved, as planned. */
+void lend_transfer_rewind(struct lend_transfer *transfer);
 
 /* It has ended with that status; what is proven stands in proven_bytes. The transfer may be gone
  * when this returns. */

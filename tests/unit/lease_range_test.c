@@ -22,7 +22,6 @@ enum { BYTES_MAX = 72, BLOCKS_MAX = 8 };
 struct stage {
     struct lend_region region;
     struct lend_blocks blocks;
-    struct lend_lease_part part;
 };
 
 /* Geometry: bytes of a row, stride, blocks, inner stride, rows. */
@@ -37,14 +36,21 @@ static void set_up(struct stage *stage, const uint64_t *geometry, uint64_t lengt
     assert_int_equal(lend_geometry_complete(&stage->region.geometry, length, NULL), LEND_OK);
     assert_int_equal(lend_blocks_init(&stage->blocks, set, stage->region.geometry.count, NULL),
                      LEND_OK);
-    stage->part = (struct lend_lease_part){
-        .region = &stage->region, .region_id = 5, .blocks = &stage->blocks};
+}
+
+static enum lend_status check(const struct stage *stage, uint64_t offset, uint64_t length,
+                              struct lend_error *error)
+{
+    const struct lend_run_range range = {
+        .region_id = 5, .offset_bytes = offset, .length_bytes = length};
+
+    return lend_lease_check_range(&stage->region.geometry, &stage->blocks, &range, error);
 }
 
 static bool is_allowed(const struct stage *stage, uint64_t offset, uint64_t length)
 {
     struct lend_error error = {0};
-    enum lend_status status = lend_lease_check_range(&stage->part, offset, length, &error);
+    enum lend_status status = check(stage, offset, length, &error);
 
     assert_int_equal(error.status, status);
     if (status != LEND_OK)
@@ -178,7 +184,7 @@ static void test_refusal_names_the_first_byte_that_is_not_leased(void **state)
 
     (void)state;
     set_up(&stage, (uint64_t[]){8, 12, 3, 0, 0}, 60, &set);
-    assert_int_equal(lend_lease_check_range(&stage.part, 14, 20, &error), LEND_E_OUT_OF_RANGE);
+    assert_int_equal(check(&stage, 14, 20, &error), LEND_E_OUT_OF_RANGE);
     assert_string_equal(error.message, "bytes 14 + 20 of region 5: those from 20 on are not all in "
                                        "the lease");
 }

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_CORE_ONESIDED_H
+#define LEND_CORE_ONESIDED_H
+
+#include "core/puller.h"
+#include "core/transfer.h"
+#include "wire/view.h"
+
+/*
+ * Reads that the reader carries out by itself: from a mapping of the owner's file, or out of the
+ * owner's process. Part of a client; all of it under the session's lock.
+ *
+ *     arrive --which way?--> served, by the owner (client.c)
+ *        `--> wait for the lease's view --> check the blocks --> copy --> prove --> done
+ *
+ * What a lease permits, its *view*, is asked of the owner once. From then on a read needs nothing
+ * of the owner but its memory: the lease's word, and a sign that it lives.
+ *
+ * The proof of a read. The copy races with whatever the owner does, as in a sequence lock: copy,
+ * acquire fence, load the word. The owner stores the word, then a full fence, before it rewrites a
+ * byte; so had the copy seen a rewritten byte, the load would see the word. A dead owner rewrites
+ * nothing and ends no lease: so before success the transport looks once whether it is still there.
+ */
+
+struct lend_onesided {
+    struct lend_session *session;
+    struct lend_peer *peer;
+    struct lend_list views; /* struct view, least recently used first */
+    uint32_t view_count;
+    uint32_t wanted_count; /* views that are to be asked for, */
+    uint32_t looks_out;    /* and asked for, and not answered */
+    uint64_t next_look;
+    struct lend_list all;     /* transfers that are here, by own_link */
+    struct lend_list copying; /* of them, by session_link: those that we copy, in turn, */
+    struct lend_list pulling; /* and those that the puller has */
+
+    struct lend_pull probe; /* of the owner's process */
+    bool is_probing;
+    _Atomic bool probe_is_done;   /* by a helper */
+    _Atomic int32_t probe_status; /* LEND_PENDING: not probed */
+    struct lend_error probe_why;
+};
+
+void lend_onesided_init(struct lend_onesided *own, struct lend_session *session,
+                        struct lend_peer *peer);
+/* No transfer is here any more. */
+void lend_onesided_fini(struct lend_onesided *own);
+
+/* A transfer of an established session: where does it go? True: it is here now, or has ended.
+ * False: it is to be served by the owner. */
+bool lend_onesided_take(struct lend_onesided *own, struct lend_transfer *transfer);
+
+/* Let go of a transfer that is here: not one more byte lands. A no-op for one that is not. */
+void lend_onesided_drop(struct lend_onesided *own, struct lend_transfer *transfer);
+
+/* Ask, copy at most so many bytes, end what is over. True if anything moved. */
+bool lend_onesided_pump(struct lend_onesided *own, uint64_t bytes);
+/* Is there something to do, without word from anybody? */
+bool lend_onesided_has_more(const struct lend_onesided *own);
+
+/* A VIEW has come. LEND_E_CORRUPT: it breaks the session. */
+enum lend_status lend_onesided_view(struct lend_onesided *own, const struct lend_frame *frame,
+                                    const uint8_t *payload, struct lend_error *error);
+/* This consumer has said done: the lease is to be looked at anew, should it be used again. */
+void lend_onesided_forget(struct lend_onesided *own, const struct lend_lease_name *name);
+
+/* Could a region of the peer be read that way, as far as is known? LEND_OK; LEND_PENDING: after a
+ * probe, which is begun; else why not. Under the agent's lock as well. */
+enum lend_status lend_onesided_judge_locked(struct lend_onesided *own, enum lend_way way,
+                                            const struct lend_metadata_region *region,
+                                            struct lend_error *why);
+
+/* Find out whether the owner's process can be read; probe_status says when. */
+void lend_onesided_probe(struct lend_onesided *own);
+
+/* The ways, better ones first, to read a region with those flags. */
+void lend_ways_rank(uint32_t region_flags, enum lend_way ways[LEND_WAYS]);
+
+#endif
