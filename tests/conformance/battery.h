@@ -30,6 +30,7 @@ int battery_run(const struct battery_setup *setups, size_t count);
 
 /* The parts of it; each gives its list of tests. */
 const struct CMUnitTest *battery_regions(size_t *out_count);
+const struct CMUnitTest *battery_lives(size_t *out_count);
 const struct CMUnitTest *battery_geometry(size_t *out_count);
 const struct CMUnitTest *battery_leases(size_t *out_count);
 const struct CMUnitTest *battery_transfers(size_t *out_count);

@@ -356,6 +356,44 @@ enum lend_status owner_withdraw(struct pair *pair, struct lend_region *region, u
     return call_owner(pair, do_withdraw, error);
 }
 
+static void do_suspend(struct pair *pair, struct call *call)
+{
+    (void)pair;
+    call->status = lend_region_suspend(call->region, call->mode, call->timeout_ns, &call->error);
+}
+
+enum lend_status owner_suspend(struct pair *pair, struct lend_region *region, uint32_t mode,
+                               uint64_t timeout_ns, struct lend_error *error)
+{
+    struct call *call = call_begin(pair);
+
+    call->region = region;
+    call->mode = mode;
+    call->timeout_ns = timeout_ns;
+    return call_owner(pair, do_suspend, error);
+}
+
+static void do_resume(struct pair *pair, struct call *call)
+{
+    const struct lend_memory *memory = &call->descs[0].memory;
+
+    (void)pair;
+    call->status = lend_region_resume(call->region, memory->struct_size != 0 ? memory : NULL, -1, 0,
+                                      &call->error);
+}
+
+enum lend_status owner_resume(struct pair *pair, struct lend_region *region, void *address,
+                              uint64_t bytes, struct lend_error *error)
+{
+    struct call *call = call_begin(pair);
+
+    call->region = region;
+    memset(&call->descs[0].memory, 0, sizeof call->descs[0].memory);
+    if (address != NULL)
+        EXPECT(lend_memory_system(address, bytes, &call->descs[0].memory, error), LEND_OK, error);
+    return call_owner(pair, do_resume, error);
+}
+
 static void do_deregister(struct pair *pair, struct call *call)
 {
     (void)pair;

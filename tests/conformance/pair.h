@@ -75,6 +75,11 @@ enum lend_status owner_register(struct pair *pair, const struct lend_region_desc
                                 uint32_t count, struct lend_region **out, struct lend_error *error);
 enum lend_status owner_withdraw(struct pair *pair, struct lend_region *region, uint32_t mode,
                                 uint64_t timeout_ns, struct lend_error *error);
+enum lend_status owner_suspend(struct pair *pair, struct lend_region *region, uint32_t mode,
+                               uint64_t timeout_ns, struct lend_error *error);
+/* address NULL: where it was. */
+enum lend_status owner_resume(struct pair *pair, struct lend_region *region, void *address,
+                              uint64_t bytes, struct lend_error *error);
 enum lend_status owner_deregister(struct pair *pair, struct lend_region *region,
                                   struct lend_error *error);
 enum lend_status owner_describe_region(struct pair *pair, struct lend_region *region,
