@@ -125,6 +125,167 @@ static void test_same_incarnation_is_the_same_peer_and_news_win(void **state)
     assert_int_equal(id, two.id);
 }
 
+/* A region of the owner's with those tags. */
+static void lend_tagged(struct pair *pair, const char *name, const char *tags)
+{
+    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
+    struct lend_region *region = NULL;
+    struct lend_error error = {0};
+
+    EXPECT(lend_memory_system(pair_memory(pair, BLOCK), BLOCK, &desc.memory, &error), LEND_OK,
+           &error);
+    desc.access = LEND_ACCESS_READ;
+    desc.flags = LEND_REGION_PREFER_CROSS_MEMORY;
+    desc.name = name;
+    desc.tags = tags;
+    EXPECT(owner_register(pair, &desc, 1, &region, &error), LEND_OK, &error);
+}
+
+static enum lend_status import_wanting(struct pair *pair, const char *tags, struct lend_peer **out,
+                                       struct lend_error *error)
+{
+    struct lend_import_desc desc = LEND_IMPORT_DESC_INIT;
+    struct blob blob = metadata_of(pair);
+
+    desc.tags = tags;
+    return lend_peer_import_with(pair->reader, blob.bytes, blob.count, &desc, out, error);
+}
+
+static void test_wanted_tags_that_are_there_let_the_peer_in(void **state)
+{
+    static const char *const wanted[] = {NULL, "", "  ", "model=a", "dtype=bf16 model=a", "empty="};
+    struct pair *pair = *state;
+    struct lend_region_info info = {.struct_size = sizeof info};
+    struct lend_error error = {0};
+
+    lend_tagged(pair, "k", "model=a dtype=bf16 empty= draft");
+    lend_tagged(pair, "v", "draft empty=  dtype=bf16 model=a");
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        struct lend_peer *peer = NULL;
+
+        EXPECT(import_wanting(pair, wanted[i], &peer, &error), LEND_OK, &error);
+        EXPECT(lend_peer_region_at(peer, 0, &info, &error), LEND_OK, &error);
+        assert_int_equal(info.flags, LEND_REGION_PREFER_CROSS_MEMORY);
+        lend_peer_forget(peer);
+    }
+}
+
+static void test_tags_that_differ_keep_the_peer_out(void **state)
+{
+    static const struct {
+        const char *wanted;
+        const char *says;
+    } cases[] = {
+        {"model=b", "region v (2) of owner: model is a, and wanted is b"},
+        {"layout=3", "region v (2) of owner: layout is not told, and wanted is 3"},
+        {"dtype=bf16 dtype=fp8", "region k (1) of owner: dtype is bf16, and wanted is fp8"},
+        {"mode=a", "region v (2) of owner: mode is not told, and wanted is a"},
+        {"model=", "region k (1) of owner: model is b, and wanted is "},
+        {"draft=", "region k (1) of owner: draft is not told, and wanted is "},
+    };
+    struct pair *pair = *state;
+    struct lend_peer *untouched = (struct lend_peer *)(void *)pair, *peer = untouched;
+    struct lend_error error = {0};
+
+    lend_tagged(pair, "k", "model=b dtype=bf16 layout=3 mode=a");
+    lend_tagged(pair, "v", "model=a dtype=bf16 draft");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        EXPECT(import_wanting(pair, cases[i].wanted, &peer, &error), LEND_E_MISMATCH, &error);
+        SAYS(&error, cases[i].says);
+        assert_ptr_equal(peer, untouched);
+    }
+    /* Nothing was kept: whoever wants nothing is the first. */
+    EXPECT(import_wanting(pair, NULL, &peer, &error), LEND_OK, &error);
+    lend_peer_forget(peer);
+}
+
+static void test_conditions_of_the_first_import_hold(void **state)
+{
+    struct pair *pair = *state;
+    struct lend_peer *peer = NULL, *again = NULL;
+    struct lend_peer_info info = {.struct_size = sizeof info};
+    struct lend_error error = {0};
+    uint64_t id = 0;
+
+    lend_tagged(pair, "k", "model=a");
+    EXPECT(import_wanting(pair, "model=a", &peer, &error), LEND_OK, &error);
+    lend_tagged(pair, "v", "model=b");
+    struct blob worse = metadata_of(pair);
+    EXPECT(lend_peer_refresh(peer, worse.bytes, worse.count, &error), LEND_E_MISMATCH, &error);
+    SAYS(&error, "region v");
+    EXPECT(import_wanting(pair, NULL, &again, &error), LEND_E_MISMATCH, &error);
+    EXPECT(import_copy(pair->reader, worse.bytes, worse.count, &again, &error), LEND_E_MISMATCH,
+           &error);
+    EXPECT(lend_peer_region(peer, "v", &id, &error), LEND_E_ABSENT, &error);
+    EXPECT(lend_peer_describe(peer, &info, &error), LEND_OK, &error);
+    assert_int_equal(info.region_count, 1);
+    lend_peer_forget(peer);
+
+    /* A peer that was forgotten is met for the first time again. */
+    EXPECT(import_wanting(pair, NULL, &peer, &error), LEND_OK, &error);
+    EXPECT(import_wanting(pair, "model=a", &again, &error), LEND_E_MISMATCH, &error);
+    lend_peer_forget(peer);
+}
+
+static void test_conditions_that_are_none_are_refused(void **state)
+{
+    static const char *const bad[] = {"model", "=a", "model=a dtype", "model=\n", "a=1 =2"};
+    struct pair *pair = *state;
+    struct lend_import_desc desc;
+    struct blob blob = metadata_of(pair);
+    struct lend_peer *peer = NULL;
+    struct lend_error error = {0};
+    char tags[LEND_REGION_TAGS_BYTES_MAX + 2];
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        EXPECT(import_wanting(pair, bad[i], &peer, &error), LEND_E_INVALID, &error);
+    memset(tags, 'x', sizeof tags);
+    tags[1] = '=';
+    tags[sizeof tags - 1] = '\0';
+    EXPECT(import_wanting(pair, tags, &peer, &error), LEND_E_INVALID, &error);
+
+    lend_import_desc_init(&desc);
+    desc.flags = 0x80;
+    EXPECT(lend_peer_import_with(pair->reader, blob.bytes, blob.count, &desc, &peer, &error),
+           LEND_E_INVALID, &error);
+    lend_import_desc_init(&desc);
+    desc.struct_size--;
+    EXPECT(lend_peer_import_with(pair->reader, blob.bytes, blob.count, &desc, &peer, &error),
+           LEND_E_VERSION, &error);
+    assert_null(peer);
+}
+
+static void few_bytes(struct lend_agent_config *config, bool is_owner)
+{
+    if (is_owner)
+        config->bytes_per_peer_max = 4 * BLOCK;
+}
+
+static void test_quota_of_bytes_is_named(void **state)
+{
+    struct pair *pair = pair_make(battery_current, few_bytes);
+    struct loan loan = lend_blocks(pair, BLOCK, BLOCKS, LEND_ACCESS_READ);
+    struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
+    int32_t blocks[] = {0, 1, 2, 3, 4};
+    struct move move = {.direction = LEND_READ,
+                        .local = &local,
+                        .remote = &loan,
+                        .local_blocks = blocks,
+                        .remote_blocks = blocks,
+                        .count = 5};
+
+    (void)state;
+    EXPECT(move_all(pair, &move), LEND_E_LIMIT, &move.error);
+    SAYS(&move.error, "reader asks for 20480 bytes");
+    SAYS(&move.error, "bytes_per_peer_max is 16384");
+    /* It is of what is asked for at one time, not of all that ever was. */
+    for (int round = 0; round < 3; round++)
+        assert_int_equal(read_blocks(pair, &local, &loan, 4), LEND_OK);
+    assert_int_equal(read_blocks(pair, &local, &loan, 5), LEND_E_LIMIT);
+    drop(&loan);
+    pair_free(pair);
+}
+
 static void few_peers(struct lend_agent_config *config, bool is_owner)
 {
     if (!is_owner)
@@ -596,6 +757,11 @@ const struct CMUnitTest *battery_peers(size_t *out_count)
         PAIRED(test_metadata_tells_what_is_lent_and_nothing_else),
         PAIRED(test_export_says_how_much_room_it_takes),
         PAIRED(test_same_incarnation_is_the_same_peer_and_news_win),
+        PAIRED(test_wanted_tags_that_are_there_let_the_peer_in),
+        PAIRED(test_tags_that_differ_keep_the_peer_out),
+        PAIRED(test_conditions_of_the_first_import_hold),
+        PAIRED(test_conditions_that_are_none_are_refused),
+        cmocka_unit_test(test_quota_of_bytes_is_named),
         cmocka_unit_test(test_damaged_metadata_is_refused_whole),
         cmocka_unit_test(test_limit_of_peers_is_named),
         PAIRED(test_damaged_ticket_is_refused),

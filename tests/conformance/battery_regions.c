@@ -486,6 +486,17 @@ static void test_force_ends_every_lease_of_the_region(void **state)
     drop(&loan);
 }
 
+static void test_punching_out_is_of_files_alone(void **state)
+{
+    struct pair *pair = *state;
+    struct lend_region_desc desc = desc_of(pair_memory(pair, BLOCK), BLOCK);
+
+    desc.flags = LEND_REGION_PUNCH_OUT;
+    refuse(pair, &desc, LEND_E_INVALID);
+    desc.flags = LEND_REGION_PREFER_CROSS_MEMORY << 1;
+    refuse(pair, &desc, LEND_E_INVALID);
+}
+
 static void two_regions(struct lend_agent_config *config, bool is_owner)
 {
     (void)is_owner;
@@ -531,6 +542,7 @@ const struct CMUnitTest *battery_regions(size_t *out_count)
         PAIRED(test_region_with_a_live_lease_is_busy),
         PAIRED(test_force_ends_every_lease_of_the_region),
         cmocka_unit_test(test_limit_of_regions_is_named),
+        PAIRED(test_punching_out_is_of_files_alone),
     };
 
     *out_count = sizeof tests / sizeof tests[0];

@@ -162,12 +162,48 @@ static void test_peers_are_met_and_forgotten(void **state)
     sweep(meet_and_part);
 }
 
+/* A region sleeps and comes back elsewhere, and the peer that wants its tags takes that over. */
+static void sleep_and_wake(struct world *world)
+{
+    static uint8_t bytes[4096];
+    static uint8_t elsewhere[LENT_BYTES];
+    struct lend_region_info info = {.struct_size = sizeof info};
+    struct lend_memory memory;
+    size_t count = 0;
+
+    make_agents(world);
+    register_regions(world);
+    import_peer(world);
+    grant_lease(world, LEND_ACCESS_READ, 0);
+    SURE(lend_region_suspend(world->lent, LEND_WITHDRAW_FORCE, 60 * SECONDS, NULL));
+    SURE(lend_memory_system(elsewhere, sizeof elsewhere, &memory, NULL));
+    RETRY(lend_region_resume(world->lent, &memory, -1, 0, NULL), LEND_E_NO_MEMORY, LEND_E_SYSTEM);
+    SURE(lend_region_describe(world->lent, &info, NULL));
+    assert_int_equal(info.life, 1);
+    assert_int_equal(info.memory.address, (uintptr_t)elsewhere);
+
+    RETRY(lend_metadata_export(world->owner, bytes, sizeof bytes, &count, NULL), LEND_E_NO_MEMORY);
+    RETRY(lend_peer_refresh(world->peer, bytes, count, NULL), LEND_E_NO_MEMORY);
+    SURE(lend_peer_region_at(world->peer, 0, &info, NULL));
+    assert_int_equal(info.life, 1);
+    assert_int_equal(info.memory.address, (uintptr_t)elsewhere);
+    SURE(lend_region_suspend(world->lent, LEND_WITHDRAW_DRAIN, 0, NULL));
+    give_back(world, world->lent);
+}
+
+static void test_regions_sleep_and_wake(void **state)
+{
+    (void)state;
+    sweep(sleep_and_wake);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_agents_come_and_go),
         cmocka_unit_test(test_regions_are_registered_all_or_none),
         cmocka_unit_test(test_leases_are_granted_and_revoked),
+        cmocka_unit_test(test_regions_sleep_and_wake),
         cmocka_unit_test(test_peers_are_met_and_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

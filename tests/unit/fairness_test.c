@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: a small transfer does not wait for large ones, of its own peer or of others; large ones
- * take turns; and no stream of small ones keeps a large one out.
+ * take turns; no stream of small ones keeps a large one out; and one peer's requests ask for no
+ * more at one time than its quota.
  * Method: agents of one process under manual progress, stepped in turn, so that every run is the
  * same. What is counted is how many bytes the owner has served of the others meanwhile.
  */
@@ -45,6 +46,8 @@ struct reader {
 };
 
 struct world {
+    uint32_t requests_max; /* of the agents' configuration */
+    uint64_t bytes_max;
     struct lend_agent *owner;
     struct lend_region *region;
     uint64_t region_id;
@@ -59,8 +62,7 @@ static void check(enum lend_status status, const struct lend_error *error)
         fail_msg("%s: %s", lend_status_name(status), error->message);
 }
 
-static struct lend_agent *make_agent(struct world *world, const char *transport, const char *name,
-                                     uint32_t requests_max)
+static struct lend_agent *make_agent(struct world *world, const char *transport, const char *name)
 {
     struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
     struct lend_agent *agent = NULL;
@@ -70,7 +72,8 @@ static struct lend_agent *make_agent(struct world *world, const char *transport,
     config.transports = transport;
     config.local_directory = world->directory;
     config.flags = LEND_AGENT_MANUAL_PROGRESS;
-    config.requests_per_peer_max = requests_max;
+    config.requests_per_peer_max = world->requests_max;
+    config.bytes_per_peer_max = world->bytes_max;
     config.transfer_timeout_ns = MINUTE;
     check(lend_agent_create(&config, &agent, &error), &error);
     return agent;
@@ -90,7 +93,7 @@ static struct lend_region *make_region(struct lend_agent *agent, uint8_t *memory
     return region;
 }
 
-static struct world *open_world(const char *transport, uint32_t requests_max)
+static struct world *open_world(const char *transport, uint32_t requests_max, uint64_t bytes_max)
 {
     static const char *const names[READERS] = {"one", "other"};
     struct world *world = calloc(1, sizeof *world);
@@ -99,18 +102,20 @@ static struct world *open_world(const char *transport, uint32_t requests_max)
     size_t count = 0;
 
     assert_non_null(world);
-    (void)strcpy(world->directory, "/tmp/lend-fairness-XXXXXX");
+    world->requests_max = requests_max;
+    world->bytes_max = bytes_max;
+    (void)snprintf(world->directory, sizeof world->directory, "/tmp/lend-fairness-XXXXXX");
     assert_non_null(mkdtemp(world->directory));
     for (int i = 0; i < 1 + READERS; i++)
         assert_non_null(world->memory[i] = calloc(BLOCKS, CHUNK));
-    world->owner = make_agent(world, transport, "owner", requests_max);
+    world->owner = make_agent(world, transport, "owner");
     world->region = make_region(world->owner, world->memory[0]);
     world->region_id = lend_region_id(world->region);
     check(lend_metadata_export(world->owner, bytes, sizeof bytes, &count, &error), &error);
     for (int i = 0; i < READERS; i++) {
         struct reader *reader = &world->readers[i];
 
-        reader->agent = make_agent(world, transport, names[i], requests_max);
+        reader->agent = make_agent(world, transport, names[i]);
         reader->region = make_region(reader->agent, world->memory[1 + i]);
         check(lend_peer_import(reader->agent, bytes, count, &reader->peer, &error), &error);
     }
@@ -246,7 +251,7 @@ static const char *const transports[] = {"loopback", "local"};
 static void try_small_beside_large(int other, uint32_t large_direction, uint32_t small_direction)
 {
     for (size_t i = 0; i < sizeof transports / sizeof transports[0]; i++) {
-        struct world *world = open_world(transports[i], 0);
+        struct world *world = open_world(transports[i], 0, 0);
         struct pull warm = begin(world, other, LEND_READ, CHUNK);
         struct pull large = begin(world, 0, large_direction, 256 * MIB);
 
@@ -296,7 +301,7 @@ static void test_small_read_passes_more_large_ones_than_there_are_slots(void **s
 {
     (void)state;
     for (size_t i = 0; i < sizeof transports / sizeof transports[0]; i++) {
-        struct world *world = open_world(transports[i], 0);
+        struct world *world = open_world(transports[i], 0, 0);
         struct pull large[LARGE_COUNT];
 
         for (int j = 0; j < LARGE_COUNT; j++)
@@ -315,7 +320,7 @@ static void test_large_transfers_take_turns(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof transports / sizeof transports[0]; i++) {
-        struct world *world = open_world(transports[i], 1);
+        struct world *world = open_world(transports[i], 1, 0);
         struct pull first = begin(world, 0, LEND_READ, 128 * MIB);
         struct pull second = begin(world, 0, LEND_READ, 128 * MIB);
 
@@ -333,7 +338,7 @@ static void test_small_read_waits_for_one_window_where_there_is_one_slot(void **
 {
     (void)state;
     for (size_t i = 0; i < sizeof transports / sizeof transports[0]; i++) {
-        struct world *world = open_world(transports[i], 1);
+        struct world *world = open_world(transports[i], 1, 0);
         struct pull large = begin(world, 0, LEND_READ, 256 * MIB);
 
         await_bytes(world, &large, MIB);
@@ -350,7 +355,7 @@ static void test_stream_of_small_reads_keeps_no_large_one_out(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof transports / sizeof transports[0]; i++) {
-        struct world *world = open_world(transports[i], 2);
+        struct world *world = open_world(transports[i], 2, 0);
         struct pull stream[STREAM];
         int small_count = 0;
 
@@ -370,6 +375,42 @@ static void test_stream_of_small_reads_keeps_no_large_one_out(void **state)
         for (int j = 0; j < STREAM; j++)
             end(world, &stream[j]);
         end(world, &large);
+        close_world(world);
+    }
+}
+
+/* Quota for a window of 32 MiB, and a chunk. */
+static void test_quota_counts_what_is_asked_for_at_one_time(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof transports / sizeof transports[0]; i++) {
+        struct world *world = open_world(transports[i], 0, 32 * MIB + CHUNK);
+        struct pull large = begin(world, 0, LEND_READ, 256 * MIB);
+        struct lend_error error = {0};
+        enum lend_status status = LEND_PENDING;
+
+        await_bytes(world, &large, MIB);
+        struct pull small = begin(world, 0, LEND_READ, CHUNK);
+        await(world, &small);
+        struct pull over = begin(world, 0, LEND_READ, 2 * CHUNK);
+        for (int left = STEPS_MAX; left > 0 && status == LEND_PENDING; left--) {
+            step(world);
+            status = lend_transfer_test(over.transfer);
+        }
+        assert_int_equal(status, LEND_E_LIMIT);
+        struct lend_transfer_record record = {.struct_size = sizeof record};
+        assert_int_equal(lend_transfer_describe(over.transfer, &record, &error), LEND_OK);
+        assert_non_null(strstr(error.message, "one asks for 131072 bytes, and for 33554432 more"));
+        /* Another peer has its own, and the first has it back when its request is over. */
+        struct pull others = begin(world, 1, LEND_READ, 16 * MIB);
+        await(world, &others);
+        end(world, &large);
+        struct pull later = begin(world, 0, LEND_READ, 16 * MIB);
+        await(world, &later);
+        end(world, &small);
+        end(world, &over);
+        end(world, &others);
+        end(world, &later);
         close_world(world);
     }
 }
@@ -449,7 +490,7 @@ static void read_odd_regions(struct world *world, struct lend_region **theirs,
 
 static void test_transfer_of_many_windows_moves_every_byte(void **state)
 {
-    struct world *world = open_world("loopback", 0);
+    struct world *world = open_world("loopback", 0, 0);
     struct lend_region *theirs[ODD_REGIONS], *ours[ODD_REGIONS];
     uint8_t *from[ODD_REGIONS], *to[ODD_REGIONS];
     const size_t half = (size_t)ODD_BLOCKS / 2 * ODD_BLOCK;
@@ -488,6 +529,7 @@ int main(void)
         cmocka_unit_test(test_small_read_passes_more_large_ones_than_there_are_slots),
         cmocka_unit_test(test_large_transfers_take_turns),
         cmocka_unit_test(test_small_read_waits_for_one_window_where_there_is_one_slot),
+        cmocka_unit_test(test_quota_counts_what_is_asked_for_at_one_time),
         cmocka_unit_test(test_transfer_of_many_windows_moves_every_byte),
         cmocka_unit_test(test_stream_of_small_reads_keeps_no_large_one_out),
     };

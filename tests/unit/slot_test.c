@@ -182,6 +182,47 @@ static void test_first_generations_differ_and_leave_room_to_grow(void **state)
     lend_slots_fini(&slots);
 }
 
+/* What a region's suspension ended is outdated when it is resumed, and nothing else is. */
+static void test_what_a_suspension_ended_is_outdated(void **state)
+{
+    struct lend_slots slots;
+    struct name ended, other, lives;
+
+    (void)state;
+    double_install(-1);
+    assert_int_equal(lend_slots_init(&slots, LIMIT, REST, NULL), LEND_OK);
+    ended = take(&slots, &slots, 0);
+    other = take(&slots, &slots, 0);
+    lives = take(&slots, &slots, 0);
+    lend_slots_end(&slots, ended.slot, LEND_SLOT_REVOKED, 0);
+    lend_slots_note(&slots, ended.slot, 7);
+    lend_slots_end(&slots, other.slot, LEND_SLOT_REVOKED, 0);
+    lend_slots_note(&slots, other.slot, 8);
+    assert_int_equal(judge(&slots, ended.slot, ended.generation), LEND_E_REVOKED);
+
+    lend_slots_outdate(&slots, 7);
+    assert_int_equal(judge(&slots, ended.slot, ended.generation), LEND_E_STALE);
+    assert_int_equal(judge(&slots, ended.slot, ended.generation + 1), LEND_E_UNKNOWN);
+    assert_int_equal(judge(&slots, other.slot, other.generation), LEND_E_REVOKED);
+    assert_int_equal(judge(&slots, lives.slot, lives.generation), LEND_OK);
+    /* Once is enough. */
+    uint64_t word = atomic_load(&lend_slots_at(&slots, ended.slot)->word);
+    lend_slots_outdate(&slots, 7);
+    assert_int_equal(atomic_load(&lend_slots_at(&slots, ended.slot)->word), word);
+
+    /* It rests as before, and whoever takes it has a name of its own. */
+    struct name next = take(&slots, &slots, REST);
+    assert_int_equal(next.slot, ended.slot);
+    assert_true(next.generation > ended.generation + 1);
+    /* The other one is taken before its region comes back: that is not touched. */
+    next = take(&slots, &slots, REST);
+    assert_int_equal(next.slot, other.slot);
+    lend_slots_outdate(&slots, 8);
+    assert_int_equal(judge(&slots, next.slot, next.generation), LEND_OK);
+    lend_slots_fini(&slots);
+    assert_false(double_remove());
+}
+
 static void test_largest_limit_has_a_table_of_its_size(void **state)
 {
     struct lend_slots slots;
@@ -233,6 +274,7 @@ int main(void)
         cmocka_unit_test(test_slots_serve_again_in_the_order_of_their_ends),
         cmocka_unit_test(test_words_keep_their_places_while_slots_are_made),
         cmocka_unit_test(test_first_generations_differ_and_leave_room_to_grow),
+        cmocka_unit_test(test_what_a_suspension_ended_is_outdated),
         cmocka_unit_test(test_largest_limit_has_a_table_of_its_size),
         cmocka_unit_test(test_faults_leave_the_table_as_it_was),
     };
