@@ -234,6 +234,8 @@ static enum lend_status begin(struct lend_transfer *transfer, const struct lend_
     atomic_store_explicit(&transfer->phase, LEND_PHASE_ACTIVE, memory_order_seq_cst);
     enum lend_status status = lend_transfer_check_locals(transfer, error);
     if (status != LEND_OK) {
+        /* Before the lock is given up: who finds it active then may end it. */
+        atomic_store_explicit(&transfer->phase, LEND_PHASE_POSTING, memory_order_seq_cst);
         if (transfer->has_notification)
             lend_client_unreserve(session, transfer->notification.count);
         return status;

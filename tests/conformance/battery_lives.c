@@ -7,7 +7,9 @@
  */
 #include "pair.h"
 
-#include <sys/mman.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 enum { BLOCK = 4096, BLOCKS = 16, BYTES = BLOCK * BLOCKS, OLD = 1, NEW = 2 };
 
@@ -413,6 +415,89 @@ static void test_prepared_transfer_follows_a_region_of_ours(void **state)
     drop(&loan);
 }
 
+/* A region of the reader's that one thread moves there and back while another one reads into it. */
+struct moving {
+    struct lend_region *region;
+    uint8_t *places[2];
+    atomic_uint reads; /* that succeeded */
+    atomic_uint moves;
+    atomic_bool is_wrong;
+};
+
+enum { MOVES = 100 };
+
+static void *move_there_and_back(void *context)
+{
+    struct moving *moving = context;
+
+    for (unsigned move = 1; move <= MOVES && !atomic_load(&moving->is_wrong); move++) {
+        uint8_t *from = moving->places[(move + 1) % 2], *to = moving->places[move % 2];
+        unsigned reads = atomic_load(&moving->reads);
+        struct lend_memory memory;
+
+        if (lend_region_suspend(moving->region, LEND_WITHDRAW_FORCE, PAIR_PATIENCE_NS, NULL) !=
+                LEND_OK ||
+            !is_filled(to, BYTES, 0xEE)) /* what we were given back before, nobody touched */
+            atomic_store(&moving->is_wrong, true);
+        memset(from, 0xEE, BYTES);
+        if (lend_memory_system(to, BYTES, &memory, NULL) != LEND_OK ||
+            lend_region_resume(moving->region, &memory, -1, 0, NULL) != LEND_OK)
+            atomic_store(&moving->is_wrong, true);
+        /* Each life is read into before it ends. */
+        while (atomic_load(&moving->reads) == reads && !atomic_load(&moving->is_wrong))
+            (void)sched_yield();
+        atomic_store(&moving->moves, move);
+    }
+    return NULL;
+}
+
+static void test_region_that_moves_under_posts_gets_them_where_it_is(void **state)
+{
+    struct pair *pair = *state;
+    struct loan loan = lend_blocks(pair, BLOCK, BLOCKS, LEND_ACCESS_READ);
+    struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
+    struct moving moving = {.region = local.region,
+                            .places = {local.memory, pair_memory(pair, BYTES)}};
+    int32_t blocks[BLOCKS];
+    struct move move = {.direction = LEND_READ,
+                        .local = &local,
+                        .remote = &loan,
+                        .local_blocks = blocks,
+                        .remote_blocks = blocks,
+                        .count = BLOCKS};
+    struct lend_transfer *transfer = NULL;
+    uint64_t until = pair_now_ns() + 3 * PAIR_PATIENCE_NS;
+    pthread_t thread;
+
+    if (pair_is_manual(pair)) {
+        drop(&loan);
+        print_message("skipped: under manual progress nobody makes it beside two threads\n");
+        skip();
+    }
+    for (int32_t i = 0; i < BLOCKS; i++)
+        blocks[i] = i;
+    pattern_fill(loan.memory, BYTES, OLD);
+    memset(moving.places[1], 0xEE, BYTES);
+    EXPECT(move_prepare(pair, &move, &transfer), LEND_OK, &move.error);
+    assert_int_equal(pthread_create(&thread, NULL, move_there_and_back, &moving), 0);
+    while (atomic_load(&moving.moves) < MOVES && !atomic_load(&moving.is_wrong)) {
+        enum lend_status status = move_post(&move, transfer);
+
+        if (status == LEND_OK)
+            status = move_finish(pair, &move, transfer);
+        if (status == LEND_OK)
+            (void)atomic_fetch_add(&moving.reads, 1);
+        else if (status != LEND_E_REVOKED || pair_now_ns() > until)
+            atomic_store(&moving.is_wrong, true);
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_false(atomic_load(&moving.is_wrong));
+    assert_true(pattern_is(moving.places[MOVES % 2], BYTES, OLD));
+    assert_true(is_filled(moving.places[(MOVES + 1) % 2], BYTES, 0xEE));
+    EXPECT(lend_transfer_release(transfer), LEND_OK, NULL);
+    drop(&loan);
+}
+
 static void test_refresh_takes_over_what_is_newer(void **state)
 {
     struct pair *pair = *state;
@@ -502,6 +587,7 @@ const struct CMUnitTest *battery_lives(size_t *out_count)
         cmocka_unit_test(test_lease_that_took_the_slot_meanwhile_lives_on),
         PAIRED(test_lease_over_several_regions_ends_with_the_first),
         PAIRED(test_prepared_transfer_follows_a_region_of_ours),
+        PAIRED(test_region_that_moves_under_posts_gets_them_where_it_is),
         PAIRED(test_refresh_takes_over_what_is_newer),
         PAIRED(test_refresh_refuses_other_bytes_and_keeps_what_it_knew),
         PAIRED(test_restarted_owner_is_no_refresh),
