@@ -4,11 +4,14 @@
 #include "base/error.h"
 #include "base/sys.h"
 #include "core/client.h"
+#include "core/onesided.h"
 #include "core/region.h"
 #include "core/session.h"
 
 #include <stdio.h>
 #include <string.h>
+
+enum { PREFAULT_BYTES = 4 << 20 };
 
 /* --- metadata of our own --- */
 
@@ -259,6 +262,51 @@ static bool has_greeted(void *subject)
     return session->is_welcome || atomic_load_explicit(&session->is_dead, memory_order_acquire);
 }
 
+static bool has_probed(void *subject)
+{
+    struct lend_onesided *own = lend_client_onesided(subject);
+
+    return atomic_load_explicit(&own->probe_status, memory_order_acquire) != LEND_PENDING ||
+           atomic_load_explicit(&own->session->is_dead, memory_order_acquire);
+}
+
+/* Touch what is mapped from the peer, a little at a time, so that others have the session between.
+ */
+static void prefault(struct lend_session *session, uint64_t until_ns)
+{
+    bool goes_on = true;
+
+    while (goes_on && lend_sys->now_ns() < until_ns) {
+        (void)pthread_mutex_lock(&session->lock);
+        goes_on = session->channel != NULL && session->channel->ops->prefault != NULL &&
+                  session->channel->ops->prefault(session->channel, PREFAULT_BYTES);
+        (void)pthread_mutex_unlock(&session->lock);
+    }
+}
+
+/* Connected: learn what can be known of the ways to the peer's memory. What is not known in time
+ * is found out later. */
+static void find_out(struct lend_session *session, const struct lend_peer *peer, uint64_t until_ns)
+{
+    struct lend_agent *agent = session->agent;
+
+    (void)pthread_mutex_lock(&session->lock);
+    if (session->channel != NULL && !atomic_load_explicit(&session->is_dead, memory_order_relaxed))
+        lend_onesided_probe(lend_client_onesided(session));
+    (void)pthread_mutex_unlock(&session->lock);
+    while (lend_agent_is_manual(agent) && !has_probed(session)) {
+        uint64_t now = lend_sys->now_ns();
+
+        if (now >= until_ns)
+            break;
+        (void)lend_poller_progress(&agent->poller, until_ns - now);
+    }
+    if (!lend_agent_is_manual(agent))
+        lend_agent_await(agent, until_ns, has_probed, session);
+    if ((peer->import_flags & LEND_IMPORT_PREFAULT) != 0)
+        prefault(session, until_ns);
+}
+
 static enum lend_status greeting_of(struct lend_session *session, const struct lend_peer *peer,
                                     uint64_t timeout_ns, struct lend_error *error)
 {
@@ -300,6 +348,8 @@ enum lend_status lend_peer_connect(struct lend_peer *peer, uint64_t timeout_ns,
         lend_agent_await(agent, until, has_greeted, session);
     }
     status = greeting_of(session, peer, timeout_ns, error);
+    if (status == LEND_OK)
+        find_out(session, peer, until);
     lend_session_release(session);
     return status;
 }

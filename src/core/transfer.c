@@ -5,6 +5,7 @@
 #include "base/geometry.h"
 #include "base/sys.h"
 #include "core/client.h"
+#include "core/explain.h"
 #include "core/region.h"
 
 #include <stdio.h>
@@ -219,15 +220,19 @@ static enum lend_status fill(struct lend_transfer *transfer, const struct lend_t
     transfer->block_count_max = desc->block_count_max;
     transfer->local_blocks_min = transfer->remote_blocks_min = UINT64_MAX;
     transfer->path = transfer->peer->transport->ops->paths[LEND_WAY_SERVED];
-    transfer->ways_allowed = UINT32_MAX;
 
-    enum lend_status status = allocate(transfer, desc, error);
+    enum lend_status status =
+        lend_paths_parse(transfer->peer, desc->paths, &transfer->ways_allowed, error);
+    if (status == LEND_OK)
+        status = allocate(transfer, desc, error);
     if (status != LEND_OK)
         return status;
     (void)pthread_mutex_lock(&transfer->agent->lock);
     for (uint32_t i = 0; status == LEND_OK && i < desc->region_count; i++)
         status = take_pair_locked(transfer, desc, i, error);
     (void)pthread_mutex_unlock(&transfer->agent->lock);
+    if (status == LEND_OK)
+        status = lend_paths_check(transfer, error);
     if (status != LEND_OK)
         return status;
 

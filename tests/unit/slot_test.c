@@ -206,9 +206,9 @@ static void test_what_a_suspension_ended_is_outdated(void **state)
     assert_int_equal(judge(&slots, other.slot, other.generation), LEND_E_REVOKED);
     assert_int_equal(judge(&slots, lives.slot, lives.generation), LEND_OK);
     /* Once is enough. */
-    uint64_t word = atomic_load(&lend_slots_at(&slots, ended.slot)->word);
+    uint64_t word = atomic_load(lend_slots_word(&slots, ended.slot));
     lend_slots_outdate(&slots, 7);
-    assert_int_equal(atomic_load(&lend_slots_at(&slots, ended.slot)->word), word);
+    assert_int_equal(atomic_load(lend_slots_word(&slots, ended.slot)), word);
 
     /* It rests as before, and whoever takes it has a name of its own. */
     struct name next = take(&slots, &slots, REST);

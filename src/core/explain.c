@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/explain.h"
+
+#include "base/error.h"
+#include "core/client.h"
+#include "core/onesided.h"
+#include "core/peer.h"
+#include "core/region.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Telling which path a transfer would take, and why not a better one; and holding it to those that
+ * its user allows. */
+
+/* What is asked about. */
+struct question {
+    struct lend_peer *peer;
+    struct lend_session *session; /* a reference, established; NULL: not connected */
+    uint32_t local_kind;
+    uint32_t direction;
+    uint64_t remote_region;
+};
+
+/* The peer's session if it is established, with a reference; else NULL. */
+static struct lend_session *established(struct lend_peer *peer)
+{
+    struct lend_session *session = NULL;
+
+    (void)pthread_mutex_lock(&peer->lock);
+    if (peer->session != NULL && peer->session->is_welcome &&
+        !atomic_load_explicit(&peer->session->is_dead, memory_order_acquire)) {
+        session = peer->session;
+        lend_session_retain(session);
+    }
+    (void)pthread_mutex_unlock(&peer->lock);
+    return session;
+}
+
+static enum lend_status judge_served(const struct question *question,
+                                     const struct lend_metadata_region *region,
+                                     struct lend_error *why)
+{
+    const struct lend_transport_ops *ops = question->peer->transport->ops;
+    uint32_t access = question->direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE;
+    int32_t lost = atomic_load(&question->peer->lost);
+
+    if (lost != LEND_OK)
+        return lend_fail(why, (enum lend_status)lost, "%s is known to be dead",
+                         question->peer->name);
+    if ((region->access & access) == 0)
+        return lend_fail(why, LEND_E_ACCESS, "the region is not lent for %s",
+                         access == LEND_ACCESS_READ ? "reading" : "writing");
+    if ((ops->kinds >> question->local_kind & 1) == 0 || (ops->kinds >> region->kind & 1) == 0)
+        return lend_fail(why, LEND_E_UNSUPPORTED,
+                         "transport %s does not move between memory of kinds %u and %u", ops->name,
+                         question->local_kind, region->kind);
+    return LEND_OK;
+}
+
+/* Under the session's lock, if there is one, and the agent's. */
+static enum lend_status judge_locked(const struct question *question, enum lend_way way,
+                                     const struct lend_metadata_region *region,
+                                     struct lend_error *why)
+{
+    enum lend_status status = judge_served(question, region, why);
+
+    if (status != LEND_OK || way == LEND_WAY_SERVED)
+        return status;
+    if (question->direction == LEND_WRITE)
+        return lend_fail(why, LEND_E_NO_PATH, "a write goes through its owner");
+    if (way == LEND_WAY_MAPPED && region->file == 0)
+        return lend_fail(why, LEND_E_NO_PATH,
+                         "its owner does not share a file behind it (LEND_REGION_SHARE_FILE)");
+    if (question->session == NULL || question->session->channel == NULL)
+        return lend_fail(why, LEND_PENDING, "known once connected: call lend_peer_connect()");
+    return lend_onesided_judge_locked(lend_client_onesided(question->session), way, region, why);
+}
+
+/* Every way that there could be, better ones first. Returns how many. */
+static uint32_t answer_locked(const struct question *question,
+                              const struct lend_metadata_region *region,
+                              struct lend_path_info infos[LEND_WAYS])
+{
+    const struct lend_transport_ops *ops = question->peer->transport->ops;
+    bool is_chosen = false;
+    enum lend_way ways[LEND_WAYS];
+    uint32_t count = 0;
+
+    lend_ways_rank(region->flags, ways);
+    for (int i = 0; i < LEND_WAYS; i++) {
+        struct lend_path_info *info = &infos[count];
+        struct lend_error why = {0};
+
+        if (ops->paths[ways[i]] == NULL)
+            continue;
+        *info = (struct lend_path_info){
+            .struct_size = sizeof *info,
+            .status = judge_locked(question, ways[i], region, &why),
+            .is_one_sided = ways[i] != LEND_WAY_SERVED,
+            .is_fenced = 1,
+        };
+        (void)snprintf(info->name, sizeof info->name, "%s", ops->paths[ways[i]]);
+        if (info->status != LEND_OK)
+            (void)snprintf(info->why, sizeof info->why, "%.*s", (int)sizeof info->why - 1,
+                           why.message);
+        info->is_chosen = info->status == LEND_OK && !is_chosen;
+        is_chosen |= info->is_chosen != 0;
+        count++;
+    }
+    return count;
+}
+
+static enum lend_status answer(struct question *question, struct lend_path_info infos[LEND_WAYS],
+                               uint32_t *out_count, struct lend_error *error)
+{
+    struct lend_agent *agent = question->peer->agent;
+    struct lend_session *session = established(question->peer);
+
+    question->session = session;
+    if (session != NULL)
+        (void)pthread_mutex_lock(&session->lock);
+    (void)pthread_mutex_lock(&agent->lock);
+    const struct lend_metadata_region *region =
+        lend_peer_find_locked(question->peer, question->remote_region);
+    if (region != NULL)
+        *out_count = answer_locked(question, region, infos);
+    (void)pthread_mutex_unlock(&agent->lock);
+    if (session != NULL)
+        (void)pthread_mutex_unlock(&session->lock);
+    lend_session_release(session);
+    if (region == NULL)
+        return lend_fail(error, LEND_E_UNKNOWN, "%s has no region %llu in its metadata",
+                         question->peer->name, (unsigned long long)question->remote_region);
+    return LEND_OK;
+}
+
+static enum lend_status ask(struct question *question, const struct lend_region *local,
+                            struct lend_path_info infos[LEND_WAYS], uint32_t *out_count,
+                            struct lend_error *error)
+{
+    enum lend_status status = lend_handle_check(question->peer, LEND_TAG_PEER, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (local != NULL) {
+        status = lend_region_check(question->peer->agent, local, 0, error);
+        if (status != LEND_OK)
+            return status;
+        question->local_kind = local->memory.kind;
+    }
+    if (question->direction != LEND_READ && question->direction != LEND_WRITE)
+        return lend_fail(error, LEND_E_INVALID, "unknown direction %u", question->direction);
+    return answer(question, infos, out_count, error);
+}
+
+enum lend_status lend_explain(struct lend_peer *peer, const struct lend_region *local,
+                              uint64_t remote_region, uint32_t direction,
+                              struct lend_path_info *infos, uint32_t capacity, uint32_t *out_count,
+                              struct lend_error *error)
+{
+    struct question question = {.peer = peer,
+                                .local_kind = LEND_MEMORY_SYSTEM,
+                                .direction = direction,
+                                .remote_region = remote_region};
+    struct lend_path_info all[LEND_WAYS];
+    uint32_t count = 0;
+
+    if (out_count == NULL || (infos == NULL && capacity > 0))
+        return lend_fail(error, LEND_E_INVALID, "out_count, or infos for a capacity of %u, is NULL",
+                         capacity);
+    if (capacity > 0) {
+        enum lend_status status = lend_struct_check(infos, "lend_path_info", sizeof *infos, error);
+        if (status != LEND_OK)
+            return status;
+    }
+    enum lend_status status = ask(&question, local, all, &count, error);
+    if (status != LEND_OK)
+        return status;
+    for (uint32_t i = 0; i < count && i < capacity; i++)
+        infos[i] = all[i];
+    *out_count = count;
+    return LEND_OK;
+}
+
+enum lend_status lend_explain_text(struct lend_peer *peer, const struct lend_region *local,
+                                   uint64_t remote_region, uint32_t direction, char *text,
+                                   size_t capacity, size_t *out_count, struct lend_error *error)
+{
+    struct lend_path_info infos[LEND_WAYS] = {{.struct_size = sizeof infos[0]}};
+    uint32_t count = 0;
+    size_t length = 0;
+
+    if (out_count == NULL || (text == NULL && capacity > 0))
+        return lend_fail(error, LEND_E_INVALID, "out_count, or room for %zu bytes, is NULL",
+                         capacity);
+    enum lend_status status =
+        lend_explain(peer, local, remote_region, direction, infos, LEND_WAYS, &count, error);
+    if (status != LEND_OK)
+        return status;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct lend_path_info *info = &infos[i];
+        size_t left = length < capacity ? capacity - length : 0;
+        int added =
+            snprintf(left > 0 ? text + length : NULL, left, "%s %s%s%s%s%s\n",
+                     info->is_chosen ? "*" : " ", info->name, info->status == LEND_OK ? "" : ": ",
+                     info->status == LEND_OK ? "" : lend_status_name(info->status),
+                     info->status == LEND_OK ? "" : ", ", info->why);
+
+        length += added > 0 ? (size_t)added : 0;
+    }
+    *out_count = length;
+    return LEND_OK;
+}
+
+/* --- the policy --- */
+
+static bool is_word(const char *name, const char *at, size_t length)
+{
+    return name != NULL && strlen(name) == length && memcmp(name, at, length) == 0;
+}
+
+static bool is_path_of_this_build(const char *at, size_t length)
+{
+    for (size_t i = 0; lend_transports[i] != NULL; i++)
+        for (int way = 0; way < LEND_WAYS; way++)
+            if (is_word(lend_transports[i]->paths[way], at, length))
+                return true;
+    return false;
+}
+
+enum lend_status lend_paths_parse(const struct lend_peer *peer, const char *paths, uint32_t *out,
+                                  struct lend_error *error)
+{
+    const struct lend_transport_ops *ops = peer->transport->ops;
+    uint32_t allowed = 0;
+
+    if (paths == NULL || paths[0] == '\0') {
+        *out = UINT32_MAX;
+        return LEND_OK;
+    }
+    for (const char *at = paths; *at != '\0';) {
+        size_t length = strcspn(at, ",");
+        bool is_known = is_path_of_this_build(at, length);
+
+        for (int way = 0; way < LEND_WAYS; way++)
+            if (is_word(ops->paths[way], at, length)) {
+                allowed |= UINT32_C(1) << way;
+                is_known = true;
+            }
+        if (!is_known)
+            return lend_fail(error, LEND_E_INVALID, "there is no path \"%.*s\" in this build",
+                             (int)(length < 40 ? length : 40), at);
+        at += length + (at[length] == ',');
+    }
+    if (allowed == 0)
+        return lend_fail(error, LEND_E_NO_PATH,
+                         "%s is reached by transport %s, which has none of "
+                         "the paths %.80s",
+                         peer->name, ops->name, paths);
+    *out = allowed;
+    return LEND_OK;
+}
+
+/* Is the path of that name among the allowed ways? */
+static bool is_allowed(const struct lend_transfer *transfer, const char *name)
+{
+    const struct lend_transport_ops *ops = transfer->peer->transport->ops;
+
+    for (int way = 0; way < LEND_WAYS; way++)
+        if (ops->paths[way] != NULL && strcmp(ops->paths[way], name) == 0)
+            return (transfer->ways_allowed >> way & 1) != 0;
+    return false;
+}
+
+/* Does one allowed path carry the pair? Else the reasons of them all. */
+static enum lend_status check_pair(const struct lend_transfer *transfer, uint64_t at,
+                                   struct lend_error *error)
+{
+    struct question question = {.peer = transfer->peer,
+                                .local_kind = transfer->locals[at].region->memory.kind,
+                                .direction = transfer->direction,
+                                .remote_region = transfer->remotes[at]};
+    struct lend_path_info infos[LEND_WAYS];
+    char reasons[400] = "";
+    uint32_t count = 0;
+
+    enum lend_status status = answer(&question, infos, &count, error);
+    for (uint32_t i = 0; status == LEND_OK && i < count; i++) {
+        size_t length = strlen(reasons);
+
+        if (!is_allowed(transfer, infos[i].name))
+            continue;
+        if (infos[i].status == LEND_OK)
+            return LEND_OK;
+        (void)snprintf(reasons + length, sizeof reasons - length, "%s%s: %s",
+                       length > 0 ? "; " : "", infos[i].name, infos[i].why);
+    }
+    if (status != LEND_OK)
+        return status;
+    return lend_fail(error, LEND_E_NO_PATH, "pair %llu: %s", (unsigned long long)at, reasons);
+}
+
+enum lend_status lend_paths_check(const struct lend_transfer *transfer, struct lend_error *error)
+{
+    enum lend_status status = LEND_OK;
+
+    /* Ranges name their regions when they are posted. */
+    if (transfer->ways_allowed == UINT32_MAX || transfer->has_ranges)
+        return LEND_OK;
+    for (uint64_t i = 0; status == LEND_OK && i < transfer->region_count; i++)
+        status = check_pair(transfer, i, error);
+    return status;
+}
