@@ -223,6 +223,11 @@ static int open_read(const char *path)
     return FAILS() ? -EMFILE : adopt(lend_sys_real.open_read(path));
 }
 
+static int make_file(const char *path, size_t bytes)
+{
+    return FAILS() ? -ENOSPC : adopt(lend_sys_real.make_file(path, bytes));
+}
+
 static ssize_t read_bytes(int fd, void *bytes, size_t count)
 {
     return FAILS() ? -EIO : lend_sys_real.read(fd, bytes, count);
@@ -400,6 +405,7 @@ static void install(int nth, bool by_site)
     faulty.populate = populate, faulty.punch = punch, faulty.file_system = file_system;
     faulty.read_process = read_process, faulty.allow_ptrace = allow_ptrace;
     faulty.open_read = open_read, faulty.read = read_bytes, faulty.write = write_bytes;
+    faulty.make_file = make_file;
     faulty.close = close_descriptor, faulty.make_directory = make_directory;
     faulty.stat = stat_path, faulty.chmod = chmod_path;
     faulty.socket = make_socket, faulty.bind = bind_socket, faulty.listen = listen_socket;

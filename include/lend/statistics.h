@@ -78,7 +78,7 @@ struct lend_statistics {
     /* How many there are now. */
     uint64_t regions;
     uint64_t region_bytes;
-    uint64_t regions_withdrawn;
+    uint64_t regions_withdrawn; /**< Of them; suspended ones too. */
     uint64_t leases;
     uint64_t peers_imported;
     uint64_t peers_served;

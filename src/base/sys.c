@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -322,6 +323,34 @@ static int real_open_read(const char *path)
     return RETRY(open(path, O_RDONLY | O_CLOEXEC));
 }
 
+/* Lock a new file and give it its size. */
+static int prepare_file(int fd, size_t bytes)
+{
+    int result = RETRY(flock(fd, LOCK_EX | LOCK_NB));
+
+    if (result < 0)
+        return result;
+    do
+        result = posix_fallocate(fd, 0, (off_t)bytes);
+    while (result == EINTR);
+    return -result;
+}
+
+static int real_make_file(const char *path, size_t bytes)
+{
+    int fd = RETRY(open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+
+    if (fd < 0)
+        return fd;
+    int result = prepare_file(fd, bytes);
+    if (result < 0) {
+        (void)unlink(path); /* the first failure is the one to tell */
+        (void)close(fd);
+        return result;
+    }
+    return fd;
+}
+
 static ssize_t real_read(int fd, void *bytes, size_t count)
 {
     return RETRY(read(fd, bytes, count));
@@ -549,6 +578,7 @@ const struct lend_sys_ops lend_sys_real = {
     .read_process = real_read_process,
     .allow_ptrace = real_allow_ptrace,
     .open_read = real_open_read,
+    .make_file = real_make_file,
     .read = real_read,
     .write = real_write,
     .close = real_close,

@@ -65,6 +65,10 @@ struct lend_sys_ops {
 
     /* Files */
     int (*open_read)(const char *path);
+    /* A new file of zeros with mode 0600, all of it allocated, so that no store to a map of it
+     * finds the disk full; locked (flock) for as long as it is open. -EEXIST: there is something
+     * already, were it a link. */
+    int (*make_file)(const char *path, size_t bytes);
     ssize_t (*read)(int fd, void *bytes, size_t count);
     ssize_t (*write)(int fd, const void *bytes, size_t count);
     void (*close)(int fd);

@@ -99,6 +99,9 @@ static bool name_is_good(const char *name)
 static enum lend_status check_config(const struct lend_agent_config *config,
                                      struct lend_error *error)
 {
+    const uint32_t flags =
+        LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS | LEND_AGENT_ALLOW_CROSS_MEMORY;
+
     if (config->struct_size != sizeof *config)
         return lend_fail(error, LEND_E_VERSION, "lend_agent_config is %u bytes, not %zu",
                          config->struct_size, sizeof *config);
@@ -106,7 +109,7 @@ static enum lend_status check_config(const struct lend_agent_config *config,
         return lend_fail(error, LEND_E_INVALID,
                          "the agent's name must have 1 to %d printable bytes",
                          LEND_AGENT_NAME_BYTES_MAX);
-    if ((config->flags & ~(uint32_t)LEND_AGENT_MANUAL_PROGRESS) != 0)
+    if ((config->flags & ~flags) != 0)
         return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", config->flags);
     if ((config->local_mode & ~0777u) != 0)
         return lend_fail(error, LEND_E_INVALID, "local_mode 0%o has more than permission bits",
@@ -327,6 +330,7 @@ static enum lend_status build(struct lend_agent *agent, const struct lend_agent_
     status = lend_poller_init(&agent->poller, agent, error);
     if (status != LEND_OK)
         return status;
+    lend_statistics_open(agent);
     status = open_transports(agent, config, error);
     if (status != LEND_OK)
         return status;
@@ -352,7 +356,9 @@ static void close_transports(struct lend_agent *agent, bool forked)
 /* Free all that an agent, or the forked copy of one, owns. Half-built ones are fine. */
 static void demolish(struct lend_agent *agent, bool forked)
 {
-    if (!forked)
+    if (forked)
+        lend_statistics_fini(agent, true); /* first: the page is the parent's */
+    else
         lend_poller_stop(&agent->poller);
     if (agent->slots.pages != NULL && !forked) {
         lend_leases_end_all(agent);
@@ -375,6 +381,7 @@ static void demolish(struct lend_agent *agent, bool forked)
         lend_sys->close(agent->event_fd);
     lend_sys->release((void *)(uintptr_t)agent->config.local_directory);
     if (!forked) {
+        lend_statistics_fini(agent, false);
         (void)pthread_mutex_destroy(&agent->lock);
         (void)pthread_mutex_destroy(&agent->zero_lock);
         (void)pthread_mutex_destroy(&agent->log_lock);
@@ -406,6 +413,7 @@ enum lend_status lend_agent_create(const struct lend_agent_config *config, struc
     agent->event_fd = -1;
     agent->poller.epoll_fd = -1;
     agent->poller.kick_fd = -1;
+    agent->statistics.fd = -1;
     init_locks(agent);
     init_lists(agent);
 

@@ -8,6 +8,7 @@
 #include "core/puller.h"
 #include "core/range_index.h"
 #include "core/slot.h"
+#include "core/statistics.h"
 #include "core/transport.h"
 #include "wire/metadata.h"
 
@@ -62,6 +63,7 @@ struct lend_agent {
 
     struct lend_poller poller;
     struct lend_puller puller;
+    struct lend_statistics_writer statistics;
 
     pthread_mutex_t lock; /* guards all below, up to the next lock */
     uint64_t serial;      /* of the metadata */

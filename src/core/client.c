@@ -298,8 +298,10 @@ static void finish_outgoing(struct client *client, struct lend_outgoing *outgoin
     struct lend_lease_name name;
     struct lend_error error;
 
-    if (outgoing->type == LEND_FRAME_NOTIFY)
+    if (outgoing->type == LEND_FRAME_NOTIFY) {
         client->sent += lend_notification_cost(outgoing->count);
+        LEND_STATISTICS_ADD(client->session.agent, notifications_sent, 1);
+    }
     if (outgoing->type == LEND_FRAME_TICKET_DONE &&
         lend_lease_name_decode(outgoing->bytes, outgoing->count, &name, &error) == LEND_OK)
         lend_onesided_forget(&client->own, &name);

@@ -199,6 +199,7 @@ static enum lend_status begin_locked(struct lend_lease *lease, uint64_t time_to_
         lend_list_append(&lease->parts[i].region->parts, &lease->parts[i].link);
     lend_list_append(&agent->live_leases, &lease->live_link);
     lease->references = 2; /* the handle's and the life's */
+    lend_statistics_begin_lease(lease);
     return LEND_OK;
 }
 

@@ -258,6 +258,7 @@ static enum lend_status enter_locked(struct import *import, struct lend_peer **o
     swap_in(peer, import);
     (void)pthread_mutex_init(&peer->lock, NULL);
     lend_list_append(&agent->peer_list, &peer->link);
+    LEND_STATISTICS_ADD_LOCKED(agent, peers_imported, 1);
     *out = peer;
     return LEND_OK;
 }

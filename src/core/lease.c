@@ -109,6 +109,7 @@ void lend_lease_end_locked(struct lend_lease *lease, enum lend_slot_state cause)
     lend_slots_end(&agent->slots, lease->slot, cause, now);
     lease->info.status = status_of(cause);
     lease->info.ended_ns = now;
+    lend_statistics_end_lease(lease);
     if (lease->request_references == 0)
         unlink_parts(lease);
     /* The reference of its life becomes that of its untold end. */
@@ -243,6 +244,8 @@ enum lend_status lend_lease_renew(struct lend_lease *lease, uint64_t time_to_liv
             time_to_live_ns == 0 ? 0 : lend_deadline(lend_sys->now_ns(), time_to_live_ns);
 
         atomic_store_explicit(&lease->expires_ns, expires, memory_order_relaxed);
+        if (lease->row != NULL)
+            lend_statistics_set(&lease->row->expires_ns, expires);
         if (expires != 0 && expires < agent->lease_expiry_ns)
             agent->lease_expiry_ns = expires;
     } else {

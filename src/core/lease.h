@@ -49,6 +49,7 @@ struct lend_lease {
     struct lend_consumer *consumers; /* who has used it, if they are counted */
     uint32_t consumer_entries;
     uint32_t consumer_capacity;
+    struct lend_statistics_lease *row; /* on the statistics page; NULL: none; agent's lock */
 };
 
 /*

@@ -147,6 +147,7 @@ enum lend_status lend_lease_get(struct lend_agent *agent, const struct lend_leas
         lease->references++;
         lease->request_references++;
         lease->info.requests++;
+        lend_statistics_use_lease(lease, user->name);
         (void)snprintf(lease->info.last_user, sizeof lease->info.last_user, "%s", user->name);
         *out = lease;
     }
@@ -160,6 +161,9 @@ void lend_lease_put(struct lend_lease *lease)
 
     (void)pthread_mutex_lock(&agent->lock);
     lease->request_references--;
+    if (lease->row != NULL)
+        lend_statistics_set(&lease->row->bytes,
+                            atomic_load_explicit(&lease->bytes, memory_order_relaxed));
     if (lease->request_references == 0 && !lease->is_live)
         for (uint32_t i = 0; i < lease->part_count; i++)
             lend_list_remove(&lease->parts[i].link);

@@ -119,6 +119,8 @@ enum lend_status lend_notification_deliver(struct lend_session *session, const c
     (void)pthread_mutex_lock(&agent->lock);
     lend_list_append(&agent->notifications, &made->link);
     (void)atomic_fetch_add(&agent->notification_count, 1);
+    LEND_STATISTICS_ADD_LOCKED(agent, notifications_received, 1);
+    LEND_STATISTICS_ADD_LOCKED(agent, notifications_waiting, 1);
     (void)pthread_mutex_unlock(&agent->lock);
     lend_agent_announce(agent);
     return LEND_OK;
@@ -149,6 +151,7 @@ static enum lend_status take(struct lend_agent *agent, size_t capacity, size_t *
         if (status == LEND_OK) {
             lend_list_remove(&first->link);
             (void)atomic_fetch_sub(&agent->notification_count, 1);
+            LEND_STATISTICS_ADD_LOCKED(agent, notifications_waiting, -1);
             *out = first;
         }
     }

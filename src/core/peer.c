@@ -168,6 +168,7 @@ void lend_peer_forget(struct lend_peer *peer)
     bool is_last = --peer->handles == 0;
     if (is_last) {
         lend_list_remove(&peer->link);
+        LEND_STATISTICS_ADD_LOCKED(agent, peers_imported, -1);
         peer->object.live_tag = LEND_TAG_PEER_FORGOTTEN;
     }
     (void)pthread_mutex_unlock(&agent->lock);

@@ -59,6 +59,7 @@ void lend_transfer_complete(struct lend_transfer *transfer, enum lend_status sta
     struct lend_agent *agent = transfer->agent;
 
     record(transfer, status, why);
+    lend_statistics_count_transfer(transfer);
     if (status == LEND_OK || transfer->direction != LEND_READ ||
         (transfer->flags & LEND_TRANSFER_ZERO_ON_FAILURE) == 0) {
         finish(transfer);

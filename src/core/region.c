@@ -325,6 +325,8 @@ static void insert_locked(struct lend_agent *agent, struct lend_region *region)
 {
     region->id = agent->region_next_id++;
     agent->regions_by_id[agent->region_count++] = region;
+    LEND_STATISTICS_ADD_LOCKED(agent, regions, 1);
+    LEND_STATISTICS_ADD_LOCKED(agent, region_bytes, region->memory.length_bytes);
     if (region->name[0] != '\0') {
         struct lend_region **head = &agent->names[lend_name_hash(region->name)];
 
@@ -343,6 +345,10 @@ void lend_region_remove_locked(struct lend_region *region)
     agent->region_count--;
     memmove(&agent->regions_by_id[at], &agent->regions_by_id[at + 1],
             (agent->region_count - at) * sizeof(struct lend_region *));
+    LEND_STATISTICS_ADD_LOCKED(agent, regions, -1);
+    LEND_STATISTICS_ADD_LOCKED(agent, region_bytes, 0 - region->memory.length_bytes);
+    if (atomic_load_explicit(&region->is_withdrawn, memory_order_relaxed))
+        LEND_STATISTICS_ADD_LOCKED(agent, regions_withdrawn, -1);
     if (region->name[0] != '\0') {
         struct lend_region **link = &agent->names[lend_name_hash(region->name)];
 

@@ -63,6 +63,7 @@ struct server {
     uint64_t notified; /* cost of the notifications that came */
     uint64_t credited; /* of which the peer was told that they are taken */
     _Atomic uint64_t taken;
+    struct lend_statistics_peer *row; /* on the statistics page; NULL: none */
 };
 
 static struct server *server_of(struct lend_session *session)
@@ -93,6 +94,7 @@ static enum lend_status take_hello(struct server *server, const struct lend_fram
     memcpy(server->incarnation, hello.incarnation, sizeof server->incarnation);
     server->has_greeted = true;
     server->owes_welcome = true;
+    server->row = lend_statistics_begin_peer(server->session.agent, server->name);
     return LEND_OK;
 }
 
@@ -138,6 +140,26 @@ static void drop_holdings(struct request *request)
     request->runs = NULL;
 }
 
+static void count_request(struct server *server, enum lend_status status)
+{
+    struct lend_agent *agent = server->session.agent;
+
+    if (status != LEND_OK) {
+        LEND_STATISTICS_ADD(agent, requests_refused, 1);
+        return;
+    }
+    LEND_STATISTICS_ADD(agent, requests_served, 1);
+    if (server->row != NULL)
+        lend_statistics_bump(&server->row->requests, 1);
+}
+
+static void count_active(struct server *server, int32_t more)
+{
+    server->active_count += (uint32_t)more;
+    if (server->row != NULL)
+        lend_statistics_set(&server->row->requests_active, server->active_count);
+}
+
 static void end_request(struct server *server, struct request *request, enum lend_status status)
 {
     if (status == LEND_OK)
@@ -145,6 +167,7 @@ static void end_request(struct server *server, struct request *request, enum len
     drop_holdings(request);
     server->active_bytes -= request->asked.total_bytes;
     request->phase = PHASE_ENDED;
+    count_request(server, status);
 }
 
 /* The lease has ended under the request. */
@@ -283,7 +306,7 @@ static enum lend_status take_request(struct server *server, const struct lend_fr
                          server->requests_max);
 
     server->last_request = frame->request;
-    server->active_count++;
+    count_active(server, 1);
     *request = (struct request){.phase = PHASE_RUNS, .id = frame->request, .asked = asked};
     status = check_quota(server, &asked, &request->verdict);
     if (status == LEND_OK)
@@ -438,7 +461,10 @@ static enum lend_status take_runs(struct server *server, const struct lend_frame
 
 static void count_moved(struct server *server, struct request *request, size_t count)
 {
+    bool is_read = request->asked.direction == LEND_READ;
+
     request->moved_bytes += count;
+    lend_statistics_count_served(server->session.agent, server->row, is_read, count);
     (void)atomic_fetch_add_explicit(&request->lease->bytes, count, memory_order_relaxed);
     if (request->moved_bytes == request->asked.total_bytes)
         end_request(server, request, LEND_OK);
@@ -517,7 +543,7 @@ static bool send_done(struct server *server, struct request *request)
     if (!lend_session_send(&server->session, LEND_FRAME_DONE, request->id, bytes, count))
         return false;
     request->phase = PHASE_FREE;
-    server->active_count--;
+    count_active(server, -1);
     return true;
 }
 
@@ -688,11 +714,16 @@ static void die(struct lend_session *session)
     struct server *server = server_of(session);
 
     for (uint32_t i = 0; i < server->requests_max; i++) {
+        if (server->requests[i].phase == PHASE_RUNS || server->requests[i].phase == PHASE_MOVE)
+            count_request(server, LEND_E_PEER_DEAD);
         drop_holdings(&server->requests[i]);
         server->requests[i].phase = PHASE_FREE;
     }
     server->active_count = 0;
     server->active_bytes = 0;
+    if (server->has_greeted)
+        lend_statistics_end_peer(session->agent, server->row);
+    server->row = NULL;
     if (!server->has_greeted || is_still_here(server))
         return;
     if (session->why.status == LEND_E_PEER_DEAD)

@@ -51,10 +51,19 @@ void lend_session_release(struct lend_session *session)
     lend_sys->release(session);
 }
 
+/* Did the peer break the protocol? What a BYE says is the peer's word, not its breach. */
+static bool is_breach(const struct lend_session *session, const struct lend_error *why)
+{
+    return why->status == LEND_E_CORRUPT ||
+           (why->status == LEND_E_LIMIT && session->frame.type != LEND_FRAME_BYE);
+}
+
 static void bury(struct lend_session *session, const struct lend_error *why)
 {
     if (atomic_load_explicit(&session->is_dead, memory_order_relaxed))
         return;
+    if (is_breach(session, why))
+        LEND_STATISTICS_ADD(session->agent, sessions_broken, 1);
     session->why = *why;
     /* For those who wait, a peer that breaks the protocol is a peer that is lost. */
     if (session->why.status == LEND_E_CORRUPT)

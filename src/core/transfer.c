@@ -204,6 +204,7 @@ static void free_transfer(struct lend_transfer *transfer)
     (void)pthread_mutex_lock(&agent->lock);
     lend_list_remove(&transfer->link);
     lend_pool_give(&agent->transfers, transfer);
+    LEND_STATISTICS_ADD_LOCKED(agent, transfers_prepared, -1);
     (void)pthread_mutex_unlock(&agent->lock);
     lend_session_release(session);
     lend_peer_release(peer);
@@ -270,6 +271,7 @@ enum lend_status lend_transfer_prepare(struct lend_agent *agent,
         lend_list_init(&transfer->own_link);
         lend_list_init(&transfer->notification.link);
         lend_list_append(&agent->transfer_list, &transfer->link);
+        LEND_STATISTICS_ADD_LOCKED(agent, transfers_prepared, 1);
     }
     (void)pthread_mutex_unlock(&agent->lock);
     if (transfer == NULL) {

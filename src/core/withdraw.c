@@ -71,6 +71,7 @@ static enum lend_status close_off(struct lend_region *region, bool suspends, uin
     if (!atomic_exchange_explicit(&region->is_withdrawn, true, memory_order_seq_cst)) {
         region->agent->serial++;
         region->is_suspended = suspends;
+        LEND_STATISTICS_ADD_LOCKED(region->agent, regions_withdrawn, 1);
     } else if (!suspends) {
         region->is_suspended = false;
     } else if (!region->is_suspended) {
@@ -196,6 +197,7 @@ static void begin_life_locked(struct lend_region *region)
     region->is_suspended = false;
     region->is_quiet = false;
     agent->serial++;
+    LEND_STATISTICS_ADD_LOCKED(agent, regions_withdrawn, -1);
     /* Sequentially consistent, and last: a post that sees it lent sees where it is. */
     atomic_store_explicit(&region->is_withdrawn, false, memory_order_seq_cst);
 }
@@ -259,7 +261,8 @@ enum lend_status lend_region_deregister(struct lend_region *region, struct lend_
     status = find_holder_locked(region, error);
     if (status == LEND_OK) {
         /* Sequentially consistent, as in withdraw: a post that prepared it must not begin. */
-        atomic_store_explicit(&region->is_withdrawn, true, memory_order_seq_cst);
+        if (!atomic_exchange_explicit(&region->is_withdrawn, true, memory_order_seq_cst))
+            LEND_STATISTICS_ADD_LOCKED(agent, regions_withdrawn, 1);
         status = lend_transfers_check_idle_locked(region, error);
     }
     if (status == LEND_OK) {

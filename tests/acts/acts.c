@@ -133,7 +133,7 @@ void acts_directory_empty(const struct acts_directory *directory)
     struct dirent *entry;
 
     while (entries != NULL && (entry = readdir(entries)) != NULL)
-        if (entry->d_type == DT_SOCK)
+        if (entry->d_type == DT_SOCK || strstr(entry->d_name, ".stats") != NULL)
             (void)unlinkat(dirfd(entries), entry->d_name, 0);
     if (entries != NULL)
         (void)closedir(entries);

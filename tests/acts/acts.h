@@ -59,7 +59,7 @@ struct acts_directory {
     char path[64];
 };
 struct acts_directory acts_directory_make(void);
-/* Remove the sockets of those that were killed. */
+/* Remove the sockets and statistics pages of those that were killed. */
 void acts_directory_empty(const struct acts_directory *directory);
 /* False: something was left in it. */
 bool acts_directory_remove(const struct acts_directory *directory);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transport/local/local.h"
 
+#include "base/directory.h"
 #include "base/error.h"
-#include "base/sys.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,94 +14,28 @@ enum { ADDRESS_VERSION = 1, ADDRESS_ABSTRACT = 1 };
 _Static_assert(sizeof(((struct sockaddr_un *)0)->sun_path) == LEND_LOCAL_PATH_MAX + 1,
                "the limit that messages name");
 
-/* Why /tmp/lend-UID may not be ours to use: anybody may have put something there before us. */
-static enum lend_status check_directory(const char *path, uid_t user, struct lend_error *error)
-{
-    struct stat found;
-
-    int result = lend_sys->stat(path, &found);
-    if (result < 0)
-        return lend_fail_errno(error, -result, "%s", path);
-    if (S_ISLNK(found.st_mode))
-        return lend_fail(error, LEND_E_ACCESS,
-                         "%s is a link, which somebody else may have put there: remove it, or set "
-                         "local_directory",
-                         path);
-    if (!S_ISDIR(found.st_mode))
-        return lend_fail(error, LEND_E_ACCESS,
-                         "%s is not a directory: remove it, or set local_directory", path);
-    if (found.st_uid != user)
-        return lend_fail(error, LEND_E_ACCESS,
-                         "%s belongs to user %u, and we are user %u: set local_directory", path,
-                         (unsigned)found.st_uid, (unsigned)user);
-    if ((found.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-        return lend_fail(error, LEND_E_ACCESS,
-                         "%s may be written by others (mode %04o): chmod 0700 it, or set "
-                         "local_directory",
-                         path, (unsigned)found.st_mode & 07777);
-    return LEND_OK;
-}
-
-static enum lend_status default_directory(char *out, size_t capacity, struct lend_error *error)
-{
-    struct ucred self;
-
-    lend_sys->self(&self);
-    (void)snprintf(out, capacity, "/tmp/lend-%u", (unsigned)self.uid);
-
-    int result = lend_sys->make_directory(out, 0700);
-    if (result < 0 && result != -EEXIST)
-        return lend_fail_errno(error, -result, "make %s (or set local_directory)", out);
-    return check_directory(out, self.uid, error);
-}
-
-/* The agent's name as it may stand in a file name. */
-static void make_name_safe(const char *name, char *out, size_t capacity)
-{
-    static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-    size_t at = 0;
-
-    for (; name[at] != '\0' && at + 1 < capacity; at++)
-        out[at] = strchr(safe, name[at]) != NULL ? name[at] : '_';
-    out[at] = '\0';
-    if (out[0] == '.')
-        out[0] = '_';
-}
-
 enum lend_status lend_local_place_choose(struct lend_local_place *out,
                                          const struct lend_transport_open *open,
                                          struct lend_error *error)
 {
-    const uint8_t *id = open->incarnation;
-    const char *directory = open->local_directory;
-    char name[LEND_AGENT_NAME_BYTES_MAX + 1];
-    char made[32];
+    const char *directory;
+    char stem[LEND_FILE_STEM_BYTES];
+    char made[LEND_DIRECTORY_DEFAULT_BYTES];
     int length;
 
-    make_name_safe(open->name, name, sizeof name);
+    lend_file_stem(open->name, open->incarnation, stem);
     if (open->local_is_abstract) {
-        length = snprintf(out->path, sizeof out->path, "lend/%s-%02x%02x%02x%02x", name, id[0],
-                          id[1], id[2], id[3]);
+        length = snprintf(out->path, sizeof out->path, "lend/%s", stem);
         assert(length > 0 && length <= LEND_LOCAL_PATH_MAX);
         out->is_abstract = true;
         out->length = (size_t)length;
         return LEND_OK;
     }
 
-    if (directory == NULL) {
-        enum lend_status status = default_directory(made, sizeof made, error);
-        if (status != LEND_OK)
-            return status;
-        directory = made;
-    } else if (directory[0] != '/') {
-        return lend_fail(error, LEND_E_INVALID,
-                         "local_directory is %s; it must begin with /, as peers do not share our "
-                         "working directory",
-                         directory);
-    }
-
-    length = snprintf(out->path, sizeof out->path, "%s/%s-%02x%02x%02x%02x.sock", directory, name,
-                      id[0], id[1], id[2], id[3]);
+    enum lend_status status = lend_directory_choose(open->local_directory, made, &directory, error);
+    if (status != LEND_OK)
+        return status;
+    length = snprintf(out->path, sizeof out->path, "%s/%s.sock", directory, stem);
     if (length < 0 || length > LEND_LOCAL_PATH_MAX)
         return lend_fail(error, LEND_E_LIMIT,
                          "the socket's path would be %d bytes, and the kernel's limit is %d: set a "
