@@ -18,6 +18,8 @@ static const struct {
     {"demo", (char[]){"lend demo"}, demo_main},
     {"serve", (char[]){"lend serve"}, serve_main},
     {"pull", (char[]){"lend pull"}, pull_main},
+    {"top", (char[]){"lend top"}, top_main},
+    {"metrics", (char[]){"lend metrics"}, metrics_main},
     {"stand-in", (char[]){"lend stand-in"}, actor_stand_in}, /* for the demo alone */
 };
 
@@ -50,7 +52,9 @@ static const struct argp parser = {
            "Commands:\n"
            "  demo    show it between two processes, and what happens when things go wrong\n"
            "  serve   lend a KV cache until stopped\n"
-           "  pull    pull blocks of what another process serves, and check them\n\n"
+           "  pull    pull blocks of what another process serves, and check them\n"
+           "  top     show the agents of this machine: who holds what, and what moves\n"
+           "  metrics print their counters, for Prometheus\n\n"
            "`lend COMMAND --help' describes each.",
 };
 
