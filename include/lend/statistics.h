@@ -9,8 +9,11 @@
  *
  * It is a file of sizeof(struct lend_statistics) bytes, NAME-INCARNATION.stats, in the folder of
  * the agent's socket (lend_agent_config::local_directory), with mode 0600, which the agent maps and
- * writes in place. A watcher maps it for reading. The agent holds a BSD lock (flock) on it for as
- * long as it lives: a file that can be locked is of an agent that was killed.
+ * writes in place. INCARNATION is its first four bytes in hexadecimal, as in the socket's name;
+ * bytes of NAME outside A-Z a-z 0-9 . _ - are written _. A watcher maps it for reading, or, where
+ * it does not trust whoever made it, reads it: what is mapped may be cut under it. The agent holds
+ * a BSD lock (flock) on it for as long as it, or a child that it forked, lives: a file that has its
+ * magic and can be locked (shared: LOCK_SH) is of an agent that was killed.
  *
  * Every number is written whole (aligned, relaxed atomic). A row of a table is read like this: load
  * `sequence` (acquire), odd: being written, try again; copy the row; fence; load it again; changed:
@@ -23,12 +26,12 @@
 extern "C" {
 #endif
 
-#define LEND_STATISTICS_MAGIC   UINT64_C(0x53544154444e454c) /**< "LENDSTAT" in memory. */
+#define LEND_STATISTICS_MAGIC   UINT64_C(0x54415453444e454c) /**< "LENDSTAT" in memory. */
 #define LEND_STATISTICS_VERSION 1
 
 enum { LEND_STATISTICS_PATHS = 16, LEND_STATISTICS_LEASES = 256, LEND_STATISTICS_PEERS = 64 };
 
-/** Totals of one path since the agent was made: transfers posted here, and requests served. */
+/** Totals of one path since the agent was made, of transfers posted here. */
 struct lend_statistics_path {
     char name[32];             /**< "" : free. Written once, before the numbers. */
     uint64_t transfers;        /**< Posted here, and completed with LEND_OK, */
@@ -45,7 +48,7 @@ struct lend_statistics_lease {
     uint64_t expires_ns; /**< 0: never. */
     uint64_t block_count;
     uint64_t requests; /**< Served, or looked up by readers that copy by themselves. */
-    uint64_t bytes;    /**< Served. */
+    uint64_t bytes;    /**< Served, of requests that have ended. */
     uint32_t region_count;
     uint32_t access;                               /**< ::lend_access. */
     char region[64];                               /**< The name of its first region. */
@@ -58,7 +61,7 @@ struct lend_statistics_peer {
     uint64_t sequence;
     uint64_t id; /**< Of the connection; 0: the row is free. */
     uint64_t connected_ns;
-    uint64_t requests;      /**< Served on it. */
+    uint64_t requests;      /**< Served on it, and ended with LEND_OK. */
     uint64_t bytes_read;    /**< By it, from us. */
     uint64_t bytes_written; /**< By it, to us. */
     uint64_t requests_active;
@@ -81,7 +84,7 @@ struct lend_statistics {
     uint64_t regions_withdrawn; /**< Of them; suspended ones too. */
     uint64_t leases;
     uint64_t peers_imported;
-    uint64_t peers_served;
+    uint64_t peers_served; /**< Connections that have greeted. */
     uint64_t transfers_prepared;
     uint64_t notifications_waiting;
 

@@ -348,6 +348,39 @@ static void test_ptrace_is_allowed_where_yama_asks(void **state)
     assert_int_equal(lend_sys->allow_ptrace(), has_yama ? 0 : -EINVAL);
 }
 
+static void test_a_file_is_made_where_there_was_nothing(void **state)
+{
+    char folder[] = "/tmp/lend-sys-test-XXXXXX", path[64];
+    struct stat info;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof path, "%s/page", folder);
+    assert_int_equal(symlink("elsewhere", path), 0);
+    assert_int_equal(lend_sys->make_file(path, BYTES), -EEXIST);
+    lend_sys->unlink(path);
+    int fd = lend_sys->make_file(path, BYTES);
+    assert_closes_on_exec(fd);
+    assert_int_equal(lend_sys->stat(path, &info), 0);
+    assert_int_equal(info.st_mode, S_IFREG | 0600);
+    assert_int_equal(info.st_size, BYTES);
+    assert_int_equal(lend_sys->make_file(path, BYTES), -EEXIST);
+    char *memory = lend_sys->map_file(fd, 0, BYTES, true, false);
+    assert_non_null(memory);
+    memory[0] = 'm';
+    char byte;
+    assert_int_equal(lend_sys->read(fd, &byte, 1), 1);
+    assert_int_equal(byte, 'm');
+    lend_sys->unmap(memory, BYTES);
+    lend_sys->close(fd);
+    lend_sys->unlink(path);
+
+    /* What does not work leaves nothing behind. */
+    assert_int_equal(lend_sys->make_file(path, SIZE_MAX / 2), -EFBIG);
+    assert_int_equal(lend_sys->stat(path, &info), -ENOENT);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void test_files_are_read_and_stated(void **state)
 {
     char folder[] = "/tmp/lend-sys-test-XXXXXX", path[64], bytes[8] = {0};
@@ -592,6 +625,7 @@ int main(void)
         cmocka_unit_test(test_populated_memory_is_there_before_it_is_touched),
         cmocka_unit_test(test_memory_of_a_process_is_read_in_pieces),
         cmocka_unit_test(test_ptrace_is_allowed_where_yama_asks),
+        cmocka_unit_test(test_a_file_is_made_where_there_was_nothing),
         cmocka_unit_test(test_files_are_read_and_stated),
         cmocka_unit_test(test_descriptors_close_on_exec_and_do_not_block),
         cmocka_unit_test(test_own_pidfd_says_that_we_live),
