@@ -3,8 +3,8 @@
 """Goal: `lend top` and `lend metrics` tell what real agents do, name the pages of killed ones, and
 come to an end with clean output whatever lies in the folder.
 
-Method: run them beside `lend serve` and `lend pull`; and on pages written here by hand, whose layout
-is that of include/lend/statistics.h. A page that this test holds a lock on is of a live agent.
+Method: run them beside `lend serve` and `lend pull`; and on pages written here by hand, whose
+layout is that of include/lend/statistics.h. A page that this test has locked is of a live agent.
 
 Use: watch_test.py PATH-OF-LEND [unittest options]
 """
