@@ -16,6 +16,11 @@ static enum lend_status judge(const struct lend_lease *lease, memory_order order
     return lend_slot_judge(atomic_load_explicit(lease->word, order), lease->generation);
 }
 
+enum lend_status lend_lease_judge(const struct lend_lease *lease)
+{
+    return judge(lease, memory_order_relaxed);
+}
+
 static void unpin(struct lend_lease *lease)
 {
     /* Release: our stores to the blocks come before whoever waits for the pins goes on. */

@@ -61,6 +61,9 @@ struct lend_lease {
 enum lend_status lend_lease_enter(struct lend_lease *lease);
 enum lend_status lend_lease_leave(struct lend_lease *lease);
 
+/* LEND_OK while it lives, else what its word says of it. */
+enum lend_status lend_lease_judge(const struct lend_lease *lease);
+
 /* End a lease for that cause, unless it has ended already. Under the agent's lock. The pins of a
  * write lease are to be waited for afterwards, without the lock. */
 void lend_lease_end_locked(struct lend_lease *lease, enum lend_slot_state cause);
@@ -91,6 +94,11 @@ void lend_lease_put(struct lend_lease *lease);
 /* The part for that region, or NULL. The lease must be held. */
 const struct lend_lease_part *lend_lease_part_find(const struct lend_lease *lease,
                                                    uint64_t region_id);
+
+/* The part for that region, which is still registered. Under the agent's lock. LEND_E_OUT_OF_RANGE:
+ * it is not in the lease; if it was deregistered, the lease has ended, and that is the cause. */
+enum lend_status lend_lease_part_get(const struct lend_lease *lease, uint64_t region_id,
+                                     const struct lend_lease_part **out, struct lend_error *error);
 
 /* Are those bytes of a region of that geometry all of blocks of the set? LEND_E_OUT_OF_RANGE. */
 enum lend_status lend_lease_check_range(const struct lend_geometry *geometry,

@@ -188,6 +188,22 @@ const struct lend_lease_part *lend_lease_part_find(const struct lend_lease *leas
                                                                                : NULL;
 }
 
+enum lend_status lend_lease_part_get(const struct lend_lease *lease, uint64_t region_id,
+                                     const struct lend_lease_part **out, struct lend_error *error)
+{
+    const struct lend_lease_name name = {.slot = lease->slot, .generation = lease->generation};
+    const struct lend_lease_part *part = lend_lease_part_find(lease, region_id);
+
+    if (part == NULL)
+        return lend_fail(error, LEND_E_OUT_OF_RANGE, "region %llu is not in the lease",
+                         (unsigned long long)region_id);
+    /* Only a lease that has ended loses a region. */
+    if (part->region == NULL)
+        return lend_lease_explain(&name, lend_lease_judge(lease), error);
+    *out = part;
+    return LEND_OK;
+}
+
 /* Selected bytes of a region that follow one another, from some byte on. */
 struct stretch {
     uint64_t block;      /* where it begins */

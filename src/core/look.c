@@ -39,7 +39,7 @@ static enum lend_status describe_locked(const struct lend_lease *lease, struct l
         const struct lend_lease_part *part = &lease->parts[i];
 
         if (part->region == NULL)
-            return LEND_E_REVOKED; /* gone, and so the lease has ended */
+            return lend_lease_judge(lease); /* gone, and so the lease has ended */
         parts[i] = (struct lend_view_part){
             .region_id = part->region_id,
             .life = part->region->life,

@@ -180,13 +180,12 @@ static void end_with_lease(struct server *server, struct request *request, enum 
 static enum lend_status resolve_region(struct request *request, uint32_t at,
                                        struct lend_error *error)
 {
-    uint64_t id = request->region_ids[at];
-    const struct lend_lease_part *part = lend_lease_part_find(request->lease, id);
+    const struct lend_lease_part *part;
 
-    /* A part whose region is gone belongs to a lease that has ended. */
-    if (part == NULL || part->region == NULL)
-        return lend_fail(error, LEND_E_OUT_OF_RANGE, "region %llu is not in the lease",
-                         (unsigned long long)id);
+    enum lend_status status =
+        lend_lease_part_get(request->lease, request->region_ids[at], &part, error);
+    if (status != LEND_OK)
+        return status;
 
     const struct lend_geometry *geometry = &part->region->geometry;
     uint64_t offset = request->asked.slice_offset_bytes;
@@ -203,13 +202,12 @@ static enum lend_status resolve_region(struct request *request, uint32_t at,
 static enum lend_status resolve_range(struct request *request, const struct lend_run_range *range,
                                       struct lend_extent *out, struct lend_error *error)
 {
-    const struct lend_lease_part *part = lend_lease_part_find(request->lease, range->region_id);
+    const struct lend_lease_part *part;
 
-    if (part == NULL || part->region == NULL)
-        return lend_fail(error, LEND_E_OUT_OF_RANGE, "region %llu is not in the lease",
-                         (unsigned long long)range->region_id);
-    enum lend_status status =
-        lend_lease_check_range(&part->region->geometry, part->blocks, range, error);
+    enum lend_status status = lend_lease_part_get(request->lease, range->region_id, &part, error);
+    if (status != LEND_OK)
+        return status;
+    status = lend_lease_check_range(&part->region->geometry, part->blocks, range, error);
     if (status != LEND_OK)
         return status;
     *out = (struct lend_extent){

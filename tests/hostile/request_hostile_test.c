@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: a request reaches nothing that its lease does not allow, whatever it says: it is refused
- * with the documented status, or, where it breaks the protocol, its connection is cut with one.
- * Method: as client_hostile_test.c.
+ * with the documented status, or, where it breaks the protocol, its connection is cut with one. And
+ * a lease that ends under it tells its cause, though the region is gone by then. Method: as
+ * client_hostile_test.c.
  */
 #include "hostile.h"
+
+#include "base/sys.h"
+
+#include <sched.h>
+#include <stdatomic.h>
 
 /* --- requests that are refused, on a connection that goes on --- */
 
@@ -454,11 +460,127 @@ static void test_requests_that_break_the_protocol_cut_the_connection(void **stat
     }
 }
 
+/* --- requests whose lease ends, and whose region goes, under them --- */
+
+static void deregister_gaps(struct stage *stage)
+{
+    uint64_t until = wall_ns() + PATIENCE;
+
+    while (lend_region_deregister(stage->gaps, NULL) == LEND_E_BUSY) {
+        assert_true(wall_ns() < until);
+        (void)sched_yield();
+    }
+}
+
+/* A request by ranges, of which the owner has not seen the ranges yet. */
+static uint64_t begin_ranges(struct wire *wire, const struct stage *stage, struct asking *asking)
+{
+    struct asking another = ask_read(stage, 0, 1);
+
+    *asking = ask_range(stage, GAP_STRIDE, GAP_BLOCK_BYTES);
+    asking->run_count = 0;
+    uint64_t request = wire_ask(wire, asking);
+    asking->run_count = 1;
+    /* What comes after it is done: so it is held. */
+    assert_int_equal(await_done(wire, wire_ask(wire, &another), NULL), LEND_OK);
+    return request;
+}
+
+static void test_ranges_of_a_region_that_is_gone_end_with_the_revocation(void **state)
+{
+    struct stage *stage = *state;
+    static struct wire wire;
+    struct asking asking;
+
+    wire_meet(&wire, stage);
+    uint64_t request = begin_ranges(&wire, stage, &asking);
+    assert_int_equal(lend_lease_revoke(stage->leases[2], NULL), LEND_OK);
+    deregister_gaps(stage);
+    wire_send_runs(&wire, request, &asking);
+    assert_string_equal(lend_status_name(await_done(&wire, request, NULL)),
+                        lend_status_name(LEND_E_REVOKED));
+
+    /* What is in no lease is beyond it, still. */
+    asking = ask_range(stage, 0, GAP_BLOCK_BYTES);
+    asking.request.lease = stage->reading;
+    assert_int_equal(await_done(&wire, wire_ask(&wire, &asking), NULL), LEND_E_OUT_OF_RANGE);
+    wire_close(&wire);
+}
+
+static void test_ranges_of_a_region_that_is_gone_end_with_the_expiry(void **state)
+{
+    struct stage *stage = *state;
+    static struct wire wire;
+    struct asking asking;
+
+    wire_meet(&wire, stage);
+    uint64_t request = begin_ranges(&wire, stage, &asking);
+    assert_int_equal(lend_lease_renew(stage->leases[2], 1, NULL), LEND_OK);
+    deregister_gaps(stage);
+    wire_send_runs(&wire, request, &asking);
+    assert_string_equal(lend_status_name(await_done(&wire, request, NULL)),
+                        lend_status_name(LEND_E_EXPIRED));
+    wire_close(&wire);
+}
+
+/* The region's owner, who is as quick as can be: between the server's look at the lease and its
+ * look at the region, when it asks for memory. */
+static struct lend_sys_ops quick;
+static struct stage *_Atomic quick_stage;
+
+static void *allocate_and_revoke(size_t bytes)
+{
+    struct stage *stage = bytes == sizeof(uint64_t) ? atomic_exchange(&quick_stage, NULL) : NULL;
+
+    if (stage != NULL) {
+        assert_int_equal(lend_lease_revoke(stage->leases[2], NULL), LEND_OK);
+        deregister_gaps(stage);
+    }
+    return lend_sys_real.allocate(bytes);
+}
+
+static int quick_up(void **state)
+{
+    quick = lend_sys_real;
+    quick.allocate = allocate_and_revoke;
+    lend_sys = &quick;
+    return stage_up(state);
+}
+
+static int quick_down(void **state)
+{
+    int status = stage_down(state);
+
+    lend_sys = &lend_sys_real;
+    return status;
+}
+
+static void test_blocks_of_a_region_that_is_gone_end_with_the_revocation(void **state)
+{
+    struct stage *stage = *state;
+    struct asking asking = ask_read(stage, 0, 1);
+    static struct wire wire;
+
+    asking.request.lease = stage->gapped;
+    asking.request.total_bytes = GAP_BLOCK_BYTES;
+    asking.region_ids[0] = stage->gaps_id;
+    wire_meet(&wire, stage);
+    atomic_store(&quick_stage, stage);
+    enum lend_status status = await_done(&wire, wire_ask(&wire, &asking), NULL);
+    assert_null(atomic_load(&quick_stage));
+    assert_string_equal(lend_status_name(status), lend_status_name(LEND_E_REVOKED));
+    wire_close(&wire);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         STAGED(test_requests_beyond_the_lease_are_refused),
         STAGED(test_requests_that_break_the_protocol_cut_the_connection),
+        STAGED(test_ranges_of_a_region_that_is_gone_end_with_the_revocation),
+        STAGED(test_ranges_of_a_region_that_is_gone_end_with_the_expiry),
+        cmocka_unit_test_setup_teardown(
+            test_blocks_of_a_region_that_is_gone_end_with_the_revocation, quick_up, quick_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
