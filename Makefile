@@ -2,6 +2,8 @@
 # The two commands of the README, and no more build system than that: Meson is behind them.
 
 BUILD ?= build
+PREFIX ?= /usr/local
+DESTDIR ?=
 MESON_OPTIONS ?= --buildtype=release -Dwerror=false -Dtests=disabled -Dtool=enabled
 
 .PHONY: all demo test install clean
@@ -22,8 +24,13 @@ test:
 	@scripts/setup.sh test
 	@python3 scripts/test.py $(SUITES)
 
+# DESTDIR is a packager's root for the tree of PREFIX. A new library of this system is told to its
+# linker.
 install: all
-	@meson install -C $(BUILD)
+	@grep -qx 'prefix=$(PREFIX)' $(BUILD)/meson-private/lend.pc || \
+	    { meson configure $(BUILD) --prefix='$(PREFIX)' && ninja -C $(BUILD); }
+	@DESTDIR='$(abspath $(DESTDIR))' meson install -C $(BUILD) --no-rebuild
+	@test -n '$(DESTDIR)' || test "$$(id -u)" != 0 || ldconfig
 
 clean:
 	rm -rf build build-*

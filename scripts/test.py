@@ -122,13 +122,13 @@ class Suites:
     def gcc(self):
         """Everything, as most people will build it."""
         if self.build("gcc", "-Dtool=enabled", "-Dtests=enabled", CC="gcc"):
-            self.test("gcc")
+            self.test("gcc", "--no-suite", "install")
 
     def release(self):
-        """Without assertions: what users get, its size, and the demonstration."""
+        """Without assertions: what users get, its size, the demonstration, and packages."""
         if self.build("release", "--buildtype=release", "-Dtool=enabled", "-Dtests=enabled",
                       CC="gcc"):
-            self.test("release", suites=("abi", "bench", "examples", "tool"))
+            self.test("release", suites=("abi", "bench", "examples", "install", "tool"))
 
     def clang(self):
         """The other compiler, and its analysis of locks."""
