@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# The two commands of the README, and no more build system than that: Meson is behind them.
+# The commands of the README, and no more build system than that: Meson is behind them.
 
 BUILD ?= build
 PREFIX ?= /usr/local
 DESTDIR ?=
 MESON_OPTIONS ?= --buildtype=release -Dwerror=false -Dtests=disabled -Dtool=enabled
 
-.PHONY: all demo test install clean
+.PHONY: all demo test install abi clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -31,6 +31,10 @@ install: all
 	    { meson configure $(BUILD) --prefix='$(PREFIX)' && ninja -C $(BUILD); }
 	@DESTDIR='$(abspath $(DESTDIR))' meson install -C $(BUILD) --no-rebuild
 	@test -n '$(DESTDIR)' || test "$$(id -u)" != 0 || ldconfig
+
+# After a change of the public headers, so that tests/abi knows it.
+abi:
+	@scripts/abi.sh
 
 clean:
 	rm -rf build build-*

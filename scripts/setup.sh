@@ -7,7 +7,8 @@ set -eu
 BUILD="gcc libc6-dev libjansson-dev libsmartcols-dev meson ninja-build pkg-config"
 TEST="$BUILD binutils g++ libcmocka-dev python3 util-linux"
 # Without one of these the tests that need it are skipped, with the reason.
-OPTIONAL="clang-14 clang-format-14 codespell libclang-rt-14-dev valgrind"
+OPTIONAL="abigail-tools clang-14 clang-format-14 cmake codespell debhelper dpkg-dev
+    libclang-rt-14-dev valgrind"
 
 case "${1:-build}" in
 build)
