@@ -29,7 +29,7 @@ def leave_out(folder, names):
     """What is no part of the sources: what was built, and what git keeps."""
     top = pathlib.Path(folder) == SOURCE
     return [name for name in names
-            if name == "__pycache__" or top and name.startswith(("build", ".git"))]
+            if name == "__pycache__" or top and name.startswith(("build", "obj-", ".git"))]
 
 
 class DebianTest(Tree):
