@@ -279,6 +279,11 @@ static void test_regions_are_counted_until_they_are_gone(void **state)
     assert_int_equal(lend_region_withdraw(one, LEND_WITHDRAW_DRAIN, 0, NULL), LEND_OK);
     assert_int_equal(lend_region_withdraw(one, LEND_WITHDRAW_DRAIN, 0, NULL), LEND_OK);
     assert_int_equal(page->regions_withdrawn, 1);
+    assert_int_equal(lend_region_suspend(other, LEND_WITHDRAW_DRAIN, 0, NULL), LEND_OK);
+    assert_int_equal(page->regions_withdrawn, 2);
+    assert_int_equal(lend_region_resume(other, NULL, -1, 0, NULL), LEND_OK);
+    assert_int_equal(page->regions_withdrawn, 1);
+    assert_int_equal(page->region_bytes, sizeof lent_memory + sizeof kept_memory);
     assert_int_equal(lend_region_deregister(one, NULL), LEND_OK);
     assert_int_equal(page->regions_withdrawn, 0);
     assert_int_equal(lend_region_deregister(other, NULL), LEND_OK); /* without being asked back */
