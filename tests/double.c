@@ -191,6 +191,11 @@ static void unmap(void *memory, size_t bytes)
     lend_sys_real.unmap(memory, bytes);
 }
 
+static int keep_from_fork(void *memory, size_t bytes)
+{
+    return FAILS() ? -ENOMEM : lend_sys_real.keep_from_fork(memory, bytes);
+}
+
 static int bind_node(void *memory, size_t bytes, unsigned node)
 {
     return FAILS() ? -EPERM : lend_sys_real.bind_node(memory, bytes, node);
@@ -402,6 +407,7 @@ static void install(int nth, bool by_site)
     faulty.memfd_storage = memfd_storage, faulty.seal = seal, faulty.seals = get_seals;
     faulty.file_stat = file_stat, faulty.duplicate = duplicate, faulty.reopen_read = reopen_read;
     faulty.map_file = map_file, faulty.unmap = unmap, faulty.bind_node = bind_node;
+    faulty.keep_from_fork = keep_from_fork;
     faulty.populate = populate, faulty.punch = punch, faulty.file_system = file_system;
     faulty.read_process = read_process, faulty.allow_ptrace = allow_ptrace;
     faulty.open_read = open_read, faulty.read = read_bytes, faulty.write = write_bytes;

@@ -278,6 +278,11 @@ static void real_unmap(void *memory, size_t bytes)
         (void)munmap(memory, bytes); /* fails only for what was never mapped */
 }
 
+static int real_keep_from_fork(void *memory, size_t bytes)
+{
+    return or_errno(madvise(memory, bytes, MADV_DONTFORK));
+}
+
 static int real_bind_node(void *memory, size_t bytes, unsigned node)
 {
     enum { WORD_BITS = 8 * sizeof(unsigned long) };
@@ -572,6 +577,7 @@ const struct lend_sys_ops lend_sys_real = {
     .reopen_read = real_reopen_read,
     .map_file = real_map_file,
     .unmap = real_unmap,
+    .keep_from_fork = real_keep_from_fork,
     .bind_node = real_bind_node,
     .populate = real_populate,
     .punch = real_punch,

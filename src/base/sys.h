@@ -51,8 +51,9 @@ struct lend_sys_ops {
     int (*duplicate)(int fd);
     int (*reopen_read)(int fd); /* the same file anew, for reading alone */
     void *(*map_file)(int fd, uint64_t offset, size_t bytes, bool writable,
-                      bool prefault);                            /* shared; NULL on failure */
-    void (*unmap)(void *memory, size_t bytes);                   /* NULL is a no-op */
+                      bool prefault);                  /* shared; NULL on failure */
+    void (*unmap)(void *memory, size_t bytes);         /* NULL is a no-op */
+    int (*keep_from_fork)(void *memory, size_t bytes); /* forked children have nothing there */
     int (*bind_node)(void *memory, size_t bytes, unsigned node); /* pages yet to come: from there */
     int (*populate)(void *memory, size_t bytes); /* for writing; -EINVAL before Linux 5.14 */
     /* Pages of the file give way to zeros, in all mappings. -EPERM if sealed against writers. */

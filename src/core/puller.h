@@ -4,6 +4,7 @@
 
 #include "base/list.h"
 #include "core/cursor.h"
+#include "core/transport.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,18 +25,10 @@
  */
 
 enum {
-    LEND_NONCE_BYTES = 16,
     LEND_PULLER_HELPERS = 2, /* that work at one time, and at one pull */
     /* Helpers that may be stuck before cross-memory is refused: in all, and in one process. */
     LEND_PULLER_STUCK_MAX = 16,
     LEND_PULLER_STUCK_IN_ONE_MAX = 4,
-};
-
-/* Whose memory to read. */
-struct lend_process {
-    int pid; /* in our name space */
-    uint64_t nonce_address;
-    uint8_t nonce[LEND_NONCE_BYTES];
 };
 
 /* One READ. The caller fills in what is above the line, and owns the struct; its own again once

@@ -26,7 +26,15 @@
 
 struct lend_session;
 struct lend_transport_ops;
-struct lend_process;
+
+enum { LEND_NONCE_BYTES = 16 };
+
+/* Whose memory to read. */
+struct lend_process {
+    int pid; /* in our name space */
+    uint64_t nonce_address;
+    uint8_t nonce[LEND_NONCE_BYTES]; /* random bytes that stand there: see core/puller.h */
+};
 
 /* How the bytes of a READ get to the reader. */
 enum lend_way {

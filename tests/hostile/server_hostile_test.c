@@ -159,7 +159,7 @@ static bool answer(struct wire *wire, int32_t status)
     struct lend_writer writer = lend_writer_init(bytes, sizeof bytes);
 
     lend_write_u32(&writer, ANSWER_MAGIC);
-    lend_write_u16(&writer, 1);
+    lend_write_u16(&writer, 2);
     lend_write_u16(&writer, 0);
     lend_write_u32(&writer, (uint32_t)status);
     lend_write_u32(&writer, 0);
@@ -169,6 +169,7 @@ static bool answer(struct wire *wire, int32_t status)
 /* Let the reader in, up to its HELLO. */
 static void let_in(struct fake *fake)
 {
+    static const struct lend_local_notice ready = {.type = LEND_LOCAL_READY};
     struct wire *wire = &fake->wire;
     struct pollfd look = {.fd = fake->listener, .events = POLLIN};
     struct lend_local_packet packet;
@@ -186,6 +187,7 @@ static void let_in(struct fake *fake)
                      LEND_OK);
     lend_local_packet_fini(&packet);
     assert_true(answer(wire, LEND_OK));
+    assert_true(lend_local_notice_send(wire->channel->socket.fd, &ready, -1) > 0);
     assert_true(wire_take(wire));
     assert_int_equal(wire->frame.type, LEND_FRAME_HELLO);
 }

@@ -46,7 +46,7 @@ static void send_setup(struct wire *wire, int memory)
     struct cmsghdr *part = CMSG_FIRSTHDR(&message);
 
     lend_write_u32(&writer, SETUP_MAGIC);
-    lend_write_u16(&writer, 1);
+    lend_write_u16(&writer, 2);
     lend_write_u16(&writer, 0);
     lend_write_u64(&writer, RING_BYTES);
     part->cmsg_level = SOL_SOCKET;
@@ -69,6 +69,21 @@ static bool take_packet(struct wire *wire, struct lend_local_packet *packet)
     return packet->count > 0;
 }
 
+/* All that the owner tells of one-sided ways, up to its end. */
+static void await_ready(struct wire *wire)
+{
+    struct lend_local_notice notice = {.number = 0};
+    struct lend_local_packet packet;
+    uint64_t until = wall_ns() + PATIENCE;
+
+    while (notice.type != LEND_LOCAL_READY) {
+        assert_true(wall_ns() < until && !wire->is_over);
+        if (take_packet(wire, &packet) && packet.count > 1)
+            assert_true(lend_local_notice_decode(&packet, &notice));
+    }
+    atomic_store(&wire->channel->is_ready, true);
+}
+
 enum lend_status wire_set_up(struct wire *wire)
 {
     int memory = lend_sys->memfd("hostile", lend_local_file_bytes(RING_BYTES));
@@ -87,6 +102,8 @@ enum lend_status wire_set_up(struct wire *wire)
     }
     packet.is_whole = true; /* we refuse its descriptor, so that it is cut */
     assert_true(lend_local_answer_decode(&packet, &answer));
+    if (answer.status == LEND_OK)
+        await_ready(wire);
     return (enum lend_status)answer.status;
 }
 

@@ -301,7 +301,7 @@ static pid_t start_client(void (*body)(struct lend_channel *channel, int argumen
     stub_open(&mine, 1, true);
     if (stub_connect(&mine, &theirs, NULL) != LEND_OK)
         _exit(2);
-    while (!stub_channel(&mine)->is_answered)
+    while (!stub_channel(&mine)->is_ready)
         (void)stub_turn(&mine, DEADLINE_NS);
     body(mine.sessions[0].channel, argument);
     _exit(0);

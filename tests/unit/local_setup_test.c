@@ -54,9 +54,9 @@ static void raw_send(int fd, const struct setup *setup)
         uint8_t bytes[CMSG_SPACE(4 * sizeof(int))];
     } control = {.bytes = {0}};
     const uint32_t magic = setup->magic != 0 ? setup->magic : 0x534c444e;
-    const uint16_t version = setup->version != 0 ? setup->version : 1;
+    const uint16_t version = setup->version != 0 ? setup->version : 2;
     const uint64_t ring_bytes = setup->ring_bytes != 0 ? setup->ring_bytes : RING_BYTES;
-    uint8_t packet[64] = {0};
+    uint8_t packet[300] = {0};
     struct iovec bytes = {.iov_base = packet,
                           .iov_len = setup->bytes != 0 ? setup->bytes : SETUP_BYTES};
     struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
@@ -86,7 +86,9 @@ static int raw_answer(int fd)
     struct lend_local_packet packet;
     struct lend_local_answer answer;
 
-    lend_local_receive(fd, true, &packet);
+    do /* what the server tells of one-sided ways is for local_share_test.c */
+        lend_local_receive(fd, true, &packet);
+    while (packet.count > 0 && lend_local_is_notice(&packet));
     if (packet.count == -EAGAIN)
         return LEND_PENDING;
     if (packet.count == 0 || packet.count == -ECONNRESET)
@@ -168,9 +170,9 @@ static void test_a_bad_setup_costs_its_connection_and_nothing_else(void **state)
         {"an empty one", .bytes = 1, .status = LEND_E_CORRUPT},
         {"a cut one", .bytes = 15, .fds = {good_memory()}, .fd_count = 1},
         {"a long one", .bytes = 17, .fds = {good_memory()}, .fd_count = 1},
-        {"one that is longer than we read", .bytes = 64, .fds = {good_memory()}, .fd_count = 1},
+        {"one that is longer than we read", .bytes = 300, .fds = {good_memory()}, .fd_count = 1},
         {"another protocol", .magic = 0x20544547, .fds = {good_memory()}, .fd_count = 1},
-        {"a later version", .version = 2, .fds = {good_memory()}, .fd_count = 1,
+        {"a later version", .version = 3, .fds = {good_memory()}, .fd_count = 1,
          .status = LEND_E_VERSION},
         {"an unknown flag", .flags = 2, .fds = {good_memory()}, .fd_count = 1},
         {"no descriptor", .fd_count = 0},
@@ -355,7 +357,7 @@ static void test_a_client_hears_why_it_was_refused(void **state)
     stub_open(&server, 2, false);
     server.refuses = true;
     assert_int_equal(stub_connect(&client, &server, NULL), LEND_OK);
-    assert_true(ops->room(client.sessions[0].channel) > 0); /* frames may be queued at once */
+    assert_int_equal(ops->room(client.sessions[0].channel), 0); /* nothing leaves before */
     stub_settle(&client, &server);
     assert_int_equal(client.sessions[0].hung, LEND_E_LIMIT);
     assert_non_null(strstr(client.sessions[0].reason, "LEND_E_LIMIT"));

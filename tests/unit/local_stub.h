@@ -156,6 +156,7 @@ static inline struct lend_transport_open stub_terms(struct lend_agent *agent)
         .agent = agent,
         .name = "a gent/..",
         .incarnation = incarnation,
+        .words_fd = -1,
         .local_directory = directory,
         .local_mode = 0600,
         .ring_bytes = RING_BYTES,

@@ -57,6 +57,7 @@ struct lend_local_channel *lend_local_channel_create(struct lend_local *local)
     channel->socket.fd = -1;
     channel->death.fd = -1;
     lend_list_init(&channel->half_open);
+    lend_list_init(&channel->served);
     return channel;
 }
 
@@ -70,13 +71,19 @@ static void unmap(struct lend_local_channel *channel)
         lend_sys->unmap_twice(channel->out.data, channel->out.bytes);
 }
 
+static bool is_over(const struct lend_local_channel *channel)
+{
+    /* Relaxed: it orders nothing; the poller is who sets it. */
+    return atomic_load_explicit(&channel->is_over, memory_order_relaxed);
+}
+
 /* Stop to watch a descriptor, and close it. A forked child shares the poller with its parent: what
  * it took out of it there, the parent would miss. */
 static void close_watched(struct lend_local_channel *channel, struct lend_watch *watch, bool forked)
 {
     if (watch->fd < 0)
         return;
-    if (!forked && watch->ready != NULL && !channel->is_over)
+    if (!forked && watch->ready != NULL && !is_over(channel))
         lend_agent_unwatch(channel->local->agent, watch);
     if (!forked && watch == &channel->socket)
         lend_sys->shutdown(watch->fd);
@@ -88,6 +95,9 @@ void lend_local_channel_destroy(struct lend_local_channel *channel, bool forked)
 {
     if (channel == NULL)
         return;
+    lend_local_stop_serving(channel, forked);
+    /* First: a peer that sees the end takes what is mapped for free. */
+    lend_local_mappings_destroy(channel->mappings, forked);
     close_watched(channel, &channel->death, forked);
     close_watched(channel, &channel->socket, forked);
     unmap(channel);
@@ -125,6 +135,7 @@ enum lend_status lend_local_channel_map(struct lend_local_channel *channel, int 
                              (unsigned long long)ring_bytes);
         lend_ring_init(rings[i], shared[i], data, ring_bytes);
     }
+    atomic_store_explicit(&channel->is_ready, !is_client, memory_order_relaxed);
     return LEND_OK;
 }
 
@@ -169,6 +180,12 @@ void lend_local_flush(struct lend_channel *base)
         ring_bell(channel);
 }
 
+/* Acquire: with what the server has told before; pairs with its release in mapping.c. */
+static inline bool is_ready(const struct lend_local_channel *channel)
+{
+    return atomic_load_explicit(&channel->is_ready, memory_order_acquire);
+}
+
 /* The most payload that ring carries, whoever waits for more. */
 static inline uint64_t payload_max(const struct lend_ring *ring)
 {
@@ -183,8 +200,11 @@ bool lend_local_sleep(struct lend_channel *base, bool wants_room, size_t wanted)
     uint64_t payload = wanted < payload_max(&channel->out) ? wanted : payload_max(&channel->out);
 
     lend_local_flush(base); /* who sleeps with something untold sleeps for good */
-    if (channel->owes_bell || channel->is_peeked || channel->in.is_broken || channel->out.is_broken)
+    if (channel->owes_bell || channel->is_peeked || channel->in.is_broken ||
+        channel->out.is_broken || lend_local_must_let_go(channel))
         return false;
+    if (!is_ready(channel))
+        wants_room = false; /* there is none until the poller wakes us */
     if (!lend_ring_sleep_consumer(&channel->in))
         return false;
     if (!wants_room || lend_ring_sleep_producer(&channel->out, footprint(payload)))
@@ -200,9 +220,11 @@ bool lend_local_sleep(struct lend_channel *base, bool wants_room, size_t wanted)
 
 size_t lend_local_room(struct lend_channel *base)
 {
-    struct lend_ring *ring = &channel_of(base)->out;
-    uint64_t room = lend_ring_room(ring) & ~(uint64_t)(FRAME_UNIT - 1);
+    struct lend_local_channel *channel = channel_of(base);
 
+    if (!is_ready(channel))
+        return 0;
+    uint64_t room = lend_ring_room(&channel->out) & ~(uint64_t)(FRAME_UNIT - 1);
     if (room == 0)
         return 0;
     room -= LEND_FRAME_HEADER_BYTES;
@@ -272,6 +294,8 @@ enum lend_status lend_local_peek(struct lend_channel *base, uint8_t *header,
 {
     struct lend_local_channel *channel = channel_of(base);
 
+    if (lend_local_must_let_go(channel))
+        lend_local_let_go(channel);
     if (!channel->is_peeked) {
         enum lend_status status = find_frame(channel, error);
         if (status != LEND_OK)
@@ -333,13 +357,13 @@ size_t lend_local_take_data(struct lend_channel *base, struct lend_cursor *to, s
 /* The other end is gone. The last that is done here: core may close the channel. */
 static void hang_up(struct lend_local_channel *channel, enum lend_status status, const char *reason)
 {
-    if (channel->is_over)
+    if (is_over(channel))
         return;
     /* Level-triggered: a socket that has hung up would be told again and again. */
     lend_agent_unwatch(channel->local->agent, &channel->socket);
     if (channel->death.fd >= 0)
         lend_agent_unwatch(channel->local->agent, &channel->death);
-    channel->is_over = true;
+    atomic_store_explicit(&channel->is_over, true, memory_order_relaxed);
     lend_session_hang_up(channel->base.session, status, reason);
 }
 
@@ -350,8 +374,7 @@ static bool take_answer(struct lend_local_channel *channel, struct lend_local_pa
 
     if (!lend_local_answer_decode(packet, &answer) ||
         (channel->is_answered && answer.status == LEND_OK)) {
-        hang_up(channel, LEND_E_CORRUPT,
-                "the peer sent a packet that is neither doorbell nor answer");
+        hang_up(channel, LEND_E_CORRUPT, "the peer sent a packet that no agent sends then");
         return false;
     }
     if (answer.status != LEND_OK) {
@@ -380,7 +403,19 @@ static bool take_packet(struct lend_local_channel *channel, struct lend_local_pa
     }
     if (packet->count == 1)
         return true;
-    return take_answer(channel, packet);
+
+    struct lend_error why = {.status = LEND_OK};
+    bool is_client = channel->mappings != NULL;
+    if (!is_client)
+        (void)lend_local_take_left(channel, packet, &why);
+    else if (channel->is_answered && lend_local_is_notice(packet))
+        (void)lend_local_take_notice(channel, packet, &why);
+    else
+        return take_answer(channel, packet);
+    if (why.status == LEND_OK)
+        return true;
+    hang_up(channel, (enum lend_status)why.status, why.message);
+    return false;
 }
 
 void lend_local_socket_ready(struct lend_watch *watch, uint32_t events)
@@ -394,7 +429,7 @@ void lend_local_socket_ready(struct lend_watch *watch, uint32_t events)
     for (int i = 0; i < (is_closed ? PACKETS_PER_TURN : 1); i++) {
         struct lend_local_packet packet;
 
-        lend_local_receive(watch->fd, !channel->is_answered, &packet);
+        lend_local_receive(watch->fd, channel->mappings != NULL, &packet);
         bool goes_on = take_packet(channel, &packet);
         lend_local_packet_fini(&packet);
         if (!goes_on)

@@ -115,7 +115,8 @@ static void half_open_ready(struct lend_watch *watch, uint32_t events)
     lend_local_packet_fini(&packet);
 
     /* The answer goes ahead of every doorbell. */
-    if (status == LEND_OK && !lend_local_answer(channel, LEND_OK))
+    if (status == LEND_OK &&
+        (!lend_local_answer(channel, LEND_OK) || !lend_local_introduce(channel)))
         status = lend_fail(&error, LEND_E_PEER_DEAD, "a client was gone before the answer");
     if (status == LEND_OK) {
         channel->is_answered = true;
@@ -260,6 +261,7 @@ static void destroy(struct lend_local *local, bool forked)
         lend_sys->close(local->listener.fd);
     if (local->pidfd >= 0)
         lend_sys->close(local->pidfd);
+    lend_local_sharing_fini(local, forked);
     lend_sys->release(local);
 }
 
@@ -289,6 +291,7 @@ static enum lend_status local_open(const struct lend_transport_open *open, void 
     local->ring_bytes = open->ring_bytes;
     local->connect_timeout_ns = open->connect_timeout_ns;
     local->listener.fd = -1;
+    lend_local_sharing_init(local, open);
     local->pidfd = lend_sys->pidfd_self(); /* without one, hang-up is what tells of our death */
 
     enum lend_status status = lend_local_place_choose(&local->place, open, error);
@@ -383,4 +386,13 @@ const struct lend_transport_ops lend_transport_local = {
     .take = lend_local_take,
     .take_data = lend_local_take_data,
     .sleep = lend_local_sleep,
+    .share = lend_local_share,
+    .unshare = lend_local_unshare,
+    .is_held = lend_local_is_held,
+    .words = lend_local_words,
+    .mapped = lend_local_mapped,
+    .mapping_stamp = lend_local_mapping_stamp,
+    .process = lend_local_process,
+    .is_alive = lend_local_is_alive,
+    .prefault = lend_local_prefault,
 };

@@ -9,12 +9,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
     SETUP_MAGIC = 0x534c444e,  /* "NDLS" */
     ANSWER_MAGIC = 0x414c444e, /* "NDLA" */
-    SETUP_VERSION = 1,
+    SETUP_VERSION = 2,
     SETUP_BYTES = 16,
     ANSWER_BYTES = 16,
     HAS_PIDFD = 1, /* flag of either: the last descriptor is a pidfd of the sender */
@@ -64,10 +65,10 @@ void lend_local_packet_fini(struct lend_local_packet *packet)
     packet->fd_count = 0;
 }
 
-/* Is it a pidfd? Asked of the kernel's own description, as even to poll a foreign file may block.
- */
-static bool is_pidfd(int fd)
+/* Asked of the kernel's own description, as even to poll a foreign file may block. */
+bool lend_local_pidfd_number(int fd, int *out)
 {
+    static const char name[] = "\nPid:\t";
     char path[48];
     char text[512];
 
@@ -80,7 +81,11 @@ static bool is_pidfd(int fd)
     if (count <= 0)
         return false;
     text[count] = '\0';
-    return strstr(text, "\nPid:\t") != NULL;
+    const char *found = strstr(text, name);
+    if (found == NULL)
+        return false;
+    *out = (int)strtol(found + strlen(name), NULL, 10);
+    return true;
 }
 
 void lend_local_watch_death(struct lend_local_channel *channel, struct lend_local_packet *packet,
@@ -88,8 +93,9 @@ void lend_local_watch_death(struct lend_local_channel *channel, struct lend_loca
 {
     struct lend_agent *agent = channel->local->agent;
     struct lend_error error;
+    int number;
 
-    if (channel->death.fd >= 0 || !is_pidfd(packet->fds[index]))
+    if (channel->death.fd >= 0 || !lend_local_pidfd_number(packet->fds[index], &number))
         return;
     channel->death.ready = lend_local_death_ready;
     channel->death.fd = packet->fds[index];
@@ -143,8 +149,7 @@ void lend_local_receive(int fd, bool takes_fds, struct lend_local_packet *out)
         take_fds(&message, out);
 }
 
-/* Send 16 bytes, and up to two descriptors (-1: none). As sendmsg(). */
-static ssize_t send_packet(int fd, const uint8_t *packet, size_t count, const int *fds)
+ssize_t lend_local_send_packet(int fd, const uint8_t *packet, size_t count, const int *fds)
 {
     union {
         struct cmsghdr header;
@@ -183,7 +188,7 @@ static ssize_t send_setup(struct lend_local_channel *channel, int memory)
     lend_write_u16(&writer, local->pidfd >= 0 ? HAS_PIDFD : 0);
     lend_write_u64(&writer, local->ring_bytes);
     assert(writer.count == sizeof packet);
-    return send_packet(channel->socket.fd, packet, sizeof packet, fds);
+    return lend_local_send_packet(channel->socket.fd, packet, sizeof packet, fds);
 }
 
 bool lend_local_answer(struct lend_local_channel *channel, enum lend_status status)
@@ -199,7 +204,8 @@ bool lend_local_answer(struct lend_local_channel *channel, enum lend_status stat
     lend_write_u32(&writer, (uint32_t)status);
     lend_write_u32(&writer, 0);
     assert(writer.count == sizeof packet);
-    return send_packet(channel->socket.fd, packet, sizeof packet, fds) == (ssize_t)sizeof packet;
+    return lend_local_send_packet(channel->socket.fd, packet, sizeof packet, fds) ==
+           (ssize_t)sizeof packet;
 }
 
 bool lend_local_answer_decode(const struct lend_local_packet *packet, struct lend_local_answer *out)
@@ -279,6 +285,9 @@ enum lend_status lend_local_call(struct lend_local_channel *channel,
     struct sockaddr_un address;
     socklen_t count = lend_local_place_socket(place, &address);
 
+    channel->mappings = lend_local_mappings_create();
+    if (channel->mappings == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for what %s shares", place->path);
     int fd = lend_sys->socket();
     if (fd < 0)
         return lend_fail_errno(error, -fd, "make a UNIX socket");

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transport/local/local.h"
+
+#include "base/error.h"
+#include "base/reader.h"
+#include "base/sys.h"
+#include "base/writer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    NOTICE_MAGIC = 0x4e4c444e, /* "NDLN" */
+    NOTICE_BYTES_MAX = 16 + LEND_LOCAL_TEXT_MAX,
+};
+
+/* A file that peers may map: one of local->shared. */
+struct shared {
+    struct lend_list link;
+    const struct lend_shared_file *file;
+};
+
+/* Packets */
+
+static bool has_number(enum lend_local_notice_type type)
+{
+    return type == LEND_LOCAL_FILE || type == LEND_LOCAL_NO_FILE || type == LEND_LOCAL_LET_GO ||
+           type == LEND_LOCAL_LEFT;
+}
+
+static bool has_bytes(enum lend_local_notice_type type)
+{
+    return type == LEND_LOCAL_FILE || type == LEND_LOCAL_WORDS;
+}
+
+ssize_t lend_local_notice_send(int socket, const struct lend_local_notice *notice, int fd)
+{
+    const int fds[LEND_LOCAL_FDS_MAX] = {fd, -1};
+    size_t text_bytes = strnlen(notice->text, LEND_LOCAL_TEXT_MAX);
+    uint8_t packet[NOTICE_BYTES_MAX];
+    struct lend_writer writer = lend_writer_init(packet, sizeof packet);
+
+    lend_write_u32(&writer, NOTICE_MAGIC);
+    lend_write_u32(&writer, notice->type);
+    if (has_number(notice->type))
+        lend_write_u32(&writer, notice->number);
+    if (has_bytes(notice->type))
+        lend_write_u64(&writer, notice->bytes);
+    if (notice->type == LEND_LOCAL_PROBE) {
+        lend_write_u64(&writer, notice->nonce_address);
+        lend_write_bytes(&writer, notice->nonce, sizeof notice->nonce);
+    }
+    if (notice->type == LEND_LOCAL_NO_FILE) {
+        lend_write_u32(&writer, (uint32_t)text_bytes);
+        lend_write_bytes(&writer, notice->text, text_bytes);
+    }
+    assert(lend_writer_fits(&writer));
+    return lend_local_send_packet(socket, packet, writer.count, fds);
+}
+
+bool lend_local_is_notice(const struct lend_local_packet *packet)
+{
+    struct lend_reader reader = lend_reader_init(packet->bytes, (size_t)packet->count);
+
+    return lend_read_u32(&reader) == NOTICE_MAGIC && !reader.bad;
+}
+
+static bool read_text(struct lend_reader *reader, char *text)
+{
+    uint32_t count = lend_read_u32(reader);
+
+    if (count > LEND_LOCAL_TEXT_MAX)
+        return false;
+    lend_read_bytes(reader, text, count);
+    text[count] = '\0';
+    for (uint32_t i = 0; i < count; i++) {
+        if (text[i] < ' ' || text[i] > '~')
+            return false;
+    }
+    return true;
+}
+
+bool lend_local_notice_decode(const struct lend_local_packet *packet, struct lend_local_notice *out)
+{
+    struct lend_reader reader = lend_reader_init(packet->bytes, (size_t)packet->count);
+    struct lend_local_notice notice = {.number = 0};
+
+    uint32_t magic = lend_read_u32(&reader);
+    uint32_t type = lend_read_u32(&reader);
+    if (magic != NOTICE_MAGIC || type < LEND_LOCAL_WORDS || type > LEND_LOCAL_LEFT)
+        return false;
+    notice.type = (enum lend_local_notice_type)type;
+    if (has_number(notice.type)) {
+        notice.number = lend_read_u32(&reader);
+        if (notice.number == 0)
+            return false;
+    }
+    if (has_bytes(notice.type)) {
+        notice.bytes = lend_read_u64(&reader);
+        if (notice.bytes == 0)
+            return false;
+    }
+    if (notice.type == LEND_LOCAL_PROBE) {
+        notice.nonce_address = lend_read_u64(&reader);
+        lend_read_bytes(&reader, notice.nonce, sizeof notice.nonce);
+    }
+    if (notice.type == LEND_LOCAL_NO_FILE && !read_text(&reader, notice.text))
+        return false;
+    if (!lend_reader_done(&reader))
+        return false;
+    *out = notice;
+    return true;
+}
+
+/* The transport's part */
+
+/* Whatever cannot be had here costs readers a way of their own, and nothing else. */
+void lend_local_sharing_init(struct lend_local *local, const struct lend_transport_open *open)
+{
+    void *page = NULL;
+    size_t page_bytes = lend_sys->page_bytes();
+
+    (void)pthread_mutex_init(&local->share_lock, NULL); /* cannot fail on Linux */
+    lend_list_init(&local->shared);
+    lend_list_init(&local->served);
+    local->words_bytes = open->words_bytes;
+    local->words_fd = open->words_fd >= 0 ? lend_sys->reopen_read(open->words_fd) : -1;
+    if (lend_sys->map_wiped(page_bytes, &page) != 0)
+        return;
+    if (lend_sys->random(page, LEND_NONCE_BYTES) == 0)
+        local->nonce = page;
+    else
+        lend_sys->unmap_wiped(page, page_bytes);
+}
+
+void lend_local_sharing_fini(struct lend_local *local, bool forked)
+{
+    struct lend_list *link;
+
+    while ((link = lend_list_take_first(&local->shared)) != NULL)
+        lend_sys->release(LEND_LIST_OWNER(link, struct shared, link));
+    if (local->words_fd >= 0)
+        lend_sys->close(local->words_fd);
+    if (local->nonce != NULL)
+        lend_sys->unmap_wiped(local->nonce, lend_sys->page_bytes());
+    if (!forked) /* there, a thread that is not may hold it */
+        (void)pthread_mutex_destroy(&local->share_lock);
+}
+
+/* What a client may have, and holds. All under share_lock. */
+
+static struct lend_local_held *find_held(struct lend_local_channel *channel, uint32_t number)
+{
+    for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++) {
+        if (channel->held[i].number == number)
+            return &channel->held[i];
+    }
+    return NULL;
+}
+
+/* False: it may not, and why. */
+static bool may_map(const struct lend_local_channel *channel, const struct lend_shared_file *file,
+                    char *why_not, size_t capacity)
+{
+    const struct lend_backing *backing = &file->backing;
+    uid_t uid = channel->user.uid;
+
+    if (!backing->is_fit_for_mapping) {
+        (void)snprintf(why_not, capacity, "%s", backing->why_not);
+        return false;
+    }
+    if (!channel->has_user && !backing->is_closed_to_writers) {
+        (void)snprintf(why_not, capacity, "the owner cannot tell which user the reader is");
+        return false;
+    }
+    if (!channel->has_user || !lend_backing_is_writable_by(backing, uid))
+        return true;
+    if (file->consents_to_owner && (uid == backing->owner_uid || uid == 0))
+        return true;
+    (void)snprintf(why_not, capacity,
+                   "a reader of user %u could write to it: seal it with F_SEAL_FUTURE_WRITE "
+                   "(lend_storage_create() does)",
+                   (unsigned)uid);
+    return false;
+}
+
+static void make_printable(char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text < ' ' || *text > '~')
+            *text = '?';
+    }
+}
+
+/* Give the client the file, or tell it why not. */
+static void offer(struct lend_local_channel *channel, const struct lend_shared_file *file)
+{
+    struct lend_local_notice notice = {.number = file->number, .bytes = file->backing.file_bytes};
+    int socket = channel->socket.fd;
+    struct lend_local_held *held = find_held(channel, 0);
+
+    if (may_map(channel, file, notice.text, sizeof notice.text)) {
+        notice.type = LEND_LOCAL_FILE;
+        ssize_t sent = held != NULL ? lend_local_notice_send(socket, &notice, file->fd) : 0;
+        if (sent > 0) {
+            *held = (struct lend_local_held){.number = file->number};
+            return;
+        }
+        if (held == NULL)
+            (void)snprintf(notice.text, sizeof notice.text, "more than %d files on one connection",
+                           LEND_LOCAL_FILES_MAX);
+        else
+            (void)snprintf(notice.text, sizeof notice.text, "its descriptor could not be sent (%s)",
+                           strerrordesc_np((int)-sent));
+    }
+    notice.type = LEND_LOCAL_NO_FILE;
+    make_printable(notice.text);
+    (void)lend_local_notice_send(socket, &notice, -1); /* untold: the client knows no such file */
+}
+
+static void tell_first(struct lend_local_channel *channel)
+{
+    const struct lend_local *local = channel->local;
+    struct lend_local_notice words = {.type = LEND_LOCAL_WORDS, .bytes = local->words_bytes};
+    struct lend_local_notice probe = {.type = LEND_LOCAL_PROBE};
+
+    /* What does not get through is missing there, and told there. */
+    if (local->words_fd >= 0)
+        (void)lend_local_notice_send(channel->socket.fd, &words, local->words_fd);
+    if (local->nonce == NULL)
+        return;
+    probe.nonce_address = (uintptr_t)local->nonce;
+    memcpy(probe.nonce, local->nonce, sizeof probe.nonce);
+    (void)lend_local_notice_send(channel->socket.fd, &probe, -1);
+}
+
+bool lend_local_introduce(struct lend_local_channel *channel)
+{
+    static const struct lend_local_notice ready = {.type = LEND_LOCAL_READY};
+    struct lend_local *local = channel->local;
+    uint32_t told = 0;
+
+    channel->has_user = lend_sys->peer(channel->socket.fd, &channel->user) == 0;
+    tell_first(channel);
+
+    (void)pthread_mutex_lock(&local->share_lock);
+    for (struct lend_list *link = local->shared.next; link != &local->shared; link = link->next) {
+        /* A socket has no room for more: the client is not told of the rest. */
+        if (told++ == LEND_LOCAL_FILES_MAX + LEND_LOCAL_ABSENT_MAX)
+            break;
+        offer(channel, LEND_LIST_OWNER(link, struct shared, link)->file);
+    }
+    lend_list_append(&local->served, &channel->served);
+    channel->is_served = true;
+    bool is_told = lend_local_notice_send(channel->socket.fd, &ready, -1) > 0;
+    (void)pthread_mutex_unlock(&local->share_lock);
+    return is_told;
+}
+
+enum lend_status lend_local_take_left(struct lend_local_channel *channel,
+                                      const struct lend_local_packet *packet,
+                                      struct lend_error *error)
+{
+    struct lend_local *local = channel->local;
+    struct lend_local_notice notice;
+
+    /* Descriptors of clients are not even taken. */
+    if (!packet->is_whole || !lend_local_notice_decode(packet, &notice) ||
+        notice.type != LEND_LOCAL_LEFT)
+        return lend_fail(error, LEND_E_CORRUPT, "the peer sent a packet that no agent sends then");
+
+    (void)pthread_mutex_lock(&local->share_lock);
+    struct lend_local_held *held = find_held(channel, notice.number);
+    if (held != NULL)
+        *held = (struct lend_local_held){.number = 0};
+    (void)pthread_mutex_unlock(&local->share_lock);
+    if (held == NULL)
+        return lend_fail(error, LEND_E_CORRUPT, "the peer has let go of file %u, which it has not",
+                         notice.number);
+    return LEND_OK;
+}
+
+void lend_local_stop_serving(struct lend_local_channel *channel, bool forked)
+{
+    /* In a forked child, a thread that is not there may hold the lock; and who holds what is asked
+     * of the parent alone. */
+    if (!channel->is_served || forked)
+        return;
+    (void)pthread_mutex_lock(&channel->local->share_lock);
+    lend_list_remove(&channel->served);
+    channel->is_served = false;
+    (void)pthread_mutex_unlock(&channel->local->share_lock);
+}
+
+/* The operations of the table */
+
+void lend_local_share(void *transport, const struct lend_shared_file *file)
+{
+    struct lend_local *local = transport;
+    struct shared *shared = lend_sys->allocate(sizeof *shared);
+
+    if (shared == NULL) {
+        lend_agent_log(local->agent, LEND_LOG_WARNING,
+                       "local: no memory to share file %u: no peer will map it", file->number);
+        return;
+    }
+    shared->file = file;
+    (void)pthread_mutex_lock(&local->share_lock);
+    lend_list_append(&local->shared, &shared->link);
+    for (struct lend_list *link = local->served.next; link != &local->served; link = link->next)
+        offer(LEND_LIST_OWNER(link, struct lend_local_channel, served), file);
+    (void)pthread_mutex_unlock(&local->share_lock);
+}
+
+static void ask_back(struct lend_local_channel *channel, struct lend_local_held *held)
+{
+    struct lend_local_notice notice = {.type = LEND_LOCAL_LET_GO, .number = held->number};
+
+    held->owes_let_go = lend_local_notice_send(channel->socket.fd, &notice, -1) < 0;
+}
+
+void lend_local_unshare(void *transport, uint32_t number)
+{
+    struct lend_local *local = transport;
+    struct shared *found = NULL;
+
+    (void)pthread_mutex_lock(&local->share_lock);
+    for (struct lend_list *link = local->shared.next; link != &local->shared; link = link->next) {
+        struct shared *shared = LEND_LIST_OWNER(link, struct shared, link);
+        if (shared->file->number == number)
+            found = shared;
+    }
+    if (found != NULL) {
+        lend_list_remove(&found->link);
+        lend_sys->release(found);
+        for (struct lend_list *link = local->served.next; link != &local->served;
+             link = link->next) {
+            struct lend_local_channel *channel =
+                LEND_LIST_OWNER(link, struct lend_local_channel, served);
+            struct lend_local_held *held = find_held(channel, number);
+            if (held != NULL)
+                ask_back(channel, held);
+        }
+    }
+    (void)pthread_mutex_unlock(&local->share_lock);
+}
+
+bool lend_local_is_held(void *transport, uint32_t number, char *who, size_t capacity)
+{
+    struct lend_local *local = transport;
+    bool is_held = false;
+
+    (void)pthread_mutex_lock(&local->share_lock);
+    for (struct lend_list *link = local->served.next; link != &local->served; link = link->next) {
+        struct lend_local_channel *channel =
+            LEND_LIST_OWNER(link, struct lend_local_channel, served);
+        struct lend_local_held *held = find_held(channel, number);
+        if (held == NULL)
+            continue;
+        if (held->owes_let_go)
+            ask_back(channel, held);
+        if (!is_held && channel->has_user)
+            (void)snprintf(who, capacity, "process %d of user %u", (int)channel->user.pid,
+                           (unsigned)channel->user.uid);
+        else if (!is_held)
+            (void)snprintf(who, capacity, "a process that cannot be told");
+        is_held = true;
+    }
+    (void)pthread_mutex_unlock(&local->share_lock);
+    return is_held;
+}
