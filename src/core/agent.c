@@ -9,8 +9,10 @@
 #include "core/peer.h"
 #include "core/region.h"
 #include "core/session.h"
+#include "core/share.h"
 #include "core/transfer.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,7 +101,7 @@ static bool name_is_good(const char *name)
 static enum lend_status check_config(const struct lend_agent_config *config,
                                      struct lend_error *error)
 {
-    const uint32_t flags =
+    const uint32_t known =
         LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS | LEND_AGENT_ALLOW_CROSS_MEMORY;
 
     if (config->struct_size != sizeof *config)
@@ -109,8 +111,8 @@ static enum lend_status check_config(const struct lend_agent_config *config,
         return lend_fail(error, LEND_E_INVALID,
                          "the agent's name must have 1 to %d printable bytes",
                          LEND_AGENT_NAME_BYTES_MAX);
-    if ((config->flags & ~flags) != 0)
-        return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", config->flags);
+    if ((config->flags & ~known) != 0)
+        return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", config->flags & ~known);
     if ((config->local_mode & ~0777u) != 0)
         return lend_fail(error, LEND_E_INVALID, "local_mode 0%o has more than permission bits",
                          config->local_mode);
@@ -296,12 +298,26 @@ static void init_tables(struct lend_agent *agent)
 static void init_lists(struct lend_agent *agent)
 {
     struct lend_list *const lists[] = {
-        &agent->live_leases, &agent->ended_leases,  &agent->peer_list, &agent->transfer_list,
-        &agent->sessions,    &agent->notifications, &agent->zeroing,   &agent->logs,
+        &agent->live_leases,   &agent->ended_leases, &agent->peer_list,
+        &agent->transfer_list, &agent->sessions,     &agent->notifications,
+        &agent->zeroing,       &agent->logs,         &agent->files,
     };
 
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         lend_list_init(lists[i]);
+}
+
+/* Where the flag asks for it. No Yama: nothing stands in the way that this could take away. */
+static enum lend_status allow_cross_memory(const struct lend_agent *agent, struct lend_error *error)
+{
+    if ((agent->config.flags & LEND_AGENT_ALLOW_CROSS_MEMORY) == 0)
+        return LEND_OK;
+    int result = lend_sys->allow_ptrace();
+    if (result < 0 && result != -EINVAL)
+        return lend_fail_errno(error, -result,
+                               "letting processes of this user read our memory "
+                               "(LEND_AGENT_ALLOW_CROSS_MEMORY, prctl PR_SET_PTRACER)");
+    return LEND_OK;
 }
 
 static enum lend_status build(struct lend_agent *agent, const struct lend_agent_config *config,
@@ -332,6 +348,8 @@ static enum lend_status build(struct lend_agent *agent, const struct lend_agent_
         return status;
     lend_statistics_open(agent);
     status = open_transports(agent, config, error);
+    if (status == LEND_OK)
+        status = allow_cross_memory(agent, error);
     if (status != LEND_OK)
         return status;
     agent->magic = MAGIC;
@@ -373,6 +391,7 @@ static void demolish(struct lend_agent *agent, bool forked)
     lend_pool_fini(&agent->tickets);
     lend_leases_fini(agent);
     lend_regions_fini(agent, !forked);
+    lend_files_fini(agent);
     lend_notifications_fini(agent, forked);
     free_logs(agent);
     lend_slots_fini(&agent->slots);

@@ -74,6 +74,8 @@ struct lend_agent {
     uint32_t region_capacity;
     struct lend_range_index ranges;               /* of the regions */
     struct lend_region *names[LEND_NAME_BUCKETS]; /* regions with a name, by its hash */
+    struct lend_list files;    /* that peers may map, or still do: struct lend_file */
+    uint32_t file_number_last; /* the latest number of one */
     struct lend_slots slots;
     struct lend_pool leases;
     struct lend_list live_leases;

@@ -7,6 +7,7 @@
 #include "core/onesided.h"
 #include "core/region.h"
 #include "core/session.h"
+#include "core/share.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -34,6 +35,8 @@ static uint32_t list_regions_locked(struct lend_agent *agent, struct lend_metada
             .geometry = region->geometry,
             .flags = region->flags & LEND_METADATA_FLAGS,
             .life = region->life,
+            .file = lend_file_number_locked(region),
+            .file_offset_bytes = region->file_offset_bytes,
             .name = region->name,
             .tags = region->tags != NULL ? region->tags : "",
         };

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/geometry.h"
 #include "base/sys.h"
+#include "core/share.h"
 #include "memory/verify.h"
 
 #include <stdio.h>
@@ -114,6 +115,11 @@ static enum lend_status check_desc(const struct lend_region_desc *desc, struct l
     enum lend_status status = lend_region_check_memory(&desc->memory, error);
     if (status != LEND_OK)
         return status;
+
+    if ((desc->flags & LEND_REGION_SHARE_FILE) != 0 && !lend_memory_is_host(&desc->memory))
+        return lend_fail(error, LEND_E_INVALID,
+                         "LEND_REGION_SHARE_FILE is for host memory, and this is of kind %u",
+                         desc->memory.kind);
 
     struct lend_geometry geometry = desc->geometry;
     return lend_geometry_complete(&geometry, desc->memory.length_bytes, error);
@@ -258,6 +264,7 @@ static enum lend_status copy_tags(struct lend_region *region, const char *tags,
 static void free_region_locked(struct lend_region *region)
 {
     lend_region_unseat_locked(region);
+    lend_file_detach_locked(region);
     lend_sys->release(region->tags);
     lend_pool_give(&region->agent->regions, region);
 }
@@ -281,8 +288,6 @@ static enum lend_status make_locked(struct lend_agent *agent, const struct lend_
     region->access = desc->access;
     region->flags = desc->flags;
     region->owner = desc->owner;
-    region->share_fd = desc->share_fd;
-    region->share_offset_bytes = desc->share_offset_bytes;
     lend_list_init(&region->parts);
     if (desc->name != NULL)
         (void)snprintf(region->name, sizeof region->name, "%s", desc->name);
@@ -359,41 +364,6 @@ void lend_region_remove_locked(struct lend_region *region)
     free_region_locked(region);
 }
 
-/* All, or none: the first that fails takes back those before it. */
-static enum lend_status enter_all(struct lend_agent *agent, const struct lend_region_desc *descs,
-                                  const struct lend_verify *items, uint32_t count,
-                                  struct lend_region **out, uint32_t *out_failed,
-                                  struct lend_error *error)
-{
-    uint32_t made = 0;
-
-    *out_failed = 0;
-    (void)pthread_mutex_lock(&agent->lock);
-    enum lend_status status = reserve_locked(agent, count, error);
-    while (status == LEND_OK && made < count) {
-        struct lend_region *region = NULL;
-
-        status = make_locked(agent, &descs[made], items[made].buffer_id, &region, error);
-        if (status == LEND_OK) {
-            insert_locked(agent, region);
-            out[made++] = region;
-        }
-    }
-    if (status == LEND_OK) {
-        agent->serial++;
-    } else {
-        *out_failed = made;
-        while (made > 0) {
-            lend_region_remove_locked(out[--made]);
-            out[made] = NULL;
-        }
-    }
-    (void)pthread_mutex_unlock(&agent->lock);
-    return status;
-}
-
-/* --- registering: the whole --- */
-
 /* What one call works with. */
 struct batch {
     struct lend_agent *agent;
@@ -401,8 +371,61 @@ struct batch {
     uint32_t count;
     int32_t *results; /* the caller's; may be NULL */
     struct lend_verify *items;
+    struct lend_wanted_files wanted;
     struct lend_region **made;
 };
+
+static enum lend_status enter_locked(struct batch *batch, uint32_t at, struct lend_error *error)
+{
+    struct lend_file *file = batch->wanted.of != NULL ? batch->wanted.of[at] : NULL;
+    const struct lend_region_desc *desc = &batch->descs[at];
+    struct lend_region *region = NULL;
+
+    enum lend_status status =
+        make_locked(batch->agent, desc, batch->items[at].buffer_id, &region, error);
+    if (status != LEND_OK)
+        return status;
+    if (file != NULL)
+        status = lend_file_attach_locked(region, file, desc->share_offset_bytes, error);
+    if (status != LEND_OK) {
+        free_region_locked(region);
+        return status;
+    }
+    insert_locked(batch->agent, region);
+    batch->made[at] = region;
+    return LEND_OK;
+}
+
+/* All, or none: the first that fails takes back those before it. */
+static enum lend_status enter_all(struct batch *batch, uint32_t *out_failed,
+                                  struct lend_error *error)
+{
+    struct lend_agent *agent = batch->agent;
+    uint32_t made = 0;
+
+    *out_failed = 0;
+    (void)pthread_mutex_lock(&agent->lock);
+    enum lend_status status = reserve_locked(agent, batch->count, error);
+    while (status == LEND_OK && made < batch->count) {
+        status = enter_locked(batch, made, error);
+        if (status == LEND_OK)
+            made++;
+    }
+    if (status == LEND_OK) {
+        agent->serial++;
+        lend_files_share_locked(agent);
+    } else {
+        *out_failed = made;
+        while (made > 0) {
+            lend_region_remove_locked(batch->made[--made]);
+            batch->made[made] = NULL;
+        }
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+    return status;
+}
+
+/* --- registering: the whole --- */
 
 static enum lend_status fail_at(const struct batch *batch, uint32_t at, enum lend_status status,
                                 const struct lend_error *why, struct lend_error *error)
@@ -422,7 +445,23 @@ static enum lend_status fail_at(const struct batch *batch, uint32_t at, enum len
     return status;
 }
 
-/* Every description and its memory: all results, and the first failure. */
+/* Of all items, tell of those that failed; the first. */
+static enum lend_status tell_items(struct batch *batch, struct lend_error *error)
+{
+    enum lend_status first = LEND_OK;
+
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct lend_verify *item = &batch->items[i];
+
+        if (item->status == LEND_OK)
+            continue;
+        (void)fail_at(batch, i, item->status, &item->error, first == LEND_OK ? error : NULL);
+        first = first == LEND_OK ? item->status : first;
+    }
+    return first;
+}
+
+/* Every description, its memory, and the file behind that: all results, and the first failure. */
 static enum lend_status check_all(struct batch *batch, struct lend_error *error)
 {
     enum lend_status first = LEND_OK;
@@ -448,12 +487,13 @@ static enum lend_status check_all(struct batch *batch, struct lend_error *error)
         /* Asked last: of memory that nothing moves yet, what is wrong with it is told first. */
         if (item->status == LEND_OK)
             item->status = lend_region_check_moves(batch->agent, item->memory.kind, &item->error);
-        if (item->status != LEND_OK) {
-            (void)fail_at(batch, i, item->status, &item->error, first == LEND_OK ? error : NULL);
-            first = first == LEND_OK ? item->status : first;
-        }
     }
-    return first;
+    first = tell_items(batch, error);
+    if (first != LEND_OK)
+        return first;
+    if (lend_files_want(batch->descs, batch->items, batch->count, &batch->wanted) == LEND_OK)
+        return LEND_OK;
+    return tell_items(batch, error);
 }
 
 static enum lend_status register_batch(struct batch *batch, struct lend_error *error)
@@ -468,8 +508,7 @@ static enum lend_status register_batch(struct batch *batch, struct lend_error *e
     enum lend_status status = check_all(batch, error);
     if (status != LEND_OK)
         return status;
-    status = enter_all(batch->agent, batch->descs, batch->items, batch->count, batch->made, &failed,
-                       &why);
+    status = enter_all(batch, &failed, &why);
     if (status != LEND_OK)
         return fail_at(batch, failed, status, &why, error);
     return LEND_OK;
@@ -501,6 +540,7 @@ enum lend_status lend_region_register(struct lend_agent *agent,
             owner->retain(owner->token);
         out[i] = batch.made[i];
     }
+    lend_files_drop(&batch.wanted);
     lend_sys->release(batch.items);
     lend_sys->release(batch.made);
     return status;

@@ -27,13 +27,15 @@ struct lend_region {
     struct lend_owner owner;
     struct lend_registration *registration; /* NULL while it is suspended, and quiet */
     bool is_shared;
-    int32_t share_fd;            /* with LEND_REGION_SHARE_FILE: the caller's, for its call alone */
-    uint64_t share_offset_bytes; /* of the memory's first byte in that file */
-    bool is_suspended;           /* and not withdrawn for good; agent's lock */
-    bool is_quiet;               /* a suspension has come to its end; agent's lock */
-    uint32_t life;               /* how many times it was resumed; agent's lock */
-    _Atomic bool is_withdrawn;   /* changed under the agent's lock; posting looks without it */
-    struct lend_list parts;      /* of leases that live, or whose requests have not all ended */
+    struct lend_file *file;     /* that peers may map; NULL: none; agent's lock */
+    uint64_t file_offset_bytes; /* of the memory's first byte in that file */
+    bool is_file_closed;        /* on its account the file is not shared; agent's lock */
+    bool is_punched;            /* its pages were taken from who did not let go; agent's lock */
+    bool is_suspended;          /* and not withdrawn for good; agent's lock */
+    bool is_quiet;              /* a suspension has come to its end; agent's lock */
+    uint32_t life;              /* how many times it was resumed; agent's lock */
+    _Atomic bool is_withdrawn;  /* changed under the agent's lock; posting looks without it */
+    struct lend_list parts;     /* of leases that live, or whose requests have not all ended */
 };
 
 /*

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/sys.h"
 #include "core/lease.h"
+#include "core/share.h"
 #include "core/transfer.h"
 #include "memory/verify.h"
 
@@ -41,19 +42,45 @@ static enum lend_status find_holder_locked(const struct lend_region *region,
     return lend_transfers_check_idle_locked(region, error);
 }
 
+/* How to end access to a region. */
+struct ending {
+    bool suspends;
+    uint32_t mode;
+    uint64_t timeout_ns;
+    uint32_t life; /* which life of the region it is about */
+};
+
+/* Is it quiet, and does nobody map its file? That one is closed once no lease hangs on it, or at
+ * once by force. */
+static enum lend_status look_locked(struct lend_region *region, const struct ending *how,
+                                    bool is_late, struct lend_error *error)
+{
+    if (region->is_quiet)
+        return LEND_OK;
+
+    enum lend_status status = find_holder_locked(region, error);
+    if (status == LEND_OK || how->mode == LEND_WITHDRAW_FORCE)
+        lend_file_close_locked(region);
+    return status == LEND_OK ? lend_file_await_locked(region, is_late, error) : status;
+}
+
 /* The agent's lock is not held. Where a suspension has become quiet, say so, and let go of the
  * addresses. */
-static enum lend_status look(struct lend_region *region, bool suspends, uint32_t life,
+static enum lend_status look(struct lend_region *region, const struct ending *how, bool is_late,
                              struct lend_error *error)
 {
+    enum lend_status status;
+
     (void)pthread_mutex_lock(&region->agent->lock);
-    enum lend_status status = region->is_quiet ? LEND_OK : find_holder_locked(region, error);
-    if (suspends && region->life != life) {
+    if (how->suspends && region->life != how->life) {
         status = lend_fail(error, LEND_E_BUSY, "region %s (%llu) was resumed by another thread",
                            region->name, (unsigned long long)region->id);
-    } else if (status == LEND_OK && region->is_suspended && !region->is_quiet) {
-        lend_region_unseat_locked(region);
-        region->is_quiet = true;
+    } else {
+        status = look_locked(region, how, is_late, error);
+        if (status == LEND_OK && region->is_suspended && !region->is_quiet) {
+            lend_region_unseat_locked(region);
+            region->is_quiet = true;
+        }
     }
     (void)pthread_mutex_unlock(&region->agent->lock);
     return status;
@@ -83,17 +110,9 @@ static enum lend_status close_off(struct lend_region *region, bool suspends, uin
     return status;
 }
 
-/* How to end access to a region. */
-struct ending {
-    bool suspends;
-    uint32_t mode;
-    uint64_t timeout_ns;
-};
-
-static enum lend_status end_access(struct lend_region *region, const struct ending *how,
+static enum lend_status end_access(struct lend_region *region, struct ending *how,
                                    struct lend_error *error)
 {
-    uint32_t life = 0;
     enum lend_status status = lend_handle_check(region, LEND_TAG_REGION, error);
 
     if (status != LEND_OK)
@@ -103,7 +122,7 @@ static enum lend_status end_access(struct lend_region *region, const struct endi
 
     struct lend_agent *agent = region->agent;
     uint64_t until = lend_deadline(lend_sys->now_ns(), how->timeout_ns);
-    status = close_off(region, how->suspends, &life, error);
+    status = close_off(region, how->suspends, &how->life, error);
     if (status != LEND_OK)
         return status;
     if (how->mode == LEND_WITHDRAW_FORCE) {
@@ -113,13 +132,10 @@ static enum lend_status end_access(struct lend_region *region, const struct endi
     }
 
     struct lend_error why;
-    while (look(region, how->suspends, life, &why) != LEND_OK) {
+    while (look(region, how, false, &why) != LEND_OK) {
         uint64_t now = lend_sys->now_ns();
-        if (now >= until) {
-            if (error != NULL)
-                *error = why;
-            return LEND_E_BUSY;
-        }
+        if (now >= until)
+            return look(region, how, true, error);
         uint64_t left = until - now;
         (void)lend_poller_progress(&agent->poller, left < LOOK_AGAIN_NS ? left : LOOK_AGAIN_NS);
     }
@@ -129,7 +145,7 @@ static enum lend_status end_access(struct lend_region *region, const struct endi
 enum lend_status lend_region_withdraw(struct lend_region *region, uint32_t mode,
                                       uint64_t timeout_ns, struct lend_error *error)
 {
-    const struct ending how = {.mode = mode, .timeout_ns = timeout_ns};
+    struct ending how = {.mode = mode, .timeout_ns = timeout_ns};
 
     return end_access(region, &how, error);
 }
@@ -137,7 +153,7 @@ enum lend_status lend_region_withdraw(struct lend_region *region, uint32_t mode,
 enum lend_status lend_region_suspend(struct lend_region *region, uint32_t mode, uint64_t timeout_ns,
                                      struct lend_error *error)
 {
-    const struct ending how = {.suspends = true, .mode = mode, .timeout_ns = timeout_ns};
+    struct ending how = {.suspends = true, .mode = mode, .timeout_ns = timeout_ns};
 
     return end_access(region, &how, error);
 }
@@ -202,11 +218,48 @@ static void begin_life_locked(struct lend_region *region)
     atomic_store_explicit(&region->is_withdrawn, false, memory_order_seq_cst);
 }
 
+/* Where a region is to be. */
+struct place {
+    struct lend_region_desc desc; /* its memory, flags and file; no more */
+    struct lend_verify item;
+    struct lend_wanted_files wanted;
+};
+
+static enum lend_status verify_place(struct place *place, struct lend_error *error)
+{
+    place->item.memory = place->desc.memory;
+    enum lend_status status = lend_memory_verify(&place->item, 1);
+    if (status == LEND_OK)
+        status = lend_files_want(&place->desc, &place->item, 1, &place->wanted);
+    if (status != LEND_OK && error != NULL)
+        *error = place->item.error;
+    return status;
+}
+
+static enum lend_status move_in_locked(struct lend_region *region, const struct place *place,
+                                       struct lend_error *error)
+{
+    enum lend_status status =
+        lend_region_seat_locked(region, &place->desc.memory, place->item.buffer_id, error);
+    if (status != LEND_OK)
+        return status;
+    if (place->wanted.of != NULL)
+        status = lend_file_attach_locked(region, place->wanted.of[0],
+                                         place->desc.share_offset_bytes, error);
+    if (status != LEND_OK) {
+        lend_region_unseat_locked(region);
+        return status;
+    }
+    begin_life_locked(region);
+    lend_files_share_locked(region->agent);
+    return LEND_OK;
+}
+
 enum lend_status lend_region_resume(struct lend_region *region, const struct lend_memory *memory,
                                     int32_t share_fd, uint64_t share_offset_bytes,
                                     struct lend_error *error)
 {
-    struct lend_verify item = {0};
+    struct place place = {.desc = {.share_fd = share_fd, .share_offset_bytes = share_offset_bytes}};
     enum lend_status status = lend_handle_check(region, LEND_TAG_REGION, error);
 
     if (status != LEND_OK)
@@ -216,37 +269,43 @@ enum lend_status lend_region_resume(struct lend_region *region, const struct len
     (void)pthread_mutex_lock(&agent->lock);
     uint64_t id = region->id;
     status = check_quiet_locked(region, error);
-    item.memory = memory != NULL ? *memory : region->memory;
-    item.needs_write = (region->access & LEND_ACCESS_WRITE) != 0;
+    place.desc.flags = region->flags;
+    place.desc.memory = memory != NULL ? *memory : region->memory;
+    place.item.needs_write = (region->access & LEND_ACCESS_WRITE) != 0;
     if (status == LEND_OK)
-        status = check_place(region, &item.memory, error);
+        status = check_place(region, &place.desc.memory, error);
     (void)pthread_mutex_unlock(&agent->lock);
     if (status != LEND_OK)
         return status;
 
-    status = lend_memory_verify(&item, 1);
-    if (status != LEND_OK) {
-        if (error != NULL)
-            *error = item.error;
-        return status;
-    }
-
-    (void)pthread_mutex_lock(&agent->lock);
-    status = check_quiet_locked(region, error); /* still, and nobody was quicker */
-    if (status == LEND_OK && region->id != id)
-        status = lend_fail(error, LEND_E_INVALID, "region %llu is gone", (unsigned long long)id);
-    if (status == LEND_OK)
-        status = lend_region_seat_locked(region, &item.memory, item.buffer_id, error);
+    status = verify_place(&place, error);
     if (status == LEND_OK) {
-        region->share_fd = share_fd;
-        region->share_offset_bytes = share_offset_bytes;
-        begin_life_locked(region);
+        (void)pthread_mutex_lock(&agent->lock);
+        status = check_quiet_locked(region, error); /* still, and nobody was quicker */
+        if (status == LEND_OK && region->id != id)
+            status =
+                lend_fail(error, LEND_E_INVALID, "region %llu is gone", (unsigned long long)id);
+        if (status == LEND_OK)
+            status = move_in_locked(region, &place, error);
+        (void)pthread_mutex_unlock(&agent->lock);
     }
-    (void)pthread_mutex_unlock(&agent->lock);
+    lend_files_drop(&place.wanted);
     return status;
 }
 
 /* --- giving back --- */
+
+/* Of a region that was not withdrawn: peers are asked to let go of its file, and not waited for. */
+static enum lend_status take_file_back_locked(struct lend_region *region, struct lend_error *error)
+{
+    struct lend_error why;
+
+    lend_file_close_locked(region);
+    enum lend_status status = lend_file_await_locked(region, false, &why);
+    if (status != LEND_OK)
+        return lend_fail(error, status, "%.200s: withdraw it first", why.message);
+    return LEND_OK;
+}
 
 enum lend_status lend_region_deregister(struct lend_region *region, struct lend_error *error)
 {
@@ -265,6 +324,8 @@ enum lend_status lend_region_deregister(struct lend_region *region, struct lend_
             LEND_STATISTICS_ADD_LOCKED(agent, regions_withdrawn, 1);
         status = lend_transfers_check_idle_locked(region, error);
     }
+    if (status == LEND_OK)
+        status = take_file_back_locked(region, error);
     if (status == LEND_OK) {
         while (!lend_list_is_empty(&region->parts)) {
             struct lend_lease_part *part =
