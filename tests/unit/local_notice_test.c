@@ -82,6 +82,32 @@ static void expect_left(uint32_t number)
     assert_int_equal(notice.number, number);
 }
 
+static void give_reader(const struct packet *packet)
+{
+    struct lend_shared_file file = make_file(1), unfit = make_file(2);
+
+    unfit.backing.is_fit_for_mapping = false;
+    open_both();
+    ops->share(server.local, &file);
+    ops->share(server.local, &unfit);
+    connect_both();
+    send_raw(owners_socket(), packet);
+    stub_settle(&client, NULL);
+    enum lend_status expected = packet->refusal == NULL ? LEND_E_CORRUPT : LEND_OK;
+    if (client.sessions[0].hung != expected)
+        fail_msg("%s: ended with %d (%s)", packet->what, client.sessions[0].hung,
+                 client.sessions[0].reason);
+    if (packet->refusal != NULL) {
+        expect_absent(5, packet->refusal);
+        step_reader();
+        expect_left(5);
+    }
+    (void)expect_mapped(1); /* until it is closed, all else is as it was */
+    close_both();
+    (void)close(file.fd);
+    (void)close(unfit.fd);
+}
+
 static void test_a_reader_believes_no_packet(void **state)
 {
     int good = make_memory(FILE_BYTES, F_SEAL_SHRINK);
@@ -130,31 +156,8 @@ static void test_a_reader_believes_no_packet(void **state)
     (void)state;
     memset(long_text, 'a', sizeof long_text);
     long_text[sizeof long_text - 1] = '\0';
-    for (size_t i = 0; i < sizeof packets / sizeof packets[0]; i++) {
-        const struct packet *packet = &packets[i];
-        struct lend_shared_file file = make_file(1), unfit = make_file(2);
-
-        unfit.backing.is_fit_for_mapping = false;
-        open_both();
-        ops->share(server.local, &file);
-        ops->share(server.local, &unfit);
-        connect_both();
-        send_raw(owners_socket(), packet);
-        stub_settle(&client, NULL);
-        enum lend_status expected = packet->refusal == NULL ? LEND_E_CORRUPT : LEND_OK;
-        if (client.sessions[0].hung != expected)
-            fail_msg("%s: ended with %d (%s)", packet->what, client.sessions[0].hung,
-                     client.sessions[0].reason);
-        if (packet->refusal != NULL) {
-            expect_absent(5, packet->refusal);
-            step_reader();
-            expect_left(5);
-        }
-        (void)expect_mapped(1); /* until it is closed, all else is as it was */
-        close_both();
-        (void)close(file.fd);
-        (void)close(unfit.fd);
-    }
+    for (size_t i = 0; i < sizeof packets / sizeof packets[0]; i++)
+        give_reader(&packets[i]);
     (void)close(good);
     (void)close(open_ended);
     (void)close(null);
