@@ -8,6 +8,8 @@
 
 #include <sys/prctl.h>
 
+#include <linux/magic.h>
+
 /* What is offered */
 
 static void test_what_is_shared_before_and_after_the_greeting_is_mapped(void **state)
@@ -325,6 +327,15 @@ static int fail_file_stat(int fd, struct stat *out)
     return -EIO;
 }
 
+/* As if it were of huge pages, of which most are not there. */
+static int fake_huge(int fd, struct statfs *out)
+{
+    int result = lend_sys_real.file_system(fd, out);
+
+    out->f_type = HUGETLBFS_MAGIC;
+    return result;
+}
+
 static void start_failing(void)
 {
     failing = lend_sys_real;
@@ -453,11 +464,13 @@ static void test_a_client_that_cannot_be_told_that_it_is_ready_is_not_served(voi
 static void test_a_reader_that_cannot_map_says_why_and_that_it_has_left(void **state)
 {
     struct lend_shared_file file = make_file(1);
+    static const char *const reasons[] = {"address space", "forked children", "does not say",
+                                          "huge pages may be missing"};
     struct lend_error why;
     uint32_t count;
 
     (void)state;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         start_failing();
         open_both();
         ops->share(server.local, &file);
@@ -465,13 +478,15 @@ static void test_a_reader_that_cannot_map_says_why_and_that_it_has_left(void **s
             failing.map_file = fail_map_file;
         else if (i == 1)
             failing.keep_from_fork = fail_keep;
-        else
+        else if (i == 2)
             failing.file_stat = fail_file_stat;
+        else
+            failing.file_system = fake_huge;
         connect_both();
         assert_true(is_held(1));
         step_reader();
         stub_settle(&client, &server);
-        expect_absent(1, i == 0 ? "address space" : i == 1 ? "forked children" : "does not say");
+        expect_absent(1, reasons[i]);
         assert_null(ops->words(reader(), &count, &why));
         assert_non_null(strstr(why.message, "cannot be mapped"));
         assert_false(is_held(1));
