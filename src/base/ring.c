@@ -94,6 +94,24 @@ bool lend_ring_publish_tail(struct lend_ring *ring)
     return take_sleeper(&ring->shared->producer_sleeps);
 }
 
+/* Take our own mark back. The load spares a line that the other party writes, too. */
+static void clear_mark(_Atomic uint32_t *sleeps)
+{
+    /* Relaxed: a wake-up that comes all the same is only one too many. */
+    if (atomic_load_explicit(sleeps, memory_order_relaxed) != 0)
+        atomic_store_explicit(sleeps, 0, memory_order_relaxed);
+}
+
+void lend_ring_awake_consumer(struct lend_ring *ring)
+{
+    clear_mark(&ring->shared->consumer_sleeps);
+}
+
+void lend_ring_awake_producer(struct lend_ring *ring)
+{
+    clear_mark(&ring->shared->producer_sleeps);
+}
+
 bool lend_ring_sleep_consumer(struct lend_ring *ring)
 {
     _Atomic uint32_t *sleeps = &ring->shared->consumer_sleeps;
@@ -104,8 +122,7 @@ bool lend_ring_sleep_consumer(struct lend_ring *ring)
 
     if (available(ring, head) == 0 && !ring->is_broken)
         return true;
-    /* Relaxed: a wake-up that comes all the same is only one too many. */
-    atomic_store_explicit(sleeps, 0, memory_order_relaxed);
+    lend_ring_awake_consumer(ring);
     return false;
 }
 
@@ -119,7 +136,6 @@ bool lend_ring_sleep_producer(struct lend_ring *ring, uint64_t wanted)
 
     if (room(ring, tail) < wanted && !ring->is_broken)
         return true;
-    /* Relaxed: a wake-up that comes all the same is only one too many. */
-    atomic_store_explicit(sleeps, 0, memory_order_relaxed);
+    lend_ring_awake_producer(ring);
     return false;
 }

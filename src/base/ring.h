@@ -58,4 +58,8 @@ bool lend_ring_publish_tail(struct lend_ring *ring);
 bool lend_ring_sleep_consumer(struct lend_ring *ring);
 bool lend_ring_sleep_producer(struct lend_ring *ring, uint64_t wanted);
 
+/* Say that we are up, so that the other party need not wake us. */
+void lend_ring_awake_consumer(struct lend_ring *ring);
+void lend_ring_awake_producer(struct lend_ring *ring);
+
 #endif

@@ -91,17 +91,34 @@ void lend_session_hang_up(struct lend_session *session, enum lend_status status,
     (void)pthread_mutex_lock(&session->hung_lock);
     if (session->hung.status == LEND_OK)
         (void)lend_fail(&session->hung, status, "%s", reason);
+    /* Release: what the peer had published before is there for who sees this. */
+    atomic_store_explicit(&session->is_hung, true, memory_order_release);
     (void)pthread_mutex_unlock(&session->hung_lock);
     lend_session_wake(session);
 }
 
 /* Did the transport say that the other end is gone? */
-static bool is_hung(struct lend_session *session, struct lend_error *out)
+static bool is_hung(const struct lend_session *session)
+{
+    /* Acquire: what the peer had published before that is there. */
+    return atomic_load_explicit(&session->is_hung, memory_order_acquire);
+}
+
+static void bury_hung(struct lend_session *session)
 {
     (void)pthread_mutex_lock(&session->hung_lock);
-    *out = session->hung;
+    struct lend_error why = session->hung;
     (void)pthread_mutex_unlock(&session->hung_lock);
-    return out->status != LEND_OK;
+    bury(session, &why);
+}
+
+/* Whoever steps a session is up: the other end need not ring for us. */
+static void stay_awake(struct lend_session *session)
+{
+    if (!session->is_asleep)
+        return;
+    session->is_asleep = false;
+    session->channel->ops->awake(session->channel);
 }
 
 /* --- sending --- */
@@ -263,21 +280,22 @@ static bool receive(struct lend_session *session)
 
 static bool step_locked(struct lend_session *session)
 {
-    struct lend_error hung;
-
-    /* What it was woken for was there before the wake, and is seen by what follows. */
-    (void)atomic_exchange_explicit(&session->is_woken, false, memory_order_seq_cst);
+    /* What it was woken for was there before the wake, and is seen by what follows. The load spares
+     * those who look again and again a locked write. */
+    if (atomic_load_explicit(&session->is_woken, memory_order_seq_cst))
+        (void)atomic_exchange_explicit(&session->is_woken, false, memory_order_seq_cst);
     if (session->channel == NULL || atomic_load_explicit(&session->is_dead, memory_order_relaxed))
         return false;
+    stay_awake(session);
     /* Asked before we look: what was published before the end is there when we do. */
-    bool is_over = is_hung(session, &hung);
+    bool is_over = is_hung(session);
     bool received = receive(session);
     bool moved = received;
 
     if (!atomic_load_explicit(&session->is_dead, memory_order_relaxed))
         moved |= lend_session_pump(session);
     if (is_over && !received && !atomic_load_explicit(&session->is_dead, memory_order_relaxed)) {
-        bury(session, &hung);
+        bury_hung(session);
         moved = true;
     }
     return moved;
@@ -296,15 +314,17 @@ bool lend_session_step(struct lend_session *session, bool may_wait)
 
 bool lend_session_sleep(struct lend_session *session)
 {
-    struct lend_error hung;
     bool sleeps = true;
 
     (void)pthread_mutex_lock(&session->lock);
-    if (session->channel != NULL && !atomic_load_explicit(&session->is_dead, memory_order_relaxed))
-        sleeps = !session->pump_moved && !is_hung(session, &hung) &&
+    if (session->channel != NULL &&
+        !atomic_load_explicit(&session->is_dead, memory_order_relaxed)) {
+        sleeps = !session->pump_moved && !is_hung(session) &&
                  session->channel->ops->sleep(session->channel, session->wanted_room > 0,
-                                              session->wanted_room) &&
-                 !atomic_load_explicit(&session->is_woken, memory_order_seq_cst);
+                                              session->wanted_room);
+        session->is_asleep |= sleeps;
+        sleeps &= !atomic_load_explicit(&session->is_woken, memory_order_seq_cst);
+    }
     (void)pthread_mutex_unlock(&session->lock);
     return sleeps;
 }

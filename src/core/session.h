@@ -34,12 +34,14 @@ struct lend_session {
     size_t wanted_room; /* what there is to send next found no room for that much; 0: all is sent */
     bool is_posting;    /* the pump is that of a post, which is to copy little */
     bool pump_moved;    /* the last pump sent something, so there may be more to send */
+    bool is_asleep;     /* the channel was told so, and not yet that it is up again */
     uint64_t greet_until_ns; /* the greeting must be over by then */
     struct lend_error why;   /* of the death */
     _Atomic bool is_dead;    /* set under the lock */
 
     pthread_mutex_t hung_lock; /* a leaf: the transport says that the other end is gone */
     struct lend_error hung;    /* status LEND_OK: it is not */
+    _Atomic bool is_hung;      /* it is; never taken back */
 };
 
 /* What a role does. All under the session's lock. */

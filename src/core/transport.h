@@ -145,6 +145,10 @@ struct lend_transport_ops {
      * was changed. */
     bool (*sleep)(struct lend_channel *channel, bool wants_room, size_t wanted);
 
+    /* We are up again, and look by ourselves: nobody need call lend_session_wake() any more, though
+     * one more call does no harm. Called before we look for the first time after a sleep(). */
+    void (*awake)(struct lend_channel *channel);
+
     /* --- One-sided ways. All NULL in a transport whose owner always copies. --- */
 
     /* Owner: let peers that are connected, and those to come, map the file. It is valid until

@@ -246,6 +246,11 @@ static bool sleep_null(struct lend_channel *base, bool wants_room, size_t wanted
     return channel->first == channel->end;
 }
 
+static void awake(struct lend_channel *channel)
+{
+    (void)channel;
+}
+
 static const struct lend_transport_ops null_ops = {
     .name = "null",
     .paths = {[LEND_WAY_SERVED] = "null"},
@@ -266,6 +271,7 @@ static const struct lend_transport_ops null_ops = {
     .take = take,
     .take_data = take_data,
     .sleep = sleep_null,
+    .awake = awake,
 };
 
 const struct lend_transport_ops *const lend_transports[] = {&null_ops, NULL};

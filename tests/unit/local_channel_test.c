@@ -230,6 +230,27 @@ static void test_only_a_sleeper_is_rung_and_once(void **state)
     stub_unpair(&client, &server);
 }
 
+static void test_who_is_up_again_is_not_rung(void **state)
+{
+    static struct lend_agent client, server;
+    struct lend_channel *from, *to;
+
+    (void)state;
+    stub_pair(&client, &server);
+    from = client.sessions[0].channel;
+    to = server.sessions[0].channel;
+    count_sends();
+    send_numbered(from, 0, ops->room(from));
+    ops->flush(from);
+    assert_true(ops->sleep(from, true, LEND_FRAME_PAYLOAD_MAX));
+    ops->awake(from);
+    assert_true(take_numbered(to, 0, 10));
+    send_numbered(to, 0, 10);
+    ops->flush(to);
+    assert_int_equal(send_calls, 0);
+    stub_unpair(&client, &server);
+}
+
 static void test_a_sleeper_for_room_is_rung_when_there_is_enough(void **state)
 {
     static struct lend_agent client, server;
@@ -668,6 +689,7 @@ int main(void)
         STUB_TEST(test_room_is_what_a_frame_can_carry),
         STUB_TEST(test_data_may_be_taken_to_nowhere),
         STUB_TEST(test_only_a_sleeper_is_rung_and_once),
+        STUB_TEST(test_who_is_up_again_is_not_rung),
         STUB_TEST(test_a_sleeper_for_room_is_rung_when_there_is_enough),
         STUB_TEST(test_a_doorbell_that_the_kernel_had_no_memory_for_is_rung_again),
         STUB_TEST(test_no_wake_up_is_lost_in_a_hundred_thousand_round_trips),

@@ -311,6 +311,27 @@ static void test_a_sleeping_consumer_is_woken_once_by_a_frame(void **state)
     end_world(world);
 }
 
+static void test_who_is_up_again_is_not_woken(void **state)
+{
+    (void)state;
+    struct world *world = make_connected_world();
+    struct lend_channel *channel = world->client->channel;
+    uint64_t sequence;
+
+    assert_true(send_frame(channel, 0, 30000));
+    assert_true(send_frame(channel, 1, ops->room(channel)));
+    ops->flush(channel);
+    int wakes = world->client->wakes;
+
+    assert_true(ops->sleep(channel, true, 1000));
+    ops->awake(channel);
+    assert_true(take_frame(world->server->channel, &sequence));
+    assert_true(send_frame(world->server->channel, 0, 10));
+    ops->flush(world->server->channel);
+    assert_int_equal(world->client->wakes, wakes);
+    end_world(world);
+}
+
 static void test_a_producer_that_waits_for_room_is_woken_by_it(void **state)
 {
     (void)state;
@@ -593,6 +614,7 @@ int main(void)
         cmocka_unit_test(test_a_transport_that_closes_hangs_up_who_waits_in_its_inbox),
         cmocka_unit_test(test_a_closed_end_is_never_woken),
         cmocka_unit_test(test_a_sleeping_consumer_is_woken_once_by_a_frame),
+        cmocka_unit_test(test_who_is_up_again_is_not_woken),
         cmocka_unit_test(test_a_producer_that_waits_for_room_is_woken_by_it),
         cmocka_unit_test(test_only_a_whole_address_of_this_process_is_reached),
         cmocka_unit_test(test_a_closed_transport_is_not_connected_to),

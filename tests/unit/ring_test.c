@@ -157,6 +157,25 @@ static void test_sleeper_is_woken_once(void **state)
     close_pair(&pair);
 }
 
+static void test_who_is_up_again_is_not_woken(void **state)
+{
+    struct pair pair;
+
+    (void)state;
+    open_pair(&pair);
+    assert_true(lend_ring_sleep_consumer(&pair.consumer));
+    lend_ring_awake_consumer(&pair.consumer);
+    lend_ring_advance(&pair.producer, RING_BYTES);
+    assert_false(lend_ring_publish_head(&pair.producer));
+
+    assert_true(lend_ring_sleep_producer(&pair.producer, 100));
+    lend_ring_awake_producer(&pair.producer);
+    assert_int_equal(lend_ring_available(&pair.consumer), RING_BYTES);
+    lend_ring_advance(&pair.consumer, 100);
+    assert_false(lend_ring_publish_tail(&pair.consumer));
+    close_pair(&pair);
+}
+
 /* The stream: any byte of it from its position. */
 static uint8_t byte_at(uint64_t position)
 {
@@ -360,6 +379,7 @@ int main(void)
         cmocka_unit_test(test_run_across_the_end_is_contiguous),
         cmocka_unit_test(test_positions_may_wrap),
         cmocka_unit_test(test_sleeper_is_woken_once),
+        cmocka_unit_test(test_who_is_up_again_is_not_woken),
         cmocka_unit_test(test_stream_between_two_threads),
         cmocka_unit_test(test_impossible_heads_break_the_consumer),
         cmocka_unit_test(test_impossible_tails_break_the_producer),

@@ -212,8 +212,16 @@ bool lend_local_sleep(struct lend_channel *base, bool wants_room, size_t wanted)
 
     /* There is room. If the peer has seen us asleep already, its doorbell wakes us once for
      * nothing. */
-    atomic_store_explicit(&channel->in.shared->consumer_sleeps, 0, memory_order_relaxed);
+    lend_ring_awake_consumer(&channel->in);
     return false;
+}
+
+void lend_local_awake(struct lend_channel *base)
+{
+    struct lend_local_channel *channel = channel_of(base);
+
+    lend_ring_awake_consumer(&channel->in);
+    lend_ring_awake_producer(&channel->out);
 }
 
 /* Frames out */

@@ -386,6 +386,7 @@ const struct lend_transport_ops lend_transport_local = {
     .take = lend_local_take,
     .take_data = lend_local_take_data,
     .sleep = lend_local_sleep,
+    .awake = lend_local_awake,
     .share = lend_local_share,
     .unshare = lend_local_unshare,
     .is_held = lend_local_is_held,

@@ -275,6 +275,7 @@ enum lend_status lend_local_take(struct lend_channel *base, void *payload, size_
 size_t lend_local_take_data(struct lend_channel *base, struct lend_cursor *to, size_t count,
                             size_t total);
 bool lend_local_sleep(struct lend_channel *base, bool wants_room, size_t wanted);
+void lend_local_awake(struct lend_channel *base);
 
 extern const struct lend_transport_ops lend_transport_local;
 

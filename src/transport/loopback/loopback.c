@@ -744,6 +744,14 @@ static bool loopback_sleep(struct lend_channel *base, bool wants_room, size_t wa
     return !wants_room || lend_ring_sleep_producer(&channel->out, frame_bytes(wanted));
 }
 
+static void loopback_awake(struct lend_channel *base)
+{
+    struct channel *channel = channel_of(base);
+
+    lend_ring_awake_consumer(&channel->in);
+    lend_ring_awake_producer(&channel->out);
+}
+
 const struct lend_transport_ops lend_transport_loopback = {
     .name = "loopback",
     .paths = {[LEND_WAY_SERVED] = "loopback"},
@@ -764,4 +772,5 @@ const struct lend_transport_ops lend_transport_loopback = {
     .take = loopback_take,
     .take_data = loopback_take_data,
     .sleep = loopback_sleep,
+    .awake = loopback_awake,
 };
