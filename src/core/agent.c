@@ -545,7 +545,9 @@ void lend_agent_dispatch(struct lend_agent *agent)
     const struct lend_agent_config *config = &agent->config;
     struct lend_lease_info info;
 
-    if (!atomic_exchange_explicit(&agent->has_news, false, memory_order_seq_cst))
+    /* The load spares those who ask again and again a locked write. */
+    if (!atomic_load_explicit(&agent->has_news, memory_order_seq_cst) ||
+        !atomic_exchange_explicit(&agent->has_news, false, memory_order_seq_cst))
         return;
     for (struct lend_log_line *line; (line = take_log(agent)) != NULL;) {
         config->on_log(config->context, line->level, line->text);
@@ -558,9 +560,12 @@ void lend_agent_dispatch(struct lend_agent *agent)
 
 void lend_agent_rouse(struct lend_agent *agent)
 {
+    /* A write, though it changes nothing: what the caller changed is seen by those who begin to
+     * wait after it, and those who began before it are seen here. */
+    if (atomic_fetch_add_explicit(&agent->completion_waiters, 0, memory_order_acq_rel) == 0)
+        return;
     (void)pthread_mutex_lock(&agent->completion_lock);
-    if (agent->completion_waiters > 0)
-        (void)pthread_cond_broadcast(&agent->completion);
+    (void)pthread_cond_broadcast(&agent->completion);
     (void)pthread_mutex_unlock(&agent->completion_lock);
 }
 
@@ -578,7 +583,7 @@ void lend_agent_await(struct lend_agent *agent, uint64_t until_ns, bool (*is_ove
                       void *subject)
 {
     (void)pthread_mutex_lock(&agent->completion_lock);
-    agent->completion_waiters++;
+    (void)atomic_fetch_add_explicit(&agent->completion_waiters, 1, memory_order_acq_rel);
     for (uint64_t now; !is_over(subject) && (now = lend_sys->now_ns()) < until_ns;) {
         /* Boot time and monotonic time differ by the machine's sleep; so a wait is cut at a second.
          */
@@ -586,6 +591,6 @@ void lend_agent_await(struct lend_agent *agent, uint64_t until_ns, bool (*is_ove
         lend_sys->wait(&agent->completion, &agent->completion_lock,
                        left < 1000 * MS ? left : 1000 * MS);
     }
-    agent->completion_waiters--;
+    (void)atomic_fetch_sub_explicit(&agent->completion_waiters, 1, memory_order_acq_rel);
     (void)pthread_mutex_unlock(&agent->completion_lock);
 }

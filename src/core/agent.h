@@ -103,9 +103,9 @@ struct lend_agent {
     uint32_t logs_lost;
 
     pthread_mutex_t completion_lock;
-    pthread_cond_t completion; /* a transfer completed, a notification came */
-    uint32_t completion_waiters;
-    _Atomic bool event_is_set; /* the application's descriptor is readable */
+    pthread_cond_t completion;           /* a transfer completed, a notification came */
+    _Atomic uint32_t completion_waiters; /* changed under the lock */
+    _Atomic bool event_is_set;           /* the application's descriptor is readable */
     int event_fd;
 };
 

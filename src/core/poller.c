@@ -103,6 +103,8 @@ static bool make_hot(struct lend_poller *poller, struct lend_session *session)
     if (!session->is_hot && !session->is_closed) {
         session->is_hot = true;
         lend_list_append(&poller->hot, &session->hot_link);
+        /* Before the look at is_asleep that follows: fall_asleep() does the two the other way. */
+        (void)atomic_fetch_add_explicit(&poller->hot_count, 1, memory_order_seq_cst);
         is_new = true;
     }
     (void)pthread_mutex_unlock(&poller->hot_lock);
@@ -119,15 +121,40 @@ void lend_session_wake(struct lend_session *session)
         lend_poller_kick(poller);
 }
 
+static void make_cold_locked(struct lend_poller *poller, struct lend_session *session)
+{
+    if (!session->is_hot)
+        return;
+    session->is_hot = false;
+    lend_list_remove(&session->hot_link);
+    (void)atomic_fetch_sub_explicit(&poller->hot_count, 1, memory_order_seq_cst);
+}
+
+static struct lend_session *first_hot_locked(struct lend_poller *poller)
+{
+    return lend_list_is_empty(&poller->hot)
+               ? NULL
+               : LEND_LIST_OWNER(poller->hot.next, struct lend_session, hot_link);
+}
+
 static struct lend_session *take_hot(struct lend_poller *poller)
 {
-    struct lend_session *session = NULL;
-
     (void)pthread_mutex_lock(&poller->hot_lock);
-    struct lend_list *link = lend_list_take_first(&poller->hot);
-    if (link != NULL) {
-        session = LEND_LIST_OWNER(link, struct lend_session, hot_link);
-        session->is_hot = false;
+    struct lend_session *session = first_hot_locked(poller);
+    if (session != NULL)
+        make_cold_locked(poller, session);
+    (void)pthread_mutex_unlock(&poller->hot_lock);
+    return session;
+}
+
+/* The first, which becomes the last. Only who has the turn closes a session, and that is us. */
+static struct lend_session *next_hot(struct lend_poller *poller)
+{
+    (void)pthread_mutex_lock(&poller->hot_lock);
+    struct lend_session *session = first_hot_locked(poller);
+    if (session != NULL) {
+        lend_list_remove(&session->hot_link);
+        lend_list_append(&poller->hot, &session->hot_link);
     }
     (void)pthread_mutex_unlock(&poller->hot_lock);
     return session;
@@ -135,30 +162,50 @@ static struct lend_session *take_hot(struct lend_poller *poller)
 
 static unsigned count_hot(struct lend_poller *poller)
 {
-    unsigned count = 0;
-
-    (void)pthread_mutex_lock(&poller->hot_lock);
-    for (struct lend_list *link = poller->hot.next; link != &poller->hot; link = link->next)
-        count++;
-    (void)pthread_mutex_unlock(&poller->hot_lock);
-    return count;
+    return atomic_load_explicit(&poller->hot_count, memory_order_seq_cst);
 }
 
-/* Step each session that is hot now, once; it stays hot. One that a waiting thread steps is that
- * thread's, which will wake it when it leaves. */
+void lend_session_close_hot(struct lend_session *session)
+{
+    struct lend_poller *poller = &session->agent->poller;
+
+    (void)pthread_mutex_lock(&poller->hot_lock);
+    session->is_closed = true;
+    make_cold_locked(poller, session);
+    (void)pthread_mutex_unlock(&poller->hot_lock);
+}
+
+static bool has_helpers(struct lend_session *session)
+{
+    return atomic_load_explicit(&session->helpers, memory_order_seq_cst) > 0;
+}
+
+/* A session that a waiting thread steps is that thread's, which will wake it when it leaves. If it
+ * left before we took the session off the list, its wake found the session hot, and is ours to do.
+ */
+static void leave_to_helpers(struct lend_poller *poller, struct lend_session *session)
+{
+    (void)pthread_mutex_lock(&poller->hot_lock);
+    make_cold_locked(poller, session);
+    (void)pthread_mutex_unlock(&poller->hot_lock);
+    if (!has_helpers(session))
+        (void)make_hot(poller, session);
+}
+
+/* Step each session that is hot now, once; it stays hot. */
 static bool step_hot(struct lend_poller *poller)
 {
     bool moved = false;
 
     for (unsigned left = count_hot(poller); left > 0; left--) {
-        struct lend_session *session = take_hot(poller);
+        struct lend_session *session = next_hot(poller);
 
         if (session == NULL)
             break;
-        if (atomic_load_explicit(&session->helpers, memory_order_seq_cst) > 0)
-            continue;
-        moved |= lend_session_step(session, false);
-        (void)make_hot(poller, session);
+        if (has_helpers(session))
+            leave_to_helpers(poller, session);
+        else
+            moved |= lend_session_step(session, false);
     }
     return moved;
 }
@@ -173,7 +220,7 @@ static bool cool_down(struct lend_poller *poller)
 
         if (session == NULL)
             break;
-        if (atomic_load_explicit(&session->helpers, memory_order_seq_cst) > 0)
+        if (has_helpers(session))
             continue;
         if (!lend_session_sleep(session)) {
             (void)make_hot(poller, session);
@@ -235,17 +282,20 @@ static void run_timers(struct lend_poller *poller, uint64_t now)
 
 /* --- turns --- */
 
-/* One pass: what is at hand, and no waiting. True if something moved, or is to be told. */
-static bool pass(struct lend_poller *poller)
+/* One pass: what is at hand, and no waiting. True if something moved, or is to be told. One look at
+ * the clock, which the caller has too. */
+static bool pass(struct lend_poller *poller, uint64_t *out_now)
 {
     bool moved = step_hot(poller);
 
     moved |= lend_transfers_zero(poller->agent);
     if (++poller->passes_since_look >= PASSES_PER_LOOK || count_hot(poller) == 0)
         moved |= look(poller, 0);
-    if (atomic_exchange_explicit(&poller->has_dead, false, memory_order_seq_cst))
+    if (atomic_load_explicit(&poller->has_dead, memory_order_seq_cst) &&
+        atomic_exchange_explicit(&poller->has_dead, false, memory_order_seq_cst))
         lend_sessions_reap(poller->agent);
-    run_timers(poller, lend_sys->now_ns());
+    *out_now = lend_sys->now_ns();
+    run_timers(poller, *out_now);
     return moved || atomic_load_explicit(&poller->agent->has_news, memory_order_seq_cst);
 }
 
@@ -281,8 +331,9 @@ static bool take_turn(struct lend_poller *poller, uint64_t until_ns)
     const struct lend_agent *agent = poller->agent;
 
     for (;;) {
-        bool moved = pass(poller);
-        uint64_t now = lend_sys->now_ns();
+        uint64_t now;
+        bool moved = pass(poller, &now);
+
         if (moved)
             poller->moved_ns = now;
         if (moved || now >= until_ns || atomic_load_explicit(&poller->stop, memory_order_seq_cst))
@@ -314,7 +365,7 @@ static bool turn_is_free(void *subject)
 
 bool lend_poller_progress(struct lend_poller *poller, uint64_t timeout_ns)
 {
-    uint64_t until = lend_deadline(lend_sys->now_ns(), timeout_ns);
+    uint64_t until = timeout_ns > 0 ? lend_deadline(lend_sys->now_ns(), timeout_ns) : 0;
     bool moved = false;
 
     if (pthread_mutex_trylock(&poller->turn) == 0) {

@@ -42,6 +42,7 @@ struct lend_poller {
 
     pthread_mutex_t hot_lock; /* a leaf */
     struct lend_list hot;
+    _Atomic uint32_t hot_count; /* of them; changed under the lock */
 
     _Atomic bool is_asleep; /* in epoll_wait, or about to */
     _Atomic bool stop;

@@ -346,15 +346,9 @@ void lend_session_leave(struct lend_session *session)
 static void close_channel(struct lend_session *session, bool forked)
 {
     struct lend_channel *channel = session->channel;
-    struct lend_poller *poller = &session->agent->poller;
 
     if (!forked) {
-        (void)pthread_mutex_lock(&poller->hot_lock);
-        session->is_closed = true;
-        session->is_hot = false;
-        lend_list_remove(&session->hot_link);
-        (void)pthread_mutex_unlock(&poller->hot_lock);
-
+        lend_session_close_hot(session);
         (void)pthread_mutex_lock(&session->lock);
         session->channel = NULL;
         (void)pthread_mutex_unlock(&session->lock);

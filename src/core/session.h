@@ -84,6 +84,9 @@ void lend_session_release(struct lend_session *session);
 void lend_session_join(struct lend_session *session);
 void lend_session_leave(struct lend_session *session);
 
+/* It is never to be hot again. In the poller's turn, or at the agent's end. */
+void lend_session_close_hot(struct lend_session *session);
+
 /* Take what arrived and send what can be. True if anything moved. Takes the lock, or, unless
  * may_wait, leaves it to whoever has it. */
 bool lend_session_step(struct lend_session *session, bool may_wait);
