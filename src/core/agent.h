@@ -90,6 +90,7 @@ struct lend_agent {
     uint32_t served_count;               /* of them, those that we serve */
     struct lend_list notifications;      /* for the application, oldest first */
     _Atomic uint32_t notification_count; /* of them; changed under the lock */
+    struct lend_session *last_notifier;  /* a reference; NULL: none, or it is dead */
 
     pthread_mutex_t zero_lock;
     struct lend_list zeroing; /* transfers that failed, and whose destination is to be zeroed */

@@ -105,6 +105,7 @@ enum lend_status lend_notification_deliver(struct lend_session *session, const c
                                            uint32_t count)
 {
     struct lend_agent *agent = session->agent;
+    struct lend_session *before = NULL;
     struct lend_notification *made = lend_sys->allocate(sizeof *made + count);
 
     if (made == NULL)
@@ -121,7 +122,13 @@ enum lend_status lend_notification_deliver(struct lend_session *session, const c
     (void)atomic_fetch_add(&agent->notification_count, 1);
     LEND_STATISTICS_ADD_LOCKED(agent, notifications_received, 1);
     LEND_STATISTICS_ADD_LOCKED(agent, notifications_waiting, 1);
+    if (agent->last_notifier != session) {
+        before = agent->last_notifier;
+        agent->last_notifier = session;
+        lend_session_retain(session);
+    }
     (void)pthread_mutex_unlock(&agent->lock);
+    lend_session_release(before);
     lend_agent_announce(agent);
     return LEND_OK;
 }
@@ -166,17 +173,59 @@ static bool has_any(void *subject)
     return atomic_load(&agent->notification_count) > 0;
 }
 
-static void await_any(struct lend_agent *agent, uint64_t until_ns)
+/* The session that brought the last one, with a reference; NULL: none, or it is gone. */
+static struct lend_session *hold_last_notifier(struct lend_agent *agent)
 {
-    if (!lend_agent_is_manual(agent)) {
-        lend_agent_await(agent, until_ns, has_any, agent);
-        lend_agent_dispatch(agent);
+    (void)pthread_mutex_lock(&agent->lock);
+    struct lend_session *session = agent->last_notifier;
+    if (session != NULL)
+        lend_session_retain(session);
+    (void)pthread_mutex_unlock(&agent->lock);
+    return session;
+}
+
+/* Who waits helps the peer that notified last, for as long as progress spins: it is the one that
+ * most likely answers, and a thread that is woken for its answer costs more than all the rest. */
+static void await_with_thread(struct lend_agent *agent, uint64_t until_ns)
+{
+    struct lend_session *session = hold_last_notifier(agent);
+
+    if (session != NULL) {
+        lend_session_help(session, until_ns, has_any, agent);
+        lend_session_release(session);
+    }
+    lend_agent_await(agent, until_ns, has_any, agent);
+    lend_agent_dispatch(agent);
+}
+
+static void await_any(struct lend_agent *agent, uint64_t timeout_ns)
+{
+    if (timeout_ns == 0) { /* one look */
+        if (lend_agent_is_manual(agent))
+            (void)lend_poller_progress(&agent->poller, 0);
         return;
     }
-    do {
-        uint64_t now = lend_sys->now_ns();
-        (void)lend_poller_progress(&agent->poller, until_ns > now ? until_ns - now : 0);
-    } while (!has_any(agent) && lend_sys->now_ns() < until_ns);
+
+    uint64_t now = lend_sys->now_ns(), until = lend_deadline(now, timeout_ns);
+    if (!lend_agent_is_manual(agent)) {
+        await_with_thread(agent, until);
+        return;
+    }
+    for (; !has_any(agent) && now < until; now = lend_sys->now_ns())
+        (void)lend_poller_progress(&agent->poller, until - now);
+}
+
+void lend_notifications_forget(struct lend_session *session)
+{
+    struct lend_agent *agent = session->agent;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    bool is_its = agent->last_notifier == session;
+    if (is_its)
+        agent->last_notifier = NULL;
+    (void)pthread_mutex_unlock(&agent->lock);
+    if (is_its)
+        lend_session_release(session);
 }
 
 enum lend_status lend_notification_receive(struct lend_agent *agent, void *bytes, size_t capacity,
@@ -195,10 +244,9 @@ enum lend_status lend_notification_receive(struct lend_agent *agent, void *bytes
         return lend_fail(error, LEND_E_VERSION, "lend_notification_info is %u bytes, not %zu",
                          info->struct_size, sizeof *info);
 
-    uint64_t until = lend_deadline(lend_sys->now_ns(), timeout_ns);
     status = take(agent, capacity, out_count, info, &taken);
     if (status == LEND_E_ABSENT) {
-        await_any(agent, until);
+        await_any(agent, timeout_ns);
         status = take(agent, capacity, out_count, info, &taken);
     }
     if (status == LEND_E_ABSENT)

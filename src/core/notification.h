@@ -20,6 +20,9 @@ enum lend_status lend_notification_deliver(struct lend_session *session, const c
                                            const uint8_t *incarnation, const void *bytes,
                                            uint32_t count);
 
+/* The session is dead: nobody who waits for a notification is to look there. Under no lock. */
+void lend_notifications_forget(struct lend_session *session);
+
 /* `forked`: sessions are freed already. */
 void lend_notifications_fini(struct lend_agent *agent, bool forked);
 

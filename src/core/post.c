@@ -365,26 +365,6 @@ struct lend_session *lend_transfer_session(struct lend_transfer *transfer)
     return session;
 }
 
-/* Step the transfer's session ourselves for as long as that moves something. */
-static void help(struct lend_transfer *transfer, struct lend_session *session, uint64_t until_ns)
-{
-    uint64_t spin_ns = transfer->agent->config.spin_ns;
-    uint64_t moved_ns = lend_sys->now_ns();
-
-    lend_session_join(session);
-    while (!is_complete(transfer)) {
-        bool moved = lend_session_step(session, true);
-        uint64_t now = lend_sys->now_ns();
-
-        if (moved)
-            moved_ns = now;
-        if (now >= until_ns || now - moved_ns >= spin_ns)
-            break;
-        lend_poller_give_way(&transfer->agent->poller, now, now - moved_ns);
-    }
-    lend_session_leave(session);
-}
-
 static void await(struct lend_transfer *transfer, uint64_t until_ns)
 {
     struct lend_agent *agent = transfer->agent;
@@ -396,7 +376,7 @@ static void await(struct lend_transfer *transfer, uint64_t until_ns)
     }
     struct lend_session *session = lend_transfer_session(transfer);
     if (session != NULL) {
-        help(transfer, session, until_ns);
+        lend_session_help(session, until_ns, is_complete, transfer);
         lend_session_release(session);
     }
     lend_agent_await(agent, until_ns, is_complete, transfer);

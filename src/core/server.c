@@ -733,7 +733,7 @@ static void die(struct lend_session *session)
 
 static void buried(struct lend_session *session)
 {
-    (void)session;
+    lend_notifications_forget(session);
 }
 
 /* Only now is its place free: notifications that nobody has taken keep it, so that what peers who

@@ -341,6 +341,28 @@ void lend_session_leave(struct lend_session *session)
         lend_session_wake(session);
 }
 
+void lend_session_help(struct lend_session *session, uint64_t until_ns,
+                       bool (*is_over)(void *subject), void *subject)
+{
+    struct lend_agent *agent = session->agent;
+    uint64_t moved_ns = lend_sys->now_ns();
+
+    lend_session_join(session);
+    while (!is_over(subject)) {
+        bool moved = lend_session_step(session, true);
+        if (is_over(subject))
+            break;
+
+        uint64_t now = lend_sys->now_ns();
+        if (moved)
+            moved_ns = now;
+        if (now >= until_ns || now - moved_ns >= agent->config.spin_ns)
+            break;
+        lend_poller_give_way(&agent->poller, now, now - moved_ns);
+    }
+    lend_session_leave(session);
+}
+
 /* --- all of an agent's --- */
 
 static void close_channel(struct lend_session *session, bool forked)

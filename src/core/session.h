@@ -84,6 +84,11 @@ void lend_session_release(struct lend_session *session);
 void lend_session_join(struct lend_session *session);
 void lend_session_leave(struct lend_session *session);
 
+/* Step it until that is over, or the time is, or nothing has moved for as long as progress spins.
+ */
+void lend_session_help(struct lend_session *session, uint64_t until_ns,
+                       bool (*is_over)(void *subject), void *subject);
+
 /* It is never to be hot again. In the poller's turn, or at the agent's end. */
 void lend_session_close_hot(struct lend_session *session);
 
