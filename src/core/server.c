@@ -60,8 +60,8 @@ struct server {
     uint32_t turn;         /* who is first at the next pump */
     struct request requests[REQUESTS_MAX];
     struct lend_looks looks;
-    uint64_t notified; /* cost of the notifications that came */
-    uint64_t credited; /* of which the peer was told that they are taken */
+    _Atomic uint64_t notified; /* cost of the notifications that came; changed under the lock */
+    _Atomic uint64_t credited; /* of which the peer was told that they are taken; the same */
     _Atomic uint64_t taken;
     struct lend_statistics_peer *row; /* on the statistics page; NULL: none */
 };
@@ -568,19 +568,43 @@ static enum lend_status take_cancel(struct server *server, const struct lend_fra
     return LEND_OK;
 }
 
+/* What the peer takes for occupied of its window, as far as we know. */
+static uint64_t outstanding(const struct server *server)
+{
+    return atomic_load_explicit(&server->notified, memory_order_seq_cst) -
+           atomic_load_explicit(&server->credited, memory_order_seq_cst);
+}
+
+/*
+ * Is the peer to be told what was taken? Not each time, which would be a frame for every
+ * notification, and a wake-up of whoever sent it: only when a quarter of the window is occupied, or
+ * one of the longest would not fit any more.
+ */
+static bool owes_credit(const struct server *server)
+{
+    uint64_t window = server->session.agent->config.notification_window_bytes;
+    uint64_t occupied = outstanding(server);
+
+    return atomic_load_explicit(&server->taken, memory_order_seq_cst) !=
+               atomic_load_explicit(&server->credited, memory_order_seq_cst) &&
+           (occupied > window / 4 ||
+            occupied + lend_notification_cost(LEND_NOTIFICATION_BYTES_MAX) > window);
+}
+
 static enum lend_status take_notify(struct server *server, const struct lend_frame *frame,
                                     const uint8_t *payload, struct lend_error *error)
 {
     uint64_t window = server->session.agent->config.notification_window_bytes;
     uint64_t cost = lend_notification_cost(frame->payload_bytes);
 
-    if (frame->payload_bytes > LEND_NOTIFICATION_BYTES_MAX ||
-        server->notified + cost - server->credited > window)
+    if (frame->payload_bytes > LEND_NOTIFICATION_BYTES_MAX || outstanding(server) + cost > window)
         return lend_fail(
             error, LEND_E_LIMIT,
             "a notification of %u bytes beyond the window of %llu (notification_window_bytes)",
             frame->payload_bytes, (unsigned long long)window);
-    server->notified += cost;
+    /* Sequentially consistent, as in lend_server_credit(): either who takes one before it sees this
+     * one, or the pump that follows sees that it was taken. */
+    (void)atomic_fetch_add_explicit(&server->notified, cost, memory_order_seq_cst);
     enum lend_status status = lend_notification_deliver(
         &server->session, server->name, server->incarnation, payload, frame->payload_bytes);
     if (status != LEND_OK)
@@ -632,22 +656,25 @@ static enum lend_status control(struct lend_session *session, const struct lend_
 
 static bool send_credit(struct server *server)
 {
-    uint64_t taken = atomic_load_explicit(&server->taken, memory_order_acquire);
     uint8_t bytes[16];
 
-    if (taken == server->credited)
+    if (!owes_credit(server))
         return false;
+    uint64_t taken = atomic_load_explicit(&server->taken, memory_order_seq_cst);
     size_t count = lend_credit_encode(taken, bytes, sizeof bytes);
     if (!lend_session_send(&server->session, LEND_FRAME_CREDIT, 0, bytes, count))
         return false;
-    server->credited = taken;
+    atomic_store_explicit(&server->credited, taken, memory_order_seq_cst);
     return true;
 }
 
 void lend_server_credit(struct lend_session *session, uint64_t cost)
 {
-    (void)atomic_fetch_add_explicit(&server_of(session)->taken, cost, memory_order_release);
-    lend_session_wake(session);
+    struct server *server = server_of(session);
+
+    (void)atomic_fetch_add_explicit(&server->taken, cost, memory_order_seq_cst);
+    if (owes_credit(server))
+        lend_session_wake(session);
 }
 
 /* --- the role --- */
