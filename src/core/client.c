@@ -293,22 +293,53 @@ static bool pump_slot(struct client *client, struct slot *slot)
 
 /* --- notifications, and other frames in order --- */
 
-static void finish_outgoing(struct client *client, struct lend_outgoing *outgoing)
+static void finish_outgoing(struct lend_outgoing *outgoing)
 {
-    struct lend_lease_name name;
-    struct lend_error error;
-
-    if (outgoing->type == LEND_FRAME_NOTIFY) {
-        client->sent += lend_notification_cost(outgoing->count);
-        LEND_STATISTICS_ADD(client->session.agent, notifications_sent, 1);
-    }
-    if (outgoing->type == LEND_FRAME_TICKET_DONE &&
-        lend_lease_name_decode(outgoing->bytes, outgoing->count, &name, &error) == LEND_OK)
-        lend_onesided_forget(&client->own, &name);
     if (outgoing->transfer != NULL)
         lend_transfer_complete(outgoing->transfer, LEND_OK, NULL);
     else
         lend_sys->release(outgoing);
+}
+
+/* A frame of that order has left. */
+static void note_sent(struct client *client, enum lend_frame_type type, const void *bytes,
+                      size_t count)
+{
+    struct lend_lease_name name;
+    struct lend_error error;
+
+    if (type == LEND_FRAME_NOTIFY) {
+        client->sent += lend_notification_cost(count);
+        LEND_STATISTICS_ADD(client->session.agent, notifications_sent, 1);
+    }
+    if (type == LEND_FRAME_TICKET_DONE &&
+        lend_lease_name_decode(bytes, count, &name, &error) == LEND_OK)
+        lend_onesided_forget(&client->own, &name);
+}
+
+static bool send_outgoing(struct client *client, enum lend_frame_type type, const void *bytes,
+                          size_t count)
+{
+    uint64_t cost = type == LEND_FRAME_NOTIFY ? lend_notification_cost(count) : 0;
+
+    if (client->sent + cost - client->credited > client->window && cost > 0)
+        return false; /* the peer's window is smaller than we took it for: wait for credit */
+    if (!lend_session_send(&client->session, type, 0, bytes, count))
+        return false;
+    note_sent(client, type, bytes, count);
+    return true;
+}
+
+bool lend_client_send(struct lend_session *session, enum lend_frame_type type, const void *bytes,
+                      size_t count)
+{
+    struct client *client = client_of(session);
+
+    if (!session->is_welcome || session->channel == NULL ||
+        !lend_list_is_empty(&client->outgoing) || !send_outgoing(client, type, bytes, count))
+        return false;
+    session->channel->ops->flush(session->channel);
+    return true;
 }
 
 static bool pump_outgoing(struct client *client)
@@ -318,16 +349,11 @@ static bool pump_outgoing(struct client *client)
     while (!lend_list_is_empty(&client->outgoing)) {
         struct lend_outgoing *outgoing =
             LEND_LIST_OWNER(client->outgoing.next, struct lend_outgoing, link);
-        uint64_t cost =
-            outgoing->type == LEND_FRAME_NOTIFY ? lend_notification_cost(outgoing->count) : 0;
 
-        if (client->sent + cost - client->credited > client->window && cost > 0)
-            break; /* the peer's window is smaller than we took it for: wait for credit */
-        if (!lend_session_send(&client->session, outgoing->type, 0, outgoing->bytes,
-                               outgoing->count))
+        if (!send_outgoing(client, outgoing->type, outgoing->bytes, outgoing->count))
             break;
         lend_list_remove(&outgoing->link);
-        finish_outgoing(client, outgoing);
+        finish_outgoing(outgoing);
         moved = true;
     }
     return moved;

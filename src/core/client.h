@@ -40,6 +40,9 @@ void lend_client_serve(struct lend_session *session, struct lend_transfer *trans
 /* The part of a client's session that copies by itself. */
 struct lend_onesided *lend_client_onesided(struct lend_session *session);
 
+/* Send a frame now, if nothing is before it: false if it must be queued. */
+bool lend_client_send(struct lend_session *session, enum lend_frame_type type, const void *bytes,
+                      size_t count);
 /* Queue a frame. */
 void lend_client_queue(struct lend_session *session, struct lend_outgoing *outgoing);
 

@@ -47,16 +47,46 @@ static struct lend_outgoing *make_outgoing(enum lend_frame_type type, const void
     return outgoing;
 }
 
-static enum lend_status queue_locked(struct lend_session *session, struct lend_outgoing *outgoing,
-                                     const struct lend_peer *peer, struct lend_error *error)
+/* A frame that is to leave. */
+struct departure {
+    enum lend_frame_type type;
+    const void *bytes;
+    size_t count;
+};
+
+static enum lend_status reserve_locked(struct lend_session *session,
+                                       const struct departure *departure,
+                                       const struct lend_peer *peer, struct lend_error *error)
 {
     if (atomic_load_explicit(&session->is_dead, memory_order_relaxed))
         return lend_fail(error, LEND_E_PEER_DEAD, "the connection to %s is lost: %.150s",
                          peer->name, session->why.message);
-    if (outgoing->type == LEND_FRAME_NOTIFY && !lend_client_reserve(session, outgoing->count))
+    if (departure->type == LEND_FRAME_NOTIFY && !lend_client_reserve(session, departure->count))
         return lend_fail(error, LEND_E_BUSY,
                          "%s's application does not take its notifications: the window is full",
                          peer->name);
+    return LEND_OK;
+}
+
+/* Send it at once, or queue a copy. */
+static enum lend_status send_locked(struct lend_session *session, const struct departure *departure,
+                                    const struct lend_peer *peer, struct lend_error *error)
+{
+    enum lend_status status = reserve_locked(session, departure, peer, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (lend_client_send(session, departure->type, departure->bytes, departure->count))
+        return LEND_OK;
+
+    struct lend_outgoing *outgoing =
+        make_outgoing(departure->type, departure->bytes, departure->count);
+    if (outgoing == NULL) {
+        if (departure->type == LEND_FRAME_NOTIFY)
+            lend_client_unreserve(session, departure->count);
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a frame of %zu bytes",
+                         departure->count);
+    }
     lend_client_queue(session, outgoing);
     if (session->channel != NULL)
         (void)lend_session_pump(session);
@@ -66,23 +96,17 @@ static enum lend_status queue_locked(struct lend_session *session, struct lend_o
 enum lend_status lend_outgoing_send(struct lend_peer *peer, enum lend_frame_type type,
                                     const void *bytes, size_t count, struct lend_error *error)
 {
+    const struct departure departure = {.type = type, .bytes = bytes, .count = count};
     struct lend_session *session;
-    struct lend_outgoing *outgoing = make_outgoing(type, bytes, count);
 
-    if (outgoing == NULL)
-        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a frame of %zu bytes", count);
     enum lend_status status = lend_peer_route(peer, &session, error);
-    if (status != LEND_OK) {
-        lend_sys->release(outgoing);
+    if (status != LEND_OK)
         return status;
-    }
     (void)pthread_mutex_lock(&session->lock);
-    status = queue_locked(session, outgoing, peer, error);
+    status = send_locked(session, &departure, peer, error);
     bool has_more = lend_client_has_more(session);
     (void)pthread_mutex_unlock(&session->lock);
-    if (status != LEND_OK)
-        lend_sys->release(outgoing);
-    else if (has_more)
+    if (status == LEND_OK && has_more)
         lend_session_wake(session);
     lend_session_release(session);
     return status;
