@@ -44,11 +44,7 @@ struct client {
     struct lend_list arriving; /* transfers whose way is not chosen yet */
     /* Transfers without a slot, in their order: small ones, and large ones. */
     struct lend_list waiting[2];
-    struct lend_list outgoing; /* frames, in order */
-    uint64_t window;           /* of notifications: ours until the server has told its own */
-    uint64_t reserved;         /* cost of all that was ever accepted, */
-    uint64_t sent;             /* sent, */
-    uint64_t credited;         /* and taken by the peer's application */
+    struct lend_outbox outbox;
 };
 
 static struct client *client_of(struct lend_session *session)
@@ -94,7 +90,7 @@ static enum lend_status take_welcome(struct client *client, const struct lend_fr
                          "another incarnation of %s answers: it restarted; import its new metadata",
                          client->peer->name);
     client->requests_max = welcome.requests_max < SLOTS_MAX ? welcome.requests_max : SLOTS_MAX;
-    client->window = welcome.notification_window_bytes;
+    client->outbox.window = welcome.notification_window_bytes;
     client->session.is_welcome = true;
     atomic_store(&client->peer->lost, LEND_OK);
     lend_agent_announce(client->session.agent);
@@ -291,73 +287,7 @@ static bool pump_slot(struct client *client, struct slot *slot)
     return moved;
 }
 
-/* --- notifications, and other frames in order --- */
-
-static void finish_outgoing(struct lend_outgoing *outgoing)
-{
-    if (outgoing->transfer != NULL)
-        lend_transfer_complete(outgoing->transfer, LEND_OK, NULL);
-    else
-        lend_sys->release(outgoing);
-}
-
-/* A frame of that order has left. */
-static void note_sent(struct client *client, enum lend_frame_type type, const void *bytes,
-                      size_t count)
-{
-    struct lend_lease_name name;
-    struct lend_error error;
-
-    if (type == LEND_FRAME_NOTIFY) {
-        client->sent += lend_notification_cost(count);
-        LEND_STATISTICS_ADD(client->session.agent, notifications_sent, 1);
-    }
-    if (type == LEND_FRAME_TICKET_DONE &&
-        lend_lease_name_decode(bytes, count, &name, &error) == LEND_OK)
-        lend_onesided_forget(&client->own, &name);
-}
-
-static bool send_outgoing(struct client *client, enum lend_frame_type type, const void *bytes,
-                          size_t count)
-{
-    uint64_t cost = type == LEND_FRAME_NOTIFY ? lend_notification_cost(count) : 0;
-
-    if (client->sent + cost - client->credited > client->window && cost > 0)
-        return false; /* the peer's window is smaller than we took it for: wait for credit */
-    if (!lend_session_send(&client->session, type, 0, bytes, count))
-        return false;
-    note_sent(client, type, bytes, count);
-    return true;
-}
-
-bool lend_client_send(struct lend_session *session, enum lend_frame_type type, const void *bytes,
-                      size_t count)
-{
-    struct client *client = client_of(session);
-
-    if (!session->is_welcome || session->channel == NULL ||
-        !lend_list_is_empty(&client->outgoing) || !send_outgoing(client, type, bytes, count))
-        return false;
-    session->channel->ops->flush(session->channel);
-    return true;
-}
-
-static bool pump_outgoing(struct client *client)
-{
-    bool moved = false;
-
-    while (!lend_list_is_empty(&client->outgoing)) {
-        struct lend_outgoing *outgoing =
-            LEND_LIST_OWNER(client->outgoing.next, struct lend_outgoing, link);
-
-        if (!send_outgoing(client, outgoing->type, outgoing->bytes, outgoing->count))
-            break;
-        lend_list_remove(&outgoing->link);
-        finish_outgoing(outgoing);
-        moved = true;
-    }
-    return moved;
-}
+/* --- pumping --- */
 
 /* Send every transfer that has come its way. */
 static void sort_arrivals(struct client *client)
@@ -379,7 +309,7 @@ static bool pump(struct lend_session *session)
     if (!session->is_welcome)
         return false;
 
-    bool moved = pump_outgoing(client);
+    bool moved = lend_outbox_pump(&client->outbox);
     sort_arrivals(client);
     moved |=
         lend_onesided_pump(&client->own, session->is_posting ? POST_BYTES_MAX : STEP_BYTES_MAX);
@@ -421,27 +351,9 @@ bool lend_client_has_more(const struct lend_session *session)
     return false;
 }
 
-bool lend_client_reserve(struct lend_session *session, size_t count)
+struct lend_outbox *lend_client_outbox(struct lend_session *session)
 {
-    struct client *client = client_of(session);
-    uint64_t cost = lend_notification_cost(count);
-
-    if (client->reserved + cost - client->credited > client->window)
-        return false;
-    client->reserved += cost;
-    return true;
-}
-
-void lend_client_unreserve(struct lend_session *session, size_t count)
-{
-    client_of(session)->reserved -= lend_notification_cost(count);
-}
-
-void lend_client_queue(struct lend_session *session, struct lend_outgoing *outgoing)
-{
-    struct client *client = client_of(session);
-
-    lend_list_append(&client->outgoing, &outgoing->link);
+    return &client_of(session)->outbox;
 }
 
 struct lend_onesided *lend_client_onesided(struct lend_session *session)
@@ -456,7 +368,7 @@ static void fail_transfer(struct client *client, struct lend_transfer *transfer,
                           const struct lend_error *why)
 {
     if (transfer->has_notification)
-        lend_client_unreserve(&client->session, transfer->notification.count);
+        lend_outbox_unreserve(&client->outbox, transfer->notification.count);
     lend_transfer_complete(transfer, (enum lend_status)why->status, why);
 }
 
@@ -466,8 +378,8 @@ static void succeed(struct client *client, struct lend_transfer *transfer)
         lend_transfer_complete(transfer, LEND_OK, NULL);
         return;
     }
-    lend_list_append(&client->outgoing, &transfer->notification.link);
-    (void)pump_outgoing(client);
+    lend_outbox_queue(&client->outbox, &transfer->notification);
+    (void)lend_outbox_pump(&client->outbox);
 }
 
 /* May a request have ended like that, by its owner's word? */
@@ -604,22 +516,6 @@ bool lend_client_end(struct lend_session *session, struct lend_transfer *transfe
 
 /* --- the role --- */
 
-static enum lend_status take_credit(struct client *client, const struct lend_frame *frame,
-                                    const uint8_t *payload, struct lend_error *error)
-{
-    uint64_t taken;
-
-    enum lend_status status = lend_credit_decode(payload, frame->payload_bytes, &taken, error);
-    if (status != LEND_OK)
-        return status;
-    if (taken < client->credited || taken > client->sent)
-        return lend_fail(error, LEND_E_CORRUPT,
-                         "credit for %llu bytes of notifications; %llu were sent",
-                         (unsigned long long)taken, (unsigned long long)client->sent);
-    client->credited = taken;
-    return LEND_OK;
-}
-
 /* What a peer may give as the cause of its hanging up; how transfers ended it says elsewhere. */
 static enum lend_status cause_of_bye(int32_t status)
 {
@@ -657,7 +553,7 @@ static enum lend_status control(struct lend_session *session, const struct lend_
     if (frame->type == LEND_FRAME_DONE)
         return take_done(client, frame, payload, error);
     if (frame->type == LEND_FRAME_CREDIT)
-        return take_credit(client, frame, payload, error);
+        return lend_outbox_credit(&client->outbox, frame, payload, error);
     if (frame->type == LEND_FRAME_VIEW)
         return lend_onesided_view(&client->own, frame, payload, error);
     return lend_fail(error, LEND_E_CORRUPT, "frame type %u from a server", frame->type);
@@ -729,8 +625,8 @@ static uint64_t timers(struct lend_session *session, uint64_t now)
             next = own < next ? own : next;
         }
     /* Its data is there, but the peer does not take the notification. */
-    for (struct lend_list *link = client->outgoing.next, *following; link != &client->outgoing;
-         link = following) {
+    for (struct lend_list *link = client->outbox.waiting.next, *following;
+         link != &client->outbox.waiting; link = following) {
         struct lend_outgoing *outgoing = LEND_LIST_OWNER(link, struct lend_outgoing, link);
 
         following = link->next;
@@ -766,8 +662,8 @@ static void die(struct lend_session *session)
             LEND_LIST_OWNER(client->own.all.next, struct lend_transfer, own_link);
 
         lend_onesided_drop(&client->own, transfer);
-        transfer->proven_bytes =
-            0; /* who is dead did not live to the last of them, for all we know */
+        /* Who is dead may have died before the last of them. */
+        transfer->proven_bytes = 0;
         fail_transfer(client, transfer, &why);
     }
     lend_onesided_fini(&client->own);
@@ -780,7 +676,7 @@ static void die(struct lend_session *session)
                           slot.is_asked && slot.transfer->direction == LEND_WRITE ? &no_word
                                                                                   : &why);
     }
-    for (struct lend_list *link; (link = lend_list_take_first(&client->outgoing)) != NULL;) {
+    for (struct lend_list *link; (link = lend_list_take_first(&client->outbox.waiting)) != NULL;) {
         struct lend_outgoing *outgoing = LEND_LIST_OWNER(link, struct lend_outgoing, link);
 
         if (outgoing->transfer != NULL)
@@ -824,10 +720,9 @@ enum lend_status lend_client_connect(struct lend_peer *peer, struct lend_session
     struct client *client = client_of(session);
     lend_list_init(&client->waiting[false]);
     lend_list_init(&client->waiting[true]);
-    lend_list_init(&client->outgoing);
     lend_list_init(&client->arriving);
     lend_onesided_init(&client->own, session, peer);
-    client->window = agent->config.notification_window_bytes;
+    lend_outbox_init(&client->outbox, session, agent->config.notification_window_bytes);
     client->peer = peer;
     lend_peer_retain(peer);
 

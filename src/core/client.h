@@ -2,6 +2,7 @@
 #ifndef LEND_CORE_CLIENT_H
 #define LEND_CORE_CLIENT_H
 
+#include "core/outbox.h"
 #include "core/transfer.h"
 
 /* The asking end of a session. All under the session's lock, where nothing else is said. */
@@ -22,10 +23,6 @@ bool lend_client_end(struct lend_session *session, struct lend_transfer *transfe
 void lend_client_sever(struct lend_session *session, struct lend_transfer *transfer,
                        enum lend_status status, const char *reason);
 
-/* Is there room in the window for a notification of that many bytes? Then it is taken. */
-bool lend_client_reserve(struct lend_session *session, size_t count);
-void lend_client_unreserve(struct lend_session *session, size_t count);
-
 /* Is there something left to send, with room for it or without? Then the session must be woken:
  * nothing that comes from the peer may do so. */
 bool lend_client_has_more(const struct lend_session *session);
@@ -37,13 +34,8 @@ void lend_client_fail(struct lend_session *session, struct lend_transfer *transf
                       const struct lend_error *why);
 void lend_client_serve(struct lend_session *session, struct lend_transfer *transfer);
 
-/* The part of a client's session that copies by itself. */
+/* The part of a client's session that copies by itself, and what it has to send beside requests. */
 struct lend_onesided *lend_client_onesided(struct lend_session *session);
-
-/* Send a frame now, if nothing is before it: false if it must be queued. */
-bool lend_client_send(struct lend_session *session, enum lend_frame_type type, const void *bytes,
-                      size_t count);
-/* Queue a frame. */
-void lend_client_queue(struct lend_session *session, struct lend_outgoing *outgoing);
+struct lend_outbox *lend_client_outbox(struct lend_session *session);
 
 #endif

@@ -61,7 +61,8 @@ static enum lend_status reserve_locked(struct lend_session *session,
     if (atomic_load_explicit(&session->is_dead, memory_order_relaxed))
         return lend_fail(error, LEND_E_PEER_DEAD, "the connection to %s is lost: %.150s",
                          peer->name, session->why.message);
-    if (departure->type == LEND_FRAME_NOTIFY && !lend_client_reserve(session, departure->count))
+    if (departure->type == LEND_FRAME_NOTIFY &&
+        !lend_outbox_reserve(lend_client_outbox(session), departure->count))
         return lend_fail(error, LEND_E_BUSY,
                          "%s's application does not take its notifications: the window is full",
                          peer->name);
@@ -76,18 +77,19 @@ static enum lend_status send_locked(struct lend_session *session, const struct d
 
     if (status != LEND_OK)
         return status;
-    if (lend_client_send(session, departure->type, departure->bytes, departure->count))
+    if (lend_outbox_send(lend_client_outbox(session), departure->type, departure->bytes,
+                         departure->count))
         return LEND_OK;
 
     struct lend_outgoing *outgoing =
         make_outgoing(departure->type, departure->bytes, departure->count);
     if (outgoing == NULL) {
         if (departure->type == LEND_FRAME_NOTIFY)
-            lend_client_unreserve(session, departure->count);
+            lend_outbox_unreserve(lend_client_outbox(session), departure->count);
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a frame of %zu bytes",
                          departure->count);
     }
-    lend_client_queue(session, outgoing);
+    lend_outbox_queue(lend_client_outbox(session), outgoing);
     if (session->channel != NULL)
         (void)lend_session_pump(session);
     return LEND_OK;

@@ -226,7 +226,8 @@ static enum lend_status begin(struct lend_transfer *transfer, const struct lend_
 {
     struct lend_session *session = transfer->session;
 
-    if (transfer->has_notification && !lend_client_reserve(session, transfer->notification.count))
+    if (transfer->has_notification &&
+        !lend_outbox_reserve(lend_client_outbox(session), transfer->notification.count))
         return lend_fail(error, LEND_E_BUSY,
                          "%s's application does not take its notifications: the window is full",
                          transfer->peer->name);
@@ -238,7 +239,7 @@ static enum lend_status begin(struct lend_transfer *transfer, const struct lend_
         /* Before the lock is given up: who finds it active then may end it. */
         atomic_store_explicit(&transfer->phase, LEND_PHASE_POSTING, memory_order_seq_cst);
         if (transfer->has_notification)
-            lend_client_unreserve(session, transfer->notification.count);
+            lend_outbox_unreserve(lend_client_outbox(session), transfer->notification.count);
         return status;
     }
     reset(transfer, desc);
