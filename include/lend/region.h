@@ -34,10 +34,14 @@ enum lend_region_flag {
 
     /** The memory is a shared mapping of the file lend_region_desc::share_fd, and peers on this
      * host may map that file, the whole of it, for reading: the owner's consent to the path
-     * "local/mapped". */
+     * "local/mapped". A file is shared while all of its regions are lent, and from the first that
+     * is withdrawn or suspended on no more, until the last such one is resumed; once such a region
+     * was deregistered, not before all regions of the file were. Host memory only. */
     LEND_REGION_SHARE_FILE = 2,
     /** With LEND_REGION_SHARE_FILE: where a peer does not unmap in time, lend_region_withdraw() may
-     * punch the region's pages out of the file. Their contents are lost, to the owner too. */
+     * punch the region's pages out of the file. Their contents are lost, to the owner too. And
+     * peers of the user whose file it is may map it though no seal keeps them from writing. For all
+     * regions of one file, or for none; for no file of huge pages or sealed against writers. */
     LEND_REGION_PUNCH_OUT = 4,
     /** The owner has no processor time to give: readers that can shall copy by themselves, by
      * "local/cross-memory", rather than be served. */
@@ -127,13 +131,16 @@ LEND_API void lend_region_desc_init(struct lend_region_desc *desc);
  *                 that were right). On success all LEND_OK.
  * @param error    the first failure, with its index; may be NULL.
  * @retval LEND_E_INVALID      null arguments, an impossible geometry, a name that is taken or too
- * long, or an unknown flag.
+ * long, or an unknown flag; or a file for memory that is not the host's,
+ *                             no descriptor, or LEND_REGION_PUNCH_OUT for a part of a file.
  * @retval LEND_E_VERSION      struct_size is of no version of the struct.
  * @retval LEND_E_MEMORY       not mapped, mapped in part, without the rights, of another kind or
- *                             device, or beyond its allocation: with the first bad address.
+ *                             device, or beyond its allocation: with the first bad address; or
+ *                             not of the file, or not there in it, that share_fd says.
  * @retval LEND_E_OVERLAP      it overlaps another region in part; the message names that one.
  * @retval LEND_E_UNSUPPORTED  a kind of memory that no open transport moves; or device memory, and
- *                             there is no CUDA driver.
+ *                             there is no CUDA driver; or LEND_REGION_PUNCH_OUT for a file that
+ *                             nothing can be punched out of.
  * @retval LEND_E_LIMIT        regions_max.
  * @retval LEND_E_NO_MEMORY
  * @retval LEND_E_SYSTEM
@@ -152,6 +159,10 @@ LEND_API LEND_MUST_USE enum lend_status lend_region_register(
  * returned, the region stays withdrawn: no new leases, no new transfers.
  *
  * Local transfers that use the region end as LEND_E_REVOKED with LEND_WITHDRAW_FORCE.
+ *
+ * Peers that have its file mapped (LEND_REGION_SHARE_FILE) are asked to let go once no lease on it
+ * lives, and waited for. With LEND_REGION_PUNCH_OUT its pages are punched out of the file at the
+ * deadline if a peer has not, and that is all that is left: LEND_OK, and a warning names the peer.
  *
  * @param mode        a ::lend_withdraw_mode.
  * @param timeout_ns  how long to wait.
@@ -199,7 +210,8 @@ LEND_API LEND_MUST_USE enum lend_status lend_region_resume(struct lend_region *r
 
 /**
  * Give a region back. The handle is void after LEND_OK.
- * @retval LEND_E_BUSY     a lease on it lives, or a transfer in flight uses it; withdraw it first.
+ * @retval LEND_E_BUSY     a lease on it lives, a transfer in flight uses it, or a peer has its file
+ * mapped (it is asked to let go, and the region stays withdrawn); withdraw it first.
  * Prepared transfers that are idle do not count: posting them fails from now on.
  * @retval LEND_E_INVALID  not a live region.
  * @retval LEND_E_FORKED

@@ -6,6 +6,10 @@
  */
 #include "sweep.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #define SECONDS UINT64_C(1000000000)
 
 static void come_and_go(struct world *world)
@@ -66,6 +70,67 @@ static void test_regions_are_registered_all_or_none(void **state)
 {
     (void)state;
     sweep(register_several);
+}
+
+/* A file of two pieces, by another door than the double's. */
+struct pieces {
+    int fd;
+    uint8_t *memory;
+};
+
+static void share_and_take_back(struct world *world, const struct pieces *pieces)
+{
+    struct lend_region_desc descs[2] = {describe_region(world, pieces->memory, "lent"),
+                                        describe_region(world, pieces->memory + LENT_BYTES, NULL)};
+    struct lend_region *regions[2] = {NULL};
+
+    for (int i = 0; i < 2; i++) {
+        descs[i].flags = LEND_REGION_SHARE_FILE;
+        descs[i].share_fd = pieces->fd;
+        descs[i].share_offset_bytes = (uint64_t)i * LENT_BYTES;
+    }
+    make_agent(world, true);
+    make_agent(world, false);
+    int descriptors = double_live_descriptors();
+    enum lend_status status = lend_region_register(world->owner, descs, 2, regions, NULL, NULL);
+    if (status != LEND_OK) {
+        static const int listed[] = {LEND_E_MEMORY, LEND_E_NO_MEMORY, LEND_E_SYSTEM, 0};
+
+        check_listed(world, status, listed, "lend_region_register");
+        assert_null(regions[0]);
+        assert_int_equal(double_live_descriptors(), descriptors);
+        SURE(lend_region_register(world->owner, descs, 2, regions, NULL, NULL));
+    }
+    assert_int_equal(double_live_descriptors(), descriptors + 2);
+    for (int i = 0; i < 2; i++)
+        RETRY(lend_region_suspend(regions[i], LEND_WITHDRAW_FORCE, SECONDS, NULL), LEND_E_BUSY);
+    assert_int_equal(double_live_descriptors(), descriptors);
+    RETRY(lend_region_resume(regions[1], NULL, pieces->fd, LENT_BYTES, NULL), LEND_E_MEMORY,
+          LEND_E_NO_MEMORY, LEND_E_SYSTEM);
+    assert_int_equal(double_live_descriptors(), descriptors + 2);
+    give_back(world, regions[1]);
+    give_back(world, regions[0]);
+    assert_int_equal(double_live_descriptors(), descriptors);
+}
+
+static void share_file(struct world *world)
+{
+    struct pieces pieces = {.fd = memfd_create("pieces", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+
+    assert_true(pieces.fd >= 0);
+    assert_int_equal(ftruncate(pieces.fd, 2L * LENT_BYTES), 0);
+    assert_int_equal(fcntl(pieces.fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+    pieces.memory = mmap(NULL, 2L * LENT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, pieces.fd, 0);
+    assert_ptr_not_equal(pieces.memory, MAP_FAILED);
+    share_and_take_back(world, &pieces);
+    assert_int_equal(munmap(pieces.memory, 2L * LENT_BYTES), 0);
+    assert_int_equal(close(pieces.fd), 0);
+}
+
+static void test_files_are_shared_and_taken_back(void **state)
+{
+    (void)state;
+    sweep(share_file);
 }
 
 static void grant_by_numbers(struct world *world, struct lend_lease **out)
@@ -202,6 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_agents_come_and_go),
         cmocka_unit_test(test_regions_are_registered_all_or_none),
+        cmocka_unit_test(test_files_are_shared_and_taken_back),
         cmocka_unit_test(test_leases_are_granted_and_revoked),
         cmocka_unit_test(test_regions_sleep_and_wake),
         cmocka_unit_test(test_peers_are_met_and_forgotten),
