@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_TOOL_PROBE_AGENTS_H
+#define LEND_TOOL_PROBE_AGENTS_H
+
+#include <lend/status.h>
+
+/* What agents of the library itself say: see struct probe. A directory of NULL is the default. */
+enum lend_status probe_open_transport(const char *name, const char *directory,
+                                      struct lend_error *error);
+enum lend_status probe_round_trip(const char *directory, char *path, struct lend_error *error);
+
+#endif
