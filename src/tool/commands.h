@@ -8,6 +8,7 @@ int serve_main(int argc, char **argv);
 int pull_main(int argc, char **argv);
 int top_main(int argc, char **argv);
 int metrics_main(int argc, char **argv);
+int info_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 
 #endif

@@ -20,6 +20,7 @@ static const struct {
     {"pull", (char[]){"lend pull"}, pull_main},
     {"top", (char[]){"lend top"}, top_main},
     {"metrics", (char[]){"lend metrics"}, metrics_main},
+    {"info", (char[]){"lend info"}, info_main},
     {"doctor", (char[]){"lend doctor"}, doctor_main},
     {"stand-in", (char[]){"lend stand-in"}, actor_stand_in}, /* for the demo alone */
 };
@@ -56,6 +57,7 @@ static const struct argp parser = {
            "  pull    pull blocks of what another process serves, and check them\n"
            "  top     show the agents of this machine: who holds what, and what moves\n"
            "  metrics print their counters, for Prometheus\n"
+           "  info    tell what this build can do on this machine, and why not more\n"
            "  doctor  check what lend needs of this machine, and say what to do\n\n"
            "`lend COMMAND --help' describes each.",
 };

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tool/info.h"
+
+#include <errno.h>
+#include <lend/memory.h>
+#include <lend/statistics.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What the library is, and what it can do here. */
+
+static void tell_build(struct info *info)
+{
+    static const char section[] = "build";
+
+    info_value(info, section, "library", "%s", info->probe->library_version());
+    info_meaning(info, "the liblend that was found; this command is of version %s", LEND_VERSION);
+#if defined(__clang__)
+    info_value(info, section, "compiler", "clang %s", __clang_version__);
+#else
+    info_value(info, section, "compiler", "gcc %s", __VERSION__);
+#endif
+#ifdef NDEBUG
+    info_meaning(info, "assertions are off");
+#else
+    info_meaning(info, "assertions are on");
+#endif
+    info_value(info, section, "transports", "%s", LEND_TRANSPORTS);
+    info_meaning(info, "those that this build has");
+    info_value(info, section, "statistics", "version %d", LEND_STATISTICS_VERSION);
+    info_meaning(info, "of the page that lend top and lend metrics read, %zu bytes",
+                 sizeof(struct lend_statistics));
+}
+
+static const char *yes_or_no(bool is_so)
+{
+    return is_so ? "yes" : "no";
+}
+
+static void tell_kinds(struct info *info)
+{
+    static const char section[] = "memory kinds";
+    char why[INFO_MEANING_BYTES] = "";
+    int proc = probe_proc(info->probe);
+    bool has_driver = info->probe->cuda(why, sizeof why) == 0;
+
+    info_value(info, section, "system", "%s", yes_or_no(proc == 0));
+    info_meaning(info, "%s",
+                 proc == 0
+                     ? "ordinary memory of a process"
+                     : "it is verified in /proc/self/maps, and /proc is not there or not ours");
+    info_value(info, section, "pinned", "%s", yes_or_no(proc == 0));
+    info_meaning(info, "host memory that was locked for a device moves as system memory does");
+    info_value(info, section, "device", "%s", "no");
+    info_meaning(info, "no transport of this build moves memory of a GPU; the driver: %s%s",
+                 has_driver ? "is there, " : "", why);
+    info_value(info, section, "disk", "%s", "no");
+    info_meaning(info, "this build lends no memory of files");
+}
+
+static bool tell_transport(struct info *info, const char *name, const char *meaning)
+{
+    static const char section[] = "transports";
+    struct lend_error error = {0};
+    bool opens = info->probe->open_transport(name, info->is_default ? NULL : info->directory,
+                                             &error) == LEND_OK;
+
+    info_value(info, section, name, "%s", opens ? "opens" : "does not open");
+    if (opens)
+        info_meaning(info, "%s", meaning);
+    else
+        info_meaning(info, "%s (%s)", error.message, lend_status_name(error.status));
+    return opens;
+}
+
+static void tell_paths(struct info *info, bool has_local, bool has_loopback)
+{
+    static const char section[] = "paths";
+    int memfd = info->probe->memfd();
+    int cross = info->probe->cross_memory();
+
+    info_value(info, section, "local/mapped", "%s", yes_or_no(has_local && memfd == 0));
+    if (memfd == 0)
+        info_meaning(info, "for storage of lend, and memory behind a sealed file that its region "
+                           "may share");
+    else
+        info_meaning(info, "a file in memory cannot be made and sealed: %s",
+                     strerrordesc_np(-memfd));
+    info_value(info, section, "local/served", "%s", yes_or_no(has_local && memfd == 0));
+    info_meaning(info, "%s",
+                 has_local && memfd == 0
+                     ? "for any memory: the owner copies"
+                     : "it takes transport local, and a file in memory for its rings");
+    info_value(info, section, "local/cross-memory", "%s", yes_or_no(has_local && cross == 0));
+    if (cross == 0)
+        info_meaning(info, "for any memory of a process that lets us read it");
+    else
+        info_meaning(info, "process_vm_readv between two processes of ours: %s",
+                     strerrordesc_np(-cross));
+    info_value(info, section, "loopback", "%s", yes_or_no(has_loopback));
+    info_meaning(info, "inside one process");
+}
+
+/* The transports by name: what a build may have, and what each is for. */
+static const struct {
+    const char *name;
+    const char *meaning;
+} transports[] = {
+    {"local", "processes of one host"},
+    {"loopback", "agents of one process"},
+};
+
+static const char *meaning_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof transports / sizeof transports[0]; i++) {
+        if (strcmp(name, transports[i].name) == 0)
+            return transports[i].meaning;
+    }
+    return "";
+}
+
+void info_tell_library(struct info *info)
+{
+    static char names[] = LEND_TRANSPORTS; /* rows keep pointers into it */
+    bool has_local = false;
+    bool has_loopback = false;
+    char *rest = NULL;
+
+    tell_build(info);
+    tell_kinds(info);
+    for (char *name = strtok_r(names, ",", &rest); name != NULL;
+         name = strtok_r(NULL, ",", &rest)) {
+        bool opens = tell_transport(info, name, meaning_of(name));
+
+        has_local = has_local || (opens && strcmp(name, "local") == 0);
+        has_loopback = has_loopback || (opens && strcmp(name, "loopback") == 0);
+    }
+    tell_paths(info, has_local, has_loopback);
+}
