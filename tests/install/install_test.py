@@ -49,6 +49,7 @@ class InstallTest(Tree):
     def test_nothing_else_than_what_is_meant_is_installed(self):
         meant = (r"include/lend/\w+\.h|bin/lend|share/man/man1/lend[-\w]*\.1|"
                  r"share/bash-completion/completions/lend|"
+                 r"share/fish/vendor_completions\.d/lend\.fish|share/zsh/site-functions/_lend|"
                  r"lib\S*/(liblend\.(a|so[.\d]*)|pkgconfig/lend\.pc|"
                  r"cmake/lend/lendConfig\w*\.cmake)")
         for path in self.files.values():
