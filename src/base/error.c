@@ -94,7 +94,7 @@ __attribute__((format(printf, 3, 0))) static void fill(struct lend_error *error,
 enum lend_status lend_fail(struct lend_error *error, enum lend_status status, const char *format,
                            ...)
 {
-    assert(status < 0);
+    assert(status < 0 || status == LEND_PENDING);
     if (error != NULL) {
         va_list args;
 

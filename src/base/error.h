@@ -10,7 +10,7 @@
  * Fill error (which may be NULL) and return status, so that a failure and its explanation are one
  * statement: `return lend_fail(error, LEND_E_INVALID, "length is 0");`. The function that first
  * sees the failure says so; its callers pass the status on and leave error alone. A message that
- * is too long ends in "...".
+ * is too long ends in "...". With LEND_PENDING it says what is being waited for.
  */
 enum lend_status lend_fail(struct lend_error *error, enum lend_status status, const char *format,
                            ...) __attribute__((format(printf, 3, 4), cold, nonnull(3)));
