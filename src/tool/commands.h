@@ -6,6 +6,7 @@
 int demo_main(int argc, char **argv);
 int serve_main(int argc, char **argv);
 int pull_main(int argc, char **argv);
+int explain_main(int argc, char **argv);
 int top_main(int argc, char **argv);
 int metrics_main(int argc, char **argv);
 int info_main(int argc, char **argv);

@@ -18,6 +18,7 @@ static const struct {
     {"demo", (char[]){"lend demo"}, demo_main},
     {"serve", (char[]){"lend serve"}, serve_main},
     {"pull", (char[]){"lend pull"}, pull_main},
+    {"explain", (char[]){"lend explain"}, explain_main},
     {"top", (char[]){"lend top"}, top_main},
     {"metrics", (char[]){"lend metrics"}, metrics_main},
     {"info", (char[]){"lend info"}, info_main},
@@ -55,6 +56,7 @@ static const struct argp parser = {
            "  demo    show it between two processes, and what happens when things go wrong\n"
            "  serve   lend a KV cache until stopped\n"
            "  pull    pull blocks of what another process serves, and check them\n"
+           "  explain tell which path a transfer would take, and why not a better one\n"
            "  top     show the agents of this machine: who holds what, and what moves\n"
            "  metrics print their counters, for Prometheus\n"
            "  info    tell what this build can do on this machine, and why not more\n"
