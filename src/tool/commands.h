@@ -9,6 +9,7 @@ int pull_main(int argc, char **argv);
 int explain_main(int argc, char **argv);
 int top_main(int argc, char **argv);
 int metrics_main(int argc, char **argv);
+int bench_main(int argc, char **argv);
 int info_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 

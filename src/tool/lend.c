@@ -21,6 +21,7 @@ static const struct {
     {"explain", (char[]){"lend explain"}, explain_main},
     {"top", (char[]){"lend top"}, top_main},
     {"metrics", (char[]){"lend metrics"}, metrics_main},
+    {"bench", (char[]){"lend bench"}, bench_main},
     {"info", (char[]){"lend info"}, info_main},
     {"doctor", (char[]){"lend doctor"}, doctor_main},
     {"stand-in", (char[]){"lend stand-in"}, actor_stand_in}, /* for the demo alone */
@@ -59,6 +60,7 @@ static const struct argp parser = {
            "  explain tell which path a transfer would take, and why not a better one\n"
            "  top     show the agents of this machine: who holds what, and what moves\n"
            "  metrics print their counters, for Prometheus\n"
+           "  bench   measure what it costs here, beside memcpy and raw system calls\n"
            "  info    tell what this build can do on this machine, and why not more\n"
            "  doctor  check what lend needs of this machine, and say what to do\n\n"
            "`lend COMMAND --help' describes each.",

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tool/bench.h"
+
+#include "tool/commands.h"
+#include "tool/options.h"
+#include "tool/output.h"
+#include "tool/trouble.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Measure what lend costs on this machine, beside memcpy and the system calls of the same. */
+
+enum { KEY_ROUNDS = 0x200, KEY_BYTES, KEY_QUICK, KEY_OUTPUT, KEY_JSON };
+enum { ROUNDS_DEFAULT = 9, ROUNDS_QUICK = 2, ROUNDS_MAX = 1001 };
+
+static const uint64_t bytes_default = UINT64_C(64) << 20;
+static const uint64_t bytes_quick = UINT64_C(2) << 20;
+static const uint64_t bytes_max = UINT64_C(4) << 30;
+
+static const struct {
+    const char *name;
+    void (*run)(struct bench *bench);
+} sections[] = {
+    {"setup", bench_setup},
+    {"post", bench_post},
+    {"latency", bench_latency},
+    {"bandwidth", bench_bandwidth},
+    {"notification", bench_notification},
+    {"lease", bench_lease},
+};
+enum { SECTIONS = sizeof sections / sizeof *sections };
+
+struct choice {
+    struct bench *bench;
+    bool is_chosen[SECTIONS]; /* none: all */
+    bool is_any_chosen;
+    bool is_json;
+    const char *output; /* a file for the JSON; NULL: none */
+};
+
+static void choose(struct choice *choice, const char *name, struct argp_state *state)
+{
+    for (int i = 0; i < SECTIONS; i++) {
+        if (strcmp(sections[i].name, name) == 0) {
+            choice->is_chosen[i] = true;
+            choice->is_any_chosen = true;
+            return;
+        }
+    }
+    argp_error(state, "there is no section '%s'; see --help", name);
+}
+
+static void complete(struct choice *choice)
+{
+    struct bench *bench = choice->bench;
+
+    if (bench->rounds == 0)
+        bench->rounds = bench->is_quick ? ROUNDS_QUICK : ROUNDS_DEFAULT;
+    if (bench->bytes == 0)
+        bench->bytes = bench->is_quick ? bytes_quick : bytes_default;
+    for (int i = 0; i < SECTIONS; i++)
+        choice->is_chosen[i] = choice->is_chosen[i] || !choice->is_any_chosen;
+}
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    struct choice *choice = state->input;
+    struct bench *bench = choice->bench;
+
+    switch (key) {
+    case KEY_ROUNDS:
+        bench->rounds = (uint32_t)options_number(state, "rounds", text, ROUNDS_MAX, false);
+        return 0;
+    case KEY_BYTES: bench->bytes = options_number(state, "bytes", text, bytes_max, true); return 0;
+    case KEY_QUICK: bench->is_quick = true; return 0;
+    case KEY_OUTPUT: choice->output = text; return 0;
+    case KEY_JSON: choice->is_json = true; return 0;
+    case ARGP_KEY_ARG: choose(choice, text, state); return 0;
+    case ARGP_KEY_END: complete(choice); return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp parser = {
+    .options =
+        (const struct argp_option[]){
+            {"rounds", KEY_ROUNDS, "N", 0, "Rounds of which the median is told (default: 9)", 0},
+            {"bytes", KEY_BYTES, "N[K|M|G]", 0, "Bytes of a bandwidth transfer (default: 64M)", 0},
+            {"quick", KEY_QUICK, NULL, 0, "Few rounds and bytes: to see that it runs", 0},
+            {"output", KEY_OUTPUT, "FILE", 0, "Write the JSON to FILE, beside the tables", 0},
+            {"json", KEY_JSON, NULL, 0, "Print JSON in place of tables", 0},
+            {0}},
+    .parser = parse,
+    .args_doc = "[SECTION ...]",
+    .doc = "Measure what lend costs on this machine, beside memcpy and system calls that do the "
+           "same, in the same rounds and in turns.\v"
+           "Sections: setup, post, latency, bandwidth, notification, lease (default: all).\n\n"
+           "Run it on an idle machine. A figure that missed its target does not change the exit "
+           "code; wrong bytes and failures do.",
+};
+
+static enum lend_status write_json(const json_t *result, const char *path, struct lend_error *error)
+{
+    if (result == NULL)
+        return trouble(error, LEND_E_NO_MEMORY, "no memory for the JSON of the result");
+    if (json_dump_file(result, path, JSON_INDENT(2)) != 0)
+        return trouble_errno(error, "%s cannot be written", path);
+    return LEND_OK;
+}
+
+static enum lend_status show(const struct choice *choice, struct lend_error *error)
+{
+    const char *names[SECTIONS];
+    size_t count = 0;
+    enum lend_status status = LEND_OK;
+
+    for (int i = 0; i < SECTIONS; i++)
+        if (choice->is_chosen[i])
+            names[count++] = sections[i].name;
+
+    json_t *result = report_json(choice->bench, names, count);
+    if (choice->output != NULL)
+        status = write_json(result, choice->output, error);
+    if (status == LEND_OK && choice->is_json)
+        return json_show(result, false, error);
+    json_decref(result);
+    return status;
+}
+
+int bench_main(int argc, char **argv)
+{
+    static struct bench bench; /* static, and zero, for its size */
+    struct choice choice = {.bench = &bench};
+    struct lend_error error = {0};
+
+    (void)argp_parse(&parser, argc, argv, 0, NULL, &choice);
+    if (!choice.is_json)
+        machine_print();
+    for (int i = 0; i < SECTIONS; i++) {
+        if (!choice.is_chosen[i])
+            continue;
+        sections[i].run(&bench);
+        if (!choice.is_json)
+            report_print(&bench, sections[i].name);
+    }
+    if (show(&choice, &error) == LEND_OK)
+        return EXIT_GOOD;
+    trouble_tell(&error);
+    return EXIT_TROUBLE;
+}
