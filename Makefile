@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 MESON_OPTIONS ?= --buildtype=release -Dwerror=false -Dtests=disabled -Dtool=enabled
 
-.PHONY: all demo test install abi clean
+.PHONY: all demo bench plots test install abi clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -19,6 +19,19 @@ demo:
 	@scripts/setup.sh build
 	@$(MAKE) --no-print-directory all
 	@$(BUILD)/src/tool/lend demo $(DEMO)
+
+bench:
+	@scripts/setup.sh build
+	@$(MAKE) --no-print-directory all
+	@$(BUILD)/src/tool/lend bench --output $(BUILD)/bench.json $(BENCH)
+
+# Of the last `make bench', or of one now if there was none.
+plots: $(BUILD)/bench.json
+	@scripts/setup.sh plots
+	@python3 scripts/plot.py $(BUILD)/bench.json --plots docs/plots --into docs/bench.md
+
+$(BUILD)/bench.json:
+	@$(MAKE) --no-print-directory bench
 
 test:
 	@scripts/setup.sh test

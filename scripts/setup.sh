@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Install what is missing to build (setup.sh build) or to test (setup.sh test), saying so.
+# Install what is missing to build (setup.sh build), to test (setup.sh test), or to draw plots
+# (setup.sh plots), saying so.
 # Debian 12, or an Ubuntu of that age or later. Without the right to install: say what is missing.
 set -eu
 
@@ -8,7 +9,8 @@ BUILD="gcc libc6-dev libjansson-dev libsmartcols-dev meson ninja-build pkg-confi
 TEST="$BUILD binutils g++ libcmocka-dev python3 util-linux"
 # Without one of these the tests that need it are skipped, with the reason.
 OPTIONAL="abigail-tools clang-14 clang-format-14 cmake codespell debhelper dpkg-dev
-    libclang-rt-14-dev valgrind"
+    gnuplot-nox libclang-rt-14-dev valgrind"
+PLOTS="gnuplot-nox python3"
 
 case "${1:-build}" in
 build)
@@ -19,8 +21,12 @@ test)
     wanted=$TEST
     optional=$OPTIONAL
     ;;
+plots)
+    wanted=$PLOTS
+    optional=
+    ;;
 *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 build|test|plots" >&2
     exit 2
     ;;
 esac

@@ -19,7 +19,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0))
-FOLDERS = ("include", "src", "tests", "examples", "bench")
+FOLDERS = ("include", "src", "tests", "examples")
 SCALE = {"LEND_SCALE": "20"}
 REPORT = "abort_on_error=0:exitcode=99"
 SLOW = "3"  # how many times longer a test may take under a sanitizer
@@ -128,7 +128,7 @@ class Suites:
         """Without assertions: what users get, its size, the demonstration, and packages."""
         if self.build("release", "--buildtype=release", "-Dtool=enabled", "-Dtests=enabled",
                       CC="gcc"):
-            self.test("release", suites=("abi", "bench", "examples", "install", "tool"))
+            self.test("release", suites=("abi", "examples", "install", "tool"))
 
     def clang(self):
         """The other compiler, and its analysis of locks."""

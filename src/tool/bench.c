@@ -38,6 +38,7 @@ struct choice {
     bool is_any_chosen;
     bool is_json;
     const char *output; /* a file for the JSON; NULL: none */
+    FILE *file;         /* the same, open */
 };
 
 static void choose(struct choice *choice, const char *name, struct argp_state *state)
@@ -101,12 +102,14 @@ static const struct argp parser = {
            "code; wrong bytes and failures do.",
 };
 
-static enum lend_status write_json(const json_t *result, const char *path, struct lend_error *error)
+static enum lend_status write_json(const json_t *result, const struct choice *choice,
+                                   struct lend_error *error)
 {
     if (result == NULL)
         return trouble(error, LEND_E_NO_MEMORY, "no memory for the JSON of the result");
-    if (json_dump_file(result, path, JSON_INDENT(2)) != 0)
-        return trouble_errno(error, "%s cannot be written", path);
+    if (json_dumpf(result, choice->file, JSON_INDENT(2)) != 0 || fputc('\n', choice->file) == EOF ||
+        fflush(choice->file) != 0)
+        return trouble_errno(error, "%s cannot be written", choice->output);
     return LEND_OK;
 }
 
@@ -122,7 +125,7 @@ static enum lend_status show(const struct choice *choice, struct lend_error *err
 
     json_t *result = report_json(choice->bench, names, count);
     if (choice->output != NULL)
-        status = write_json(result, choice->output, error);
+        status = write_json(result, choice, error);
     if (status == LEND_OK && choice->is_json)
         return json_show(result, false, error);
     json_decref(result);
@@ -136,6 +139,10 @@ int bench_main(int argc, char **argv)
     struct lend_error error = {0};
 
     (void)argp_parse(&parser, argc, argv, 0, NULL, &choice);
+    if (choice.output != NULL) {
+        choice.file = fopen(choice.output, "we"); /* now, so that minutes are not lost */
+        must_sys(choice.file != NULL, choice.output);
+    }
     if (!choice.is_json)
         machine_print();
     for (int i = 0; i < SECTIONS; i++) {
@@ -145,7 +152,10 @@ int bench_main(int argc, char **argv)
         if (!choice.is_json)
             report_print(&bench, sections[i].name);
     }
-    if (show(&choice, &error) == LEND_OK)
+    enum lend_status status = show(&choice, &error);
+    if (choice.file != NULL)
+        (void)fclose(choice.file); /* it was flushed */
+    if (status == LEND_OK)
         return EXIT_GOOD;
     trouble_tell(&error);
     return EXIT_TROUBLE;

@@ -114,13 +114,15 @@ static void measure_size(struct bench *bench, struct borrowing *borrowing, uint3
 void bench_bandwidth(struct bench *bench)
 {
     struct borrowing *borrowing = must_allocate(1, sizeof *borrowing);
-    struct progress progress = progress_start(section, (uint64_t)SIZES * bench->rounds);
+    struct progress progress = progress_start(section, (SIZES + UINT64_C(1)) * bench->rounds);
 
     for (int i = 0; i < SIZES; i++)
         lending_add(&borrowing->lending, sizes[i],
                     bench->bytes < sizes[i] ? 1 : bench->bytes / sizes[i]);
+    if (bench->bytes > sizes[SIZES - 1])
+        lending_add(&borrowing->lending, bench->bytes, 1); /* all in one block */
     borrowing_begin(borrowing);
-    for (uint32_t i = 0; i < SIZES; i++)
+    for (uint32_t i = 0; i < borrowing->lending.layout_count; i++)
         measure_size(bench, borrowing, i, &progress);
     progress_end(&progress);
     borrowing_end(borrowing);

@@ -97,6 +97,7 @@ void bench_post(struct bench *bench)
     pieces_scatter(&all, BLOCK_BYTES, BLOCKS_MAX);
     posting.verified_bytes =
         borrowing_verify(borrowing, posting.transfer, LEND_READ, &all, bench_paths[0], &why);
+    (void)list_pieces(&all, posting.local, posting.remote); /* once, so that its pages are there */
     pieces_free(&all);
     must(posting.verified_bytes == 0 ? LEND_E_NO_PATH : LEND_OK, &why);
     measure_shape(bench, &posting, true);
