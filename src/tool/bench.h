@@ -139,6 +139,8 @@ void bench_lease(struct bench *bench);
 void must(enum lend_status status, const struct lend_error *error);
 /* The same for a system call, with errno. */
 void must_sys(bool is_well, const char *what);
+/* End the program if it is later: the other process does not answer. */
+void must_be_before(uint64_t until_ns);
 /* Zeroed; never NULL. */
 void *must_allocate(size_t count, size_t bytes);
 /* Memory of that many bytes, every page of it touched. */

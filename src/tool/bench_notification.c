@@ -103,7 +103,7 @@ static void take(struct side *side, unsigned char *note)
         if (i % LOOKS != 0)
             continue;
         (void)sched_yield();
-        must_sys(now_ns() < until_ns, "the other process does not answer");
+        must_be_before(until_ns);
     }
     side->received++;
     memcpy(note, slot->note, NOTE_BYTES);
@@ -129,7 +129,7 @@ static void receive_lend(const struct end *end, unsigned char *note, bool is_pol
         if (status == LEND_OK || !is_polling || i % LOOKS != 0)
             continue;
         (void)sched_yield();
-        must_sys(now_ns() < until_ns, "the other process does not answer");
+        must_be_before(until_ns);
         if (status != LEND_E_ABSENT)
             break;
     }

@@ -73,6 +73,14 @@ void must_sys(bool is_well, const char *what)
         must(trouble_errno(&error, "%s", what), &error);
 }
 
+void must_be_before(uint64_t until_ns)
+{
+    struct lend_error error;
+
+    if (now_ns() >= until_ns)
+        must(trouble(&error, LEND_E_TIMEOUT, "the other process does not answer"), &error);
+}
+
 void *must_allocate(size_t count, size_t bytes)
 {
     void *memory = calloc(count, bytes);
