@@ -75,7 +75,7 @@ static void lend_until_closed(struct pair *pair, void *context)
                             &error),
          &error);
     hello->address = (uintptr_t)lent.address;
-    hello->fd = lent.fd;
+    hello->fd = lend_storage_fd(lent.storage);
     pair_say(pair, hello, sizeof *hello);
     (void)pair_hears(pair, &nothing, sizeof nothing);
     lend_agent_destroy(agent);

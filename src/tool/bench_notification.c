@@ -18,7 +18,9 @@
 
 static const char section[] = "notification";
 
-enum { NOTE_BYTES = 64, TRIPS = 200, TRIPS_QUICK = 20, LOOKS = 1000 };
+enum { NOTE_BYTES = 64, TRIPS = 200, TRIPS_QUICK = 20 };
+/* Looks before a processor is left to others, who may be the other side: some microseconds. */
+enum { RING_LOOKS = 1000, LEND_LOOKS = 16 };
 
 static const uint64_t progress_ns = 1000000;
 
@@ -100,7 +102,7 @@ static void take(struct side *side, unsigned char *note)
     /* Acquire: the note is read after its count was seen. */
     for (uint64_t i = 1; atomic_load_explicit(&slot->count, memory_order_acquire) == side->received;
          i++) {
-        if (i % LOOKS != 0)
+        if (i % RING_LOOKS != 0)
             continue;
         (void)sched_yield();
         must_be_before(until_ns);
@@ -126,7 +128,7 @@ static void receive_lend(const struct end *end, unsigned char *note, bool is_pol
     for (uint64_t i = 1; status == LEND_E_ABSENT; i++) {
         status = lend_notification_receive(end->agent, note, NOTE_BYTES, &got, NULL,
                                            is_polling ? 0 : bench_timeout_ns, &error);
-        if (status == LEND_OK || !is_polling || i % LOOKS != 0)
+        if (status == LEND_OK || !is_polling || i % LEND_LOOKS != 0)
             continue;
         (void)sched_yield();
         must_be_before(until_ns);

@@ -41,13 +41,12 @@ struct lend_lease *must_grant(struct lend_agent *agent, struct lend_region *cons
 
 /* --- memory to lend (bench_storage.c) --- */
 
-/* Memory behind a file, so that each path can be had: lend's storage, or, with a library that has
- * none, a file in memory of our own that is lent as ordinary memory. */
+/* lend's storage, so that each path can be had, with a pattern that tells every cell from others.
+ */
 struct lent {
     struct lend_storage *storage;
     unsigned char *address;
     uint64_t bytes;
-    int fd;
 };
 void lent_open(struct lent *lent, uint64_t bytes);
 void lent_describe(const struct lent *lent, struct lend_region_desc *desc, uint64_t bytes);

@@ -59,6 +59,8 @@ class BenchTest(unittest.TestCase):
             self.assertEqual(row["verified_bytes"], expected, row)
             return
         self.assertNotEqual(row["path"], "local/served", row)
+        if row["direction"] != "write":  # storage can always be mapped; reading it may be forbidden
+            self.assertEqual(row["path"], "local/cross-memory", row)
         self.assertIn(row["why"]["status"], ("LEND_E_NO_PATH", "LEND_E_UNSUPPORTED"), row)
         self.assertTrue(row["why"]["text"], row)
         self.assertEqual(row["verified_bytes"], 0, row)
