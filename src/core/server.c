@@ -2,12 +2,12 @@
 #include "core/server.h"
 
 #include "base/error.h"
-#include "base/sys.h"
 #include "core/lease.h"
 #include "core/look.h"
 #include "core/notification.h"
 #include "core/outgoing.h"
 #include "core/peer.h"
+#include "core/served_request.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -23,28 +23,6 @@ enum {
     DATA_BYTES_LEAST = 16 << 10, /* smaller frames wait for room, unless they end the request */
 };
 
-enum phase {
-    PHASE_FREE = 0,
-    PHASE_RUNS,  /* its runs are still coming */
-    PHASE_MOVE,  /* its bytes move */
-    PHASE_ENDED, /* DONE is to be sent */
-};
-
-struct request {
-    enum phase phase;
-    uint64_t id;
-    struct lend_request asked;
-    struct lend_lease *lease;    /* held; NULL if there was none */
-    uint64_t *region_ids;        /* owned; NULL with ranges */
-    struct lend_extent *extents; /* owned; with ranges: one each */
-    struct lend_run *runs;       /* owned; with ranges: the one that all extents share */
-    uint64_t runs_taken;
-    uint64_t planned_bytes; /* of the ranges so far */
-    struct lend_cursor cursor;
-    uint64_t moved_bytes; /* while the lease was live */
-    struct lend_error verdict;
-};
-
 struct server {
     struct lend_session session;
     struct lend_lease_user user; /* points at the two below */
@@ -58,7 +36,7 @@ struct server {
     uint32_t active_count;
     uint64_t active_bytes; /* that the requests ask for which have not ended */
     uint32_t turn;         /* who is first at the next pump */
-    struct request requests[REQUESTS_MAX];
+    struct lend_served_request requests[REQUESTS_MAX];
     struct lend_looks looks;
     _Atomic uint64_t notified; /* cost of the notifications that came; changed under the lock */
     _Atomic uint64_t credited; /* of which the peer was told that they are taken; the same */
@@ -118,26 +96,12 @@ static bool send_welcome(struct server *server)
 
 /* --- requests --- */
 
-static struct request *find_request(struct server *server, uint64_t id)
+static struct lend_served_request *find_request(struct server *server, uint64_t id)
 {
     for (uint32_t i = 0; i < server->requests_max; i++)
-        if (server->requests[i].phase != PHASE_FREE && server->requests[i].id == id)
+        if (server->requests[i].phase != LEND_SERVED_FREE && server->requests[i].id == id)
             return &server->requests[i];
     return NULL;
-}
-
-/* Let go of what a request holds; its verdict stays. */
-static void drop_holdings(struct request *request)
-{
-    if (request->lease != NULL)
-        lend_lease_put(request->lease);
-    lend_sys->release(request->region_ids);
-    lend_sys->release(request->extents);
-    lend_sys->release(request->runs);
-    request->lease = NULL;
-    request->region_ids = NULL;
-    request->extents = NULL;
-    request->runs = NULL;
 }
 
 static void count_request(struct server *server, enum lend_status status)
@@ -160,78 +124,26 @@ static void count_active(struct server *server, int32_t more)
         lend_statistics_set(&server->row->requests_active, server->active_count);
 }
 
-static void end_request(struct server *server, struct request *request, enum lend_status status)
+static void count_end(struct server *server, const struct lend_served_request *request,
+                      enum lend_status status)
 {
-    if (status == LEND_OK)
-        request->verdict = (struct lend_error){0};
-    drop_holdings(request);
     server->active_bytes -= request->asked.total_bytes;
-    request->phase = PHASE_ENDED;
     count_request(server, status);
 }
 
+static void end_request(struct server *server, struct lend_served_request *request,
+                        enum lend_status status)
+{
+    lend_served_end(request, status);
+    count_end(server, request, status);
+}
+
 /* The lease has ended under the request. */
-static void end_with_lease(struct server *server, struct request *request, enum lend_status cause)
+static void end_with_lease(struct server *server, struct lend_served_request *request,
+                           enum lend_status cause)
 {
-    (void)lend_lease_explain(&request->asked.lease, cause, &request->verdict);
-    end_request(server, request, cause);
-}
-
-static enum lend_status resolve_region(struct request *request, uint32_t at,
-                                       struct lend_error *error)
-{
-    const struct lend_lease_part *part;
-
-    enum lend_status status =
-        lend_lease_part_get(request->lease, request->region_ids[at], &part, error);
-    if (status != LEND_OK)
-        return status;
-
-    const struct lend_geometry *geometry = &part->region->geometry;
-    uint64_t offset = request->asked.slice_offset_bytes;
-    uint64_t length = request->asked.slice_length_bytes;
-    if (offset > geometry->block_length_bytes || length > geometry->block_length_bytes - offset)
-        return lend_fail(error, LEND_E_OUT_OF_RANGE, "slice %llu + %llu of rows of %llu bytes",
-                         (unsigned long long)offset, (unsigned long long)length,
-                         (unsigned long long)geometry->block_length_bytes);
-    request->extents[at] = lend_extent_of(part->region->memory.address, geometry, offset, length);
-    return LEND_OK;
-}
-
-/* A range of a region: inside one row of one leased block, or over blocks that touch. */
-static enum lend_status resolve_range(struct request *request, const struct lend_run_range *range,
-                                      struct lend_extent *out, struct lend_error *error)
-{
-    const struct lend_lease_part *part;
-
-    enum lend_status status = lend_lease_part_get(request->lease, range->region_id, &part, error);
-    if (status != LEND_OK)
-        return status;
-    status = lend_lease_check_range(&part->region->geometry, part->blocks, range, error);
-    if (status != LEND_OK)
-        return status;
-    *out = (struct lend_extent){
-        .address = part->region->memory.address + range->offset_bytes,
-        .row_bytes = range->length_bytes,
-        .stride_bytes = range->length_bytes,
-        .inner_stride_bytes = range->length_bytes,
-        .inner_count = 1,
-    };
-    return LEND_OK;
-}
-
-static enum lend_status allocate_request(struct request *request, struct lend_error *error)
-{
-    const struct lend_request *asked = &request->asked;
-    uint64_t extents = asked->has_ranges ? asked->run_count : asked->region_count;
-    uint64_t runs = asked->has_ranges ? 1 : asked->run_count;
-
-    request->extents = lend_sys->allocate(extents * sizeof *request->extents);
-    request->runs = lend_sys->allocate(runs * sizeof *request->runs);
-    if (request->extents == NULL || request->runs == NULL)
-        return lend_fail(error, LEND_E_NO_MEMORY, "the owner has no memory for %llu runs",
-                         (unsigned long long)asked->run_count);
-    return LEND_OK;
+    lend_served_end_with_lease(request, cause);
+    count_end(server, request, cause);
 }
 
 /* What one peer asks for at one time is bounded, where the owner wants that. */
@@ -250,41 +162,11 @@ static enum lend_status check_quota(const struct server *server, const struct le
                      (unsigned long long)server->active_bytes, (unsigned long long)most);
 }
 
-static enum lend_status open_request(struct server *server, struct request *request,
-                                     const uint64_t *region_ids, struct lend_error *error)
-{
-    const struct lend_request *asked = &request->asked;
-    struct lend_agent *agent = server->session.agent;
-    uint32_t access = asked->direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE;
-
-    enum lend_status status =
-        lend_lease_get(agent, &asked->lease, &server->user, access, &request->lease, error);
-    if (status != LEND_OK)
-        return status;
-    status = allocate_request(request, error);
-    if (status != LEND_OK || asked->has_ranges)
-        return status;
-
-    size_t bytes = asked->region_count * sizeof *region_ids;
-    request->region_ids = lend_sys->allocate(bytes);
-    if (request->region_ids == NULL)
-        return lend_fail(error, LEND_E_NO_MEMORY, "the owner has no memory for %u regions",
-                         asked->region_count);
-    memcpy(request->region_ids, region_ids, bytes);
-
-    /* Regions go only with the agent's lock and an idle lease; ours is held, but may have ended. */
-    (void)pthread_mutex_lock(&agent->lock);
-    for (uint32_t i = 0; status == LEND_OK && i < asked->region_count; i++)
-        status = resolve_region(request, i, error);
-    (void)pthread_mutex_unlock(&agent->lock);
-    return status;
-}
-
 static enum lend_status take_request(struct server *server, const struct lend_frame *frame,
                                      const uint8_t *payload, struct lend_error *error)
 {
     uint64_t region_ids[LEND_REQUEST_REGIONS_MAX];
-    struct request *request = NULL;
+    struct lend_served_request *request = NULL;
     struct lend_request asked;
 
     enum lend_status status =
@@ -296,7 +178,7 @@ static enum lend_status take_request(struct server *server, const struct lend_fr
                          (unsigned long long)frame->request,
                          (unsigned long long)server->last_request);
     for (uint32_t i = 0; i < server->requests_max && request == NULL; i++)
-        if (server->requests[i].phase == PHASE_FREE)
+        if (server->requests[i].phase == LEND_SERVED_FREE)
             request = &server->requests[i];
     if (request == NULL)
         return lend_fail(error, LEND_E_LIMIT,
@@ -305,159 +187,40 @@ static enum lend_status take_request(struct server *server, const struct lend_fr
 
     server->last_request = frame->request;
     count_active(server, 1);
-    *request = (struct request){.phase = PHASE_RUNS, .id = frame->request, .asked = asked};
+    *request = (struct lend_served_request){
+        .phase = LEND_SERVED_RUNS, .id = frame->request, .asked = asked};
     status = check_quota(server, &asked, &request->verdict);
     if (status == LEND_OK)
-        status = open_request(server, request, region_ids, &request->verdict);
+        status = lend_served_open(request, server->session.agent, &server->user, region_ids);
     server->active_bytes += asked.total_bytes;
     if (status != LEND_OK)
         end_request(server, request, status);
     return LEND_OK;
 }
 
-/* --- runs --- */
-
-static enum lend_status take_block_runs(struct request *request, const uint8_t *payload,
-                                        size_t bytes, struct lend_error *error)
-{
-    size_t count;
-
-    enum lend_status status =
-        lend_runs_decode(payload, bytes, request->runs + request->runs_taken,
-                         request->asked.run_count - request->runs_taken, &count, error);
-    if (status == LEND_OK)
-        request->runs_taken += count;
-    return status;
-}
-
-static enum lend_status take_ranges(struct server *server, struct request *request,
-                                    const uint8_t *payload, size_t bytes, struct lend_error *error)
-{
-    enum { RANGES_PER_FRAME = LEND_FRAME_CONTROL_MAX / LEND_RUN_RANGE_BYTES };
-    struct lend_run_range ranges[RANGES_PER_FRAME];
-    uint64_t left = request->asked.run_count - request->runs_taken;
-    size_t count;
-
-    enum lend_status status = lend_run_ranges_decode(
-        payload, bytes, ranges, left < RANGES_PER_FRAME ? (size_t)left : RANGES_PER_FRAME, &count,
-        error);
-    if (status != LEND_OK)
-        return status;
-    (void)pthread_mutex_lock(&server->session.agent->lock);
-    for (size_t i = 0; i < count && request->verdict.status == LEND_OK; i++) {
-        /* What is refused here is the request, not the session. */
-        (void)resolve_range(request, &ranges[i], &request->extents[request->runs_taken + i],
-                            &request->verdict);
-        request->planned_bytes += ranges[i].length_bytes;
-    }
-    (void)pthread_mutex_unlock(&server->session.agent->lock);
-    request->runs_taken += count;
-    return LEND_OK;
-}
-
-/* Every run of every region must be leased. Regions that share a set of blocks are asked once. */
-static enum lend_status check_runs(struct request *request, struct lend_error *error)
-{
-    const struct lend_blocks *asked = NULL;
-
-    for (uint32_t i = 0; i < request->asked.region_count; i++) {
-        const struct lend_lease_part *part =
-            lend_lease_part_find(request->lease, request->region_ids[i]);
-
-        if (part->blocks == asked)
-            continue;
-        asked = part->blocks;
-        for (uint64_t j = 0; j < request->asked.run_count; j++)
-            if (!lend_blocks_cover(asked, request->runs[j].first, request->runs[j].count))
-                return lend_fail(error, LEND_E_OUT_OF_RANGE,
-                                 "blocks %u + %u of region %llu are not all in the lease",
-                                 request->runs[j].first, request->runs[j].count,
-                                 (unsigned long long)request->region_ids[i]);
-    }
-    return LEND_OK;
-}
-
-static uint64_t count_blocks(const struct request *request)
-{
-    uint64_t count = 0;
-
-    for (uint64_t i = 0; i < request->asked.run_count; i++)
-        count += request->runs[i].count;
-    return count;
-}
-
-/* All runs are here: is it what the lease allows, and as many bytes as were said? */
-static enum lend_status plan_request(struct request *request, struct lend_error *error)
-{
-    const struct lend_request *asked = &request->asked;
-    uint64_t total = request->planned_bytes;
-
-    if (!asked->has_ranges) {
-        uint64_t blocks = count_blocks(request);
-
-        enum lend_status status = check_runs(request, error);
-        if (status != LEND_OK)
-            return status;
-        total = 0;
-        for (uint32_t i = 0; i < asked->region_count; i++) {
-            uint64_t block_bytes = request->extents[i].row_bytes * request->extents[i].inner_count;
-            uint64_t bytes;
-
-            if (__builtin_mul_overflow(blocks, block_bytes, &bytes) ||
-                __builtin_add_overflow(total, bytes, &total))
-                return lend_fail(error, LEND_E_OUT_OF_RANGE,
-                                 "%llu blocks of %llu bytes wrap around",
-                                 (unsigned long long)blocks, (unsigned long long)block_bytes);
-        }
-        lend_cursor_init(&request->cursor, request->extents, asked->region_count, request->runs,
-                         asked->run_count);
-    } else {
-        request->runs[0] = (struct lend_run){.first = 0, .count = 1};
-        lend_cursor_init(&request->cursor, request->extents, asked->run_count, request->runs, 1);
-    }
-    if (total != asked->total_bytes)
-        return lend_fail(error, LEND_E_OUT_OF_RANGE,
-                         "%llu bytes are asked for, and the owner's blocks have %llu: was its "
-                         "metadata imported anew since its regions changed?",
-                         (unsigned long long)asked->total_bytes, (unsigned long long)total);
-    return LEND_OK;
-}
-
 static enum lend_status take_runs(struct server *server, const struct lend_frame *frame,
                                   const uint8_t *payload, struct lend_error *error)
 {
-    struct request *request = find_request(server, frame->request);
+    struct lend_served_request *request = find_request(server, frame->request);
 
     if (frame->request > server->last_request)
         return lend_fail(error, LEND_E_CORRUPT, "runs of request %llu, which was not made",
                          (unsigned long long)frame->request);
-    if (request == NULL || request->phase == PHASE_ENDED)
+    if (request == NULL || request->phase == LEND_SERVED_ENDED)
         return LEND_OK; /* refused, or canceled, while they were on their way */
-    if (request->phase != PHASE_RUNS)
+    if (request->phase != LEND_SERVED_RUNS)
         return lend_fail(error, LEND_E_CORRUPT, "more runs of request %llu than it named",
                          (unsigned long long)frame->request);
 
-    enum lend_status status =
-        request->asked.has_ranges
-            ? take_ranges(server, request, payload, frame->payload_bytes, error)
-            : take_block_runs(request, payload, frame->payload_bytes, error);
-    if (status != LEND_OK)
-        return status;
-    if (request->verdict.status != LEND_OK) {
+    enum lend_status status = lend_served_take_runs(request, payload, frame->payload_bytes, error);
+    if (status == LEND_OK && request->verdict.status != LEND_OK)
         end_request(server, request, (enum lend_status)request->verdict.status);
-    } else if (request->runs_taken == request->asked.run_count) {
-        status = plan_request(request, &request->verdict);
-        if (status != LEND_OK)
-            end_request(server, request, status);
-        else
-            request->phase = PHASE_MOVE;
-    }
-    return LEND_OK;
+    return status;
 }
 
 /* --- moving --- */
 
-static void count_moved(struct server *server, struct request *request, size_t count)
+static void count_moved(struct server *server, struct lend_served_request *request, size_t count)
 {
     bool is_read = request->asked.direction == LEND_READ;
 
@@ -469,7 +232,7 @@ static void count_moved(struct server *server, struct request *request, size_t c
 }
 
 /* Send the next chunk of a READ. */
-static bool serve_read(struct server *server, struct request *request)
+static bool serve_read(struct server *server, struct lend_served_request *request)
 {
     uint64_t left = request->asked.total_bytes - request->moved_bytes;
     size_t count = left < LEND_FRAME_PAYLOAD_MAX ? (size_t)left : LEND_FRAME_PAYLOAD_MAX;
@@ -501,14 +264,14 @@ static enum lend_status take_data(struct lend_session *session, size_t count, si
     struct server *server = server_of(session);
     const struct lend_frame *frame = &session->frame;
     const struct lend_transport_ops *ops = session->channel->ops;
-    struct request *request = find_request(server, frame->request);
+    struct lend_served_request *request = find_request(server, frame->request);
     struct lend_cursor *to = NULL;
 
     if (frame->request > server->last_request || !server->has_greeted)
         return lend_fail(error, LEND_E_CORRUPT, "bytes of request %llu, which was not made",
                          (unsigned long long)frame->request);
-    if (request != NULL && request->phase != PHASE_ENDED) {
-        if (request->phase != PHASE_MOVE || request->asked.direction != LEND_WRITE ||
+    if (request != NULL && request->phase != LEND_SERVED_ENDED) {
+        if (request->phase != LEND_SERVED_MOVE || request->asked.direction != LEND_WRITE ||
             count > request->asked.total_bytes - request->moved_bytes)
             return lend_fail(error, LEND_E_CORRUPT, "%zu bytes that request %llu did not announce",
                              count, (unsigned long long)frame->request);
@@ -527,7 +290,7 @@ static enum lend_status take_data(struct lend_session *session, size_t count, si
     return LEND_OK;
 }
 
-static bool send_done(struct server *server, struct request *request)
+static bool send_done(struct server *server, struct lend_served_request *request)
 {
     struct lend_verdict verdict = {
         .status = request->verdict.status,
@@ -540,28 +303,28 @@ static bool send_done(struct server *server, struct request *request)
     size_t count = lend_verdict_encode(&verdict, bytes, sizeof bytes);
     if (!lend_session_send(&server->session, LEND_FRAME_DONE, request->id, bytes, count))
         return false;
-    request->phase = PHASE_FREE;
+    request->phase = LEND_SERVED_FREE;
     count_active(server, -1);
     return true;
 }
 
-static bool pump_request(struct server *server, struct request *request)
+static bool pump_request(struct server *server, struct lend_served_request *request)
 {
-    if (request->phase == PHASE_MOVE && request->asked.direction == LEND_READ &&
+    if (request->phase == LEND_SERVED_MOVE && request->asked.direction == LEND_READ &&
         !serve_read(server, request))
         return false;
-    if (request->phase == PHASE_ENDED)
+    if (request->phase == LEND_SERVED_ENDED)
         return send_done(server, request);
-    return request->phase == PHASE_MOVE && request->asked.direction == LEND_READ;
+    return request->phase == LEND_SERVED_MOVE && request->asked.direction == LEND_READ;
 }
 
 /* --- the rest of what a client says --- */
 
 static enum lend_status take_cancel(struct server *server, const struct lend_frame *frame)
 {
-    struct request *request = find_request(server, frame->request);
+    struct lend_served_request *request = find_request(server, frame->request);
 
-    if (request != NULL && request->phase != PHASE_ENDED) {
+    if (request != NULL && request->phase != LEND_SERVED_ENDED) {
         (void)lend_fail(&request->verdict, LEND_E_CANCELED, "canceled");
         end_request(server, request, LEND_E_CANCELED);
     }
@@ -739,10 +502,10 @@ static void die(struct lend_session *session)
     struct server *server = server_of(session);
 
     for (uint32_t i = 0; i < server->requests_max; i++) {
-        if (server->requests[i].phase == PHASE_RUNS || server->requests[i].phase == PHASE_MOVE)
+        if (server->requests[i].phase == LEND_SERVED_RUNS ||
+            server->requests[i].phase == LEND_SERVED_MOVE)
             count_request(server, LEND_E_PEER_DEAD);
-        drop_holdings(&server->requests[i]);
-        server->requests[i].phase = PHASE_FREE;
+        lend_served_drop(&server->requests[i]);
     }
     server->active_count = 0;
     server->active_bytes = 0;

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/served_request.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+
+#include <string.h>
+
+/* --- opening --- */
+
+static enum lend_status resolve_region(struct lend_served_request *request, uint32_t at,
+                                       struct lend_error *error)
+{
+    const struct lend_lease_part *part;
+
+    enum lend_status status =
+        lend_lease_part_get(request->lease, request->region_ids[at], &part, error);
+    if (status != LEND_OK)
+        return status;
+
+    const struct lend_geometry *geometry = &part->region->geometry;
+    uint64_t offset = request->asked.slice_offset_bytes;
+    uint64_t length = request->asked.slice_length_bytes;
+    if (offset > geometry->block_length_bytes || length > geometry->block_length_bytes - offset)
+        return lend_fail(error, LEND_E_OUT_OF_RANGE, "slice %llu + %llu of rows of %llu bytes",
+                         (unsigned long long)offset, (unsigned long long)length,
+                         (unsigned long long)geometry->block_length_bytes);
+    request->extents[at] = lend_extent_of(part->region->memory.address, geometry, offset, length);
+    return LEND_OK;
+}
+
+/* A range of a region: inside one row of one leased block, or over blocks that touch. */
+static enum lend_status resolve_range(struct lend_served_request *request,
+                                      const struct lend_run_range *range, struct lend_extent *out,
+                                      struct lend_error *error)
+{
+    const struct lend_lease_part *part;
+
+    enum lend_status status = lend_lease_part_get(request->lease, range->region_id, &part, error);
+    if (status != LEND_OK)
+        return status;
+    status = lend_lease_check_range(&part->region->geometry, part->blocks, range, error);
+    if (status != LEND_OK)
+        return status;
+    *out = (struct lend_extent){
+        .address = part->region->memory.address + range->offset_bytes,
+        .row_bytes = range->length_bytes,
+        .stride_bytes = range->length_bytes,
+        .inner_stride_bytes = range->length_bytes,
+        .inner_count = 1,
+    };
+    return LEND_OK;
+}
+
+static enum lend_status allocate_request(struct lend_served_request *request,
+                                         struct lend_error *error)
+{
+    const struct lend_request *asked = &request->asked;
+    uint64_t extents = asked->has_ranges ? asked->run_count : asked->region_count;
+    uint64_t runs = asked->has_ranges ? 1 : asked->run_count;
+
+    request->extents = lend_sys->allocate(extents * sizeof *request->extents);
+    request->runs = lend_sys->allocate(runs * sizeof *request->runs);
+    if (request->extents == NULL || request->runs == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "the owner has no memory for %llu runs",
+                         (unsigned long long)asked->run_count);
+    return LEND_OK;
+}
+
+enum lend_status lend_served_open(struct lend_served_request *request, struct lend_agent *agent,
+                                  const struct lend_lease_user *user, const uint64_t *region_ids)
+{
+    const struct lend_request *asked = &request->asked;
+    struct lend_error *error = &request->verdict;
+    uint32_t access = asked->direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE;
+
+    enum lend_status status =
+        lend_lease_get(agent, &asked->lease, user, access, &request->lease, error);
+    if (status != LEND_OK)
+        return status;
+    status = allocate_request(request, error);
+    if (status != LEND_OK || asked->has_ranges)
+        return status;
+
+    size_t bytes = asked->region_count * sizeof *region_ids;
+    request->region_ids = lend_sys->allocate(bytes);
+    if (request->region_ids == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "the owner has no memory for %u regions",
+                         asked->region_count);
+    memcpy(request->region_ids, region_ids, bytes);
+
+    /* Regions go only with the agent's lock and an idle lease; ours is held, but may have ended. */
+    (void)pthread_mutex_lock(&agent->lock);
+    for (uint32_t i = 0; status == LEND_OK && i < asked->region_count; i++)
+        status = resolve_region(request, i, error);
+    (void)pthread_mutex_unlock(&agent->lock);
+    return status;
+}
+
+/* --- runs --- */
+
+static enum lend_status take_block_runs(struct lend_served_request *request, const uint8_t *payload,
+                                        size_t bytes, struct lend_error *error)
+{
+    size_t count;
+
+    enum lend_status status =
+        lend_runs_decode(payload, bytes, request->runs + request->runs_taken,
+                         request->asked.run_count - request->runs_taken, &count, error);
+    if (status == LEND_OK)
+        request->runs_taken += count;
+    return status;
+}
+
+static enum lend_status take_ranges(struct lend_served_request *request, const uint8_t *payload,
+                                    size_t bytes, struct lend_error *error)
+{
+    enum { RANGES_PER_FRAME = LEND_FRAME_CONTROL_MAX / LEND_RUN_RANGE_BYTES };
+    struct lend_agent *agent = request->lease->agent;
+    struct lend_run_range ranges[RANGES_PER_FRAME];
+    uint64_t left = request->asked.run_count - request->runs_taken;
+    size_t count;
+
+    enum lend_status status = lend_run_ranges_decode(
+        payload, bytes, ranges, left < RANGES_PER_FRAME ? (size_t)left : RANGES_PER_FRAME, &count,
+        error);
+    if (status != LEND_OK)
+        return status;
+    (void)pthread_mutex_lock(&agent->lock);
+    for (size_t i = 0; i < count && request->verdict.status == LEND_OK; i++) {
+        /* What is refused here is the request, not the session. */
+        (void)resolve_range(request, &ranges[i], &request->extents[request->runs_taken + i],
+                            &request->verdict);
+        request->planned_bytes += ranges[i].length_bytes;
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
+    request->runs_taken += count;
+    return LEND_OK;
+}
+
+/* Every run of every region must be leased. Regions that share a set of blocks are asked once. */
+static enum lend_status check_runs(struct lend_served_request *request, struct lend_error *error)
+{
+    const struct lend_blocks *asked = NULL;
+
+    for (uint32_t i = 0; i < request->asked.region_count; i++) {
+        const struct lend_lease_part *part =
+            lend_lease_part_find(request->lease, request->region_ids[i]);
+
+        if (part->blocks == asked)
+            continue;
+        asked = part->blocks;
+        for (uint64_t j = 0; j < request->asked.run_count; j++)
+            if (!lend_blocks_cover(asked, request->runs[j].first, request->runs[j].count))
+                return lend_fail(error, LEND_E_OUT_OF_RANGE,
+                                 "blocks %u + %u of region %llu are not all in the lease",
+                                 request->runs[j].first, request->runs[j].count,
+                                 (unsigned long long)request->region_ids[i]);
+    }
+    return LEND_OK;
+}
+
+static uint64_t count_blocks(const struct lend_served_request *request)
+{
+    uint64_t count = 0;
+
+    for (uint64_t i = 0; i < request->asked.run_count; i++)
+        count += request->runs[i].count;
+    return count;
+}
+
+/* All runs are here: is it what the lease allows, and as many bytes as were said? */
+static enum lend_status plan_request(struct lend_served_request *request, struct lend_error *error)
+{
+    const struct lend_request *asked = &request->asked;
+    uint64_t total = request->planned_bytes;
+
+    if (!asked->has_ranges) {
+        uint64_t blocks = count_blocks(request);
+
+        enum lend_status status = check_runs(request, error);
+        if (status != LEND_OK)
+            return status;
+        total = 0;
+        for (uint32_t i = 0; i < asked->region_count; i++) {
+            uint64_t block_bytes = request->extents[i].row_bytes * request->extents[i].inner_count;
+            uint64_t bytes;
+
+            if (__builtin_mul_overflow(blocks, block_bytes, &bytes) ||
+                __builtin_add_overflow(total, bytes, &total))
+                return lend_fail(error, LEND_E_OUT_OF_RANGE,
+                                 "%llu blocks of %llu bytes wrap around",
+                                 (unsigned long long)blocks, (unsigned long long)block_bytes);
+        }
+        lend_cursor_init(&request->cursor, request->extents, asked->region_count, request->runs,
+                         asked->run_count);
+    } else {
+        request->runs[0] = (struct lend_run){.first = 0, .count = 1};
+        lend_cursor_init(&request->cursor, request->extents, asked->run_count, request->runs, 1);
+    }
+    if (total != asked->total_bytes)
+        return lend_fail(error, LEND_E_OUT_OF_RANGE,
+                         "%llu bytes are asked for, and the owner's blocks have %llu: was its "
+                         "metadata imported anew since its regions changed?",
+                         (unsigned long long)asked->total_bytes, (unsigned long long)total);
+    return LEND_OK;
+}
+
+enum lend_status lend_served_take_runs(struct lend_served_request *request, const uint8_t *payload,
+                                       size_t bytes, struct lend_error *error)
+{
+    enum lend_status status = request->asked.has_ranges
+                                  ? take_ranges(request, payload, bytes, error)
+                                  : take_block_runs(request, payload, bytes, error);
+    if (status != LEND_OK)
+        return status;
+    if (request->verdict.status == LEND_OK && request->runs_taken == request->asked.run_count &&
+        plan_request(request, &request->verdict) == LEND_OK)
+        request->phase = LEND_SERVED_MOVE;
+    return LEND_OK;
+}
+
+/* --- the end --- */
+
+static void drop_holdings(struct lend_served_request *request)
+{
+    if (request->lease != NULL)
+        lend_lease_put(request->lease);
+    lend_sys->release(request->region_ids);
+    lend_sys->release(request->extents);
+    lend_sys->release(request->runs);
+    request->lease = NULL;
+    request->region_ids = NULL;
+    request->extents = NULL;
+    request->runs = NULL;
+}
+
+void lend_served_end(struct lend_served_request *request, enum lend_status status)
+{
+    if (status == LEND_OK)
+        request->verdict = (struct lend_error){0};
+    drop_holdings(request);
+    request->phase = LEND_SERVED_ENDED;
+}
+
+void lend_served_end_with_lease(struct lend_served_request *request, enum lend_status cause)
+{
+    (void)lend_lease_explain(&request->asked.lease, cause, &request->verdict);
+    lend_served_end(request, cause);
+}
+
+void lend_served_drop(struct lend_served_request *request)
+{
+    drop_holdings(request);
+    request->phase = LEND_SERVED_FREE;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_CORE_SERVED_REQUEST_H
+#define LEND_CORE_SERVED_REQUEST_H
+
+#include "core/cursor.h"
+#include "core/lease.h"
+#include "wire/message.h"
+
+/*
+ * One request, as the owner sees it: what is asked for, and whether the lease allows it. When and
+ * how its bytes move is up to the server.
+ *
+ *     FREE --asked--> RUNS --the last run, and all is well--> MOVE --end--> ENDED --told--> FREE
+ *                       `--------------- refused, canceled: end ------------^
+ *
+ * What a lease refuses is told in the verdict of the request, and leaves the session as it is. All
+ * of it under the session's lock, and not under the agent's.
+ */
+
+enum lend_served_phase {
+    LEND_SERVED_FREE = 0,
+    LEND_SERVED_RUNS,  /* its runs are still coming */
+    LEND_SERVED_MOVE,  /* its bytes move */
+    LEND_SERVED_ENDED, /* DONE is to be sent */
+};
+
+struct lend_served_request {
+    enum lend_served_phase phase;
+    uint64_t id;
+    struct lend_request asked;
+    struct lend_lease *lease;    /* held; NULL if there was none */
+    uint64_t *region_ids;        /* owned; NULL with ranges */
+    struct lend_extent *extents; /* owned; with ranges: one each */
+    struct lend_run *runs;       /* owned; with ranges: the one that all extents share */
+    uint64_t runs_taken;
+    uint64_t planned_bytes; /* of the ranges so far */
+    struct lend_cursor cursor;
+    uint64_t moved_bytes; /* while the lease was live */
+    struct lend_error verdict;
+};
+
+/*
+ * Hold the lease of a request whose runs are to come, and look up its regions, of which there are
+ * asked.region_count ids, copied. A failure is in the verdict, and the request is to be ended: what
+ * lend_lease_get() says, LEND_E_NO_MEMORY, LEND_E_OUT_OF_RANGE.
+ */
+enum lend_status lend_served_open(struct lend_served_request *request, struct lend_agent *agent,
+                                  const struct lend_lease_user *user, const uint64_t *region_ids);
+
+/*
+ * Runs have come, for a request in LEND_SERVED_RUNS. With the last of them it is checked against
+ * the lease and planned, and goes on to LEND_SERVED_MOVE. If it is refused, the verdict says so,
+ * and it is to be ended. LEND_E_CORRUPT: it breaks the session.
+ */
+enum lend_status lend_served_take_runs(struct lend_served_request *request, const uint8_t *payload,
+                                       size_t bytes, struct lend_error *error);
+
+/* It has ended with that status: let go of what it holds. The verdict stays, unless all is well. */
+void lend_served_end(struct lend_served_request *request, enum lend_status status);
+/* The lease has ended under it, for that cause, which becomes the verdict. */
+void lend_served_end_with_lease(struct lend_served_request *request, enum lend_status cause);
+
+/* Let go of what it holds, if anything, and be free. Nobody is told. */
+void lend_served_drop(struct lend_served_request *request);
+
+#endif
