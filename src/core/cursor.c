@@ -193,11 +193,43 @@ void lend_cursor_scatter(struct lend_cursor *cursor, const void *source, uint64_
     assert(count == 0); /* as above */
 }
 
+/* What most copies are: whole blocks in one piece, each alone in its run, on both sides. The
+ * general way gives the same, in thrice the time. Returns how many bytes it copied. */
+static inline uint64_t copy_scattered(struct lend_cursor *to, struct lend_cursor *from,
+                                      uint64_t count)
+{
+    if (to->extent == to->extent_count || from->extent == from->extent_count)
+        return 0;
+
+    const struct lend_extent *target = &to->extents[to->extent];
+    const struct lend_extent *source = &from->extents[from->extent];
+    uint64_t length = source->row_bytes, done = 0;
+
+    if (to->offset != 0 || from->offset != 0 || target->row_bytes != length ||
+        target->inner_count != 1 || source->inner_count != 1)
+        return 0;
+    while (count - done >= length && to->run + 1 < to->run_count &&
+           from->run + 1 < from->run_count && to->runs[to->run].count == 1 &&
+           from->runs[from->run].count == 1) {
+        lend_copy_racing(
+            pointer_to(target->address + to->runs[to->run].first * target->stride_bytes),
+            pointer_to(source->address + from->runs[from->run].first * source->stride_bytes),
+            length);
+        to->run++;
+        from->run++;
+        done += length;
+    }
+    return done;
+}
+
 void lend_cursor_copy(struct lend_cursor *to, struct lend_cursor *from, uint64_t count)
 {
     struct lend_segment target = {0}, source;
 
-    while (count > 0 && next(from, count, &source)) {
+    for (;;) {
+        count -= copy_scattered(to, from, count);
+        if (count == 0 || !next(from, count, &source))
+            break;
         count -= source.length_bytes;
         while (source.length_bytes > 0) {
             if (target.length_bytes == 0 && !next(to, source.length_bytes, &target))

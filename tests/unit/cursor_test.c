@@ -262,6 +262,64 @@ static void test_scatter_in_any_cuts_writes_the_stream_and_nothing_else(void **s
     }
 }
 
+/* Blocks alone in their runs, of one row each, as most are; as many bytes in a row as said. */
+static void make_scattered(struct side *side, uint64_t *random, uint64_t row_bytes)
+{
+    free(side->addresses);
+    for (uint64_t i = 0; i < side->extent_count; i++)
+        side->extents[i] = (struct lend_extent){
+            .address = (uint64_t)(uintptr_t)side->arena + i * EXTENT_BYTES,
+            .row_bytes = row_bytes,
+            .stride_bytes = row_bytes + draw(random, 2) * 3,
+            .inner_stride_bytes = row_bytes,
+            .inner_count = 1,
+        };
+    for (uint64_t i = 0; i < side->run_count; i++)
+        side->runs[i] = (struct lend_run){.first = (uint32_t)draw(random, 16),
+                                          .count = (uint32_t)(draw(random, 5) == 0 ? 2 : 1)};
+    list_addresses(side);
+}
+
+static void test_copy_in_any_cuts_carries_one_stream_to_the_other(void **state)
+{
+    uint64_t random = 11;
+
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        struct side from, to;
+
+        make_side(&from, &random);
+        make_side(&to, &random);
+        if (round % 2 == 0) {
+            uint64_t row_bytes = 1 + draw(&random, 20);
+
+            make_scattered(&from, &random, row_bytes);
+            make_scattered(&to, &random, draw(&random, 4) == 0 ? row_bytes + 1 : row_bytes);
+        }
+        uint64_t bytes = from.bytes < to.bytes ? from.bytes : to.bytes;
+        uint8_t *stream = malloc(bytes);
+        assert_non_null(stream);
+        for (uint64_t i = 0; i < bytes; i++)
+            stream[i] = byte_at(from.addresses[i]);
+        uint8_t *expected = expect(&to, stream, bytes);
+        struct lend_cursor source = begin(&from), target = begin(&to);
+
+        for (uint64_t at = 0; at < bytes;) {
+            uint64_t count = draw(&random, 2) == 0 ? draw(&random, 100) : bytes;
+
+            if (count > bytes - at)
+                count = bytes - at;
+            lend_cursor_copy(&target, &source, count);
+            at += count;
+        }
+        assert_memory_equal(to.arena, expected, ARENA_BYTES);
+        free(expected);
+        free(stream);
+        free_side(&from);
+        free_side(&to);
+    }
+}
+
 static void test_zero_clears_what_is_left_and_says_how_much(void **state)
 {
     uint64_t random = 5;
@@ -370,6 +428,7 @@ int main(void)
         cmocka_unit_test(test_next_of_no_bytes_gives_nothing_and_stays),
         cmocka_unit_test(test_gather_in_any_cuts_reads_the_stream),
         cmocka_unit_test(test_scatter_in_any_cuts_writes_the_stream_and_nothing_else),
+        cmocka_unit_test(test_copy_in_any_cuts_carries_one_stream_to_the_other),
         cmocka_unit_test(test_zero_clears_what_is_left_and_says_how_much),
         cmocka_unit_test(test_regions_side_by_side_are_one_piece),
         cmocka_unit_test(test_interleaved_halves_alternate_block_by_block),
