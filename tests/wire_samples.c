@@ -193,7 +193,7 @@ bool lease_names_are_equal(const struct lend_lease_name *a, const struct lend_le
 bool requests_are_equal(const struct lend_request *a, const struct lend_request *b)
 {
     return a->direction == b->direction && a->has_ranges == b->has_ranges &&
-           lease_names_are_equal(&a->lease, &b->lease) &&
+           a->wants_sums == b->wants_sums && lease_names_are_equal(&a->lease, &b->lease) &&
            a->slice_offset_bytes == b->slice_offset_bytes &&
            a->slice_length_bytes == b->slice_length_bytes && a->run_count == b->run_count &&
            a->total_bytes == b->total_bytes && a->region_count == b->region_count;

@@ -120,13 +120,19 @@ static bool is_large(const struct lend_transfer *transfer)
     return transfer->window.bytes > LEND_WINDOW_SMALL_BYTES;
 }
 
+/* Do bytes go from us to the peer? Checksums of a WRITE come from it. */
+static bool sends_bytes(const struct lend_transfer *transfer)
+{
+    return transfer->direction == LEND_WRITE && !transfer->is_summing;
+}
+
 static void begin_request(struct client *client, struct slot *slot, struct lend_transfer *transfer)
 {
     *slot = (struct slot){
         .request = ++client->next_request,
         .transfer = transfer,
         .is_large = is_large(transfer),
-        .bytes_left = transfer->window.bytes,
+        .bytes_left = lend_transfer_window_moves(transfer),
     };
     client->busy_count++;
     client->large_count += slot->is_large;
@@ -193,6 +199,7 @@ static bool send_request(struct client *client, struct slot *slot)
     const struct lend_request request = {
         .direction = (uint8_t)transfer->direction,
         .has_ranges = transfer->has_ranges,
+        .wants_sums = transfer->is_summing,
         .lease = transfer->lease,
         .slice_offset_bytes = transfer->remote_slice.offset_bytes,
         .slice_length_bytes = transfer->remote_slice.length_bytes,
@@ -282,7 +289,7 @@ static bool pump_slot(struct client *client, struct slot *slot)
             return moved || slot->runs_sent > before;
         moved = true;
     }
-    if (slot->transfer->direction == LEND_WRITE && slot->bytes_left > 0)
+    if (sends_bytes(slot->transfer) && slot->bytes_left > 0)
         moved |= send_bytes(client, slot);
     return moved;
 }
@@ -345,7 +352,7 @@ bool lend_client_has_more(const struct lend_session *session)
         if (slot->wants_cancel ||
             (transfer != NULL && !transfer->is_canceled &&
              (!slot->is_asked || slot->runs_sent < transfer->window.run_count ||
-              (transfer->direction == LEND_WRITE && slot->bytes_left > 0))))
+              (sends_bytes(transfer) && slot->bytes_left > 0))))
             return true;
     }
     return false;
@@ -374,6 +381,10 @@ static void fail_transfer(struct client *client, struct lend_transfer *transfer,
 
 static void succeed(struct client *client, struct lend_transfer *transfer)
 {
+    if (lend_transfer_begin_sums(transfer)) {
+        queue(client, transfer);
+        return;
+    }
     if (!transfer->has_notification) {
         lend_transfer_complete(transfer, LEND_OK, NULL);
         return;
@@ -396,7 +407,7 @@ static bool is_end_of_request(const struct lend_transfer *transfer, int32_t stat
 static enum lend_status check_done(const struct lend_transfer *transfer, uint64_t bytes_left,
                                    const struct lend_verdict *verdict, struct lend_error *error)
 {
-    uint64_t moved = transfer->window.bytes - bytes_left;
+    uint64_t moved = lend_transfer_window_moves(transfer) - bytes_left;
 
     if (verdict->status == LEND_OK && bytes_left > 0)
         return lend_fail(error, LEND_E_CORRUPT, "DONE with %llu bytes of a request to come",
@@ -416,6 +427,7 @@ static enum lend_status take_done(struct client *client, const struct lend_frame
 {
     struct slot *slot = find_slot(client, frame->request);
     struct lend_verdict verdict;
+    struct lend_error why;
 
     enum lend_status status = lend_verdict_decode(payload, frame->payload_bytes, &verdict, error);
     if (status != LEND_OK)
@@ -435,19 +447,19 @@ static enum lend_status take_done(struct client *client, const struct lend_frame
     if (transfer == NULL)
         return LEND_OK;
     if (verdict.status != LEND_OK) {
-        struct lend_error why;
-
-        transfer->proven_bytes += verdict.bytes;
         (void)lend_fail(&why, (enum lend_status)verdict.status, "%s", verdict.text);
+        transfer->proven_bytes += transfer->is_summing ? 0 : verdict.bytes;
         fail_transfer(client, transfer, &why);
         return LEND_OK;
     }
-    transfer->proven_bytes += transfer->window.bytes;
+    if (transfer->is_summing && lend_transfer_check_sums(transfer, &why) != LEND_OK) {
+        fail_transfer(client, transfer, &why);
+        return LEND_OK;
+    }
+    transfer->proven_bytes += transfer->is_summing ? 0 : transfer->window.bytes;
     if (!lend_transfer_next_window(transfer)) {
         succeed(client, transfer);
     } else if (transfer->is_canceled) {
-        struct lend_error why;
-
         (void)lend_fail(&why, LEND_E_CANCELED, "canceled");
         fail_transfer(client, transfer, &why);
     } else {
@@ -566,15 +578,16 @@ static enum lend_status data(struct lend_session *session, size_t count, size_t 
     const struct lend_frame *frame = &session->frame;
     const struct lend_channel *channel = session->channel;
     struct slot *slot = find_slot(client, frame->request);
+    struct lend_cursor *to = NULL;
 
     if (slot == NULL || !slot->is_asked || count > slot->bytes_left ||
-        (slot->transfer != NULL && slot->transfer->direction != LEND_READ))
+        (slot->transfer != NULL && sends_bytes(slot->transfer)))
         return lend_fail(error, LEND_E_CORRUPT, "%zu bytes for request %llu, which awaits %llu",
                          count, (unsigned long long)frame->request,
                          slot != NULL ? (unsigned long long)slot->bytes_left : 0ull);
-    *out_taken = channel->ops->take_data(session->channel,
-                                         slot->transfer != NULL ? &slot->transfer->local : NULL,
-                                         count, frame->payload_bytes);
+    if (slot->transfer != NULL)
+        to = slot->transfer->is_summing ? &slot->transfer->sum_cursor : &slot->transfer->local;
+    *out_taken = channel->ops->take_data(session->channel, to, count, frame->payload_bytes);
     slot->bytes_left -= *out_taken;
     return LEND_OK;
 }

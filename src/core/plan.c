@@ -4,7 +4,9 @@
 #include "base/error.h"
 #include "core/block_set.h"
 #include "core/region.h"
+#include "core/sums.h"
 
+#include <endian.h>
 #include <string.h>
 
 /*
@@ -131,8 +133,8 @@ static enum lend_status plan_blocks(struct lend_transfer *transfer,
         return status;
     transfer->local_run_count = local.run_count;
     transfer->remote_run_count = remote.run_count;
-    if (desc->block_count > LEND_WINDOW_BYTES / transfer->block_bytes) {
-        uint64_t longest = LEND_WINDOW_BYTES / transfer->block_bytes;
+    if (desc->block_count > transfer->window_bytes_max / transfer->block_bytes) {
+        uint64_t longest = transfer->window_bytes_max / transfer->block_bytes;
 
         transfer->remote_run_count =
             split_runs(transfer->remote_runs, remote.run_count, longest > 0 ? longest : 1);
@@ -283,14 +285,14 @@ static void take_ranges(const struct lend_transfer *transfer, struct lend_transf
         window->run_count++;
     } while (window->run_count < most &&
              transfer->ranges[window->run + window->run_count].length_bytes <=
-                 LEND_WINDOW_BYTES - least(window->bytes, LEND_WINDOW_BYTES));
+                 transfer->window_bytes_max - least(window->bytes, transfer->window_bytes_max));
 }
 
 /* The same of one region's runs. */
 static void take_runs(const struct lend_transfer *transfer, struct lend_transfer_window *window)
 {
     uint64_t most = least(transfer->remote_run_count - window->run, LEND_REQUEST_RUNS_MAX);
-    uint64_t blocks_max = LEND_WINDOW_BYTES / transfer->block_bytes, blocks = 0;
+    uint64_t blocks_max = transfer->window_bytes_max / transfer->block_bytes, blocks = 0;
 
     window->region_count = 1;
     window->run_count = 0;
@@ -305,7 +307,7 @@ static void take_runs(const struct lend_transfer *transfer, struct lend_transfer
 
 /* Both ends walk region by region, so a window is all the runs of some regions, or, if there are
  * more than a request may name, some runs of one region. */
-bool lend_transfer_next_window(struct lend_transfer *transfer)
+static bool step_window(struct lend_transfer *transfer)
 {
     struct lend_transfer_window *window = &transfer->window;
     uint64_t runs = transfer->remote_run_count;
@@ -325,15 +327,84 @@ bool lend_transfer_next_window(struct lend_transfer *transfer)
     }
 
     uint64_t region_bytes = transfer->block_count * transfer->block_bytes;
-    if (runs > LEND_REQUEST_RUNS_MAX || region_bytes > LEND_WINDOW_BYTES) {
+    if (runs > LEND_REQUEST_RUNS_MAX || region_bytes > transfer->window_bytes_max) {
         take_runs(transfer, window);
         return true;
     }
     window->run_count = runs;
     window->region_count = least(least(regions - window->region, LEND_REQUEST_REGIONS_MAX),
-                                 LEND_WINDOW_BYTES / region_bytes);
+                                 transfer->window_bytes_max / region_bytes);
     window->bytes = window->region_count * region_bytes;
     return true;
+}
+
+/* --- checksums --- */
+
+static uint64_t units_of_window(const struct lend_transfer *transfer)
+{
+    return transfer->has_ranges ? transfer->window.run_count
+                                : transfer->window.bytes / transfer->block_bytes;
+}
+
+uint64_t lend_transfer_window_moves(const struct lend_transfer *transfer)
+{
+    return transfer->is_summing ? units_of_window(transfer) * 4 : transfer->window.bytes;
+}
+
+/* Stand where the window's checksums are to be received. */
+static void expect_sums(struct lend_transfer *transfer)
+{
+    uint64_t bytes = lend_transfer_window_moves(transfer);
+
+    transfer->sum_extent = (struct lend_extent){
+        .address = (uint64_t)(uintptr_t)transfer->sums,
+        .row_bytes = bytes,
+        .stride_bytes = bytes,
+        .inner_stride_bytes = bytes,
+        .inner_count = 1,
+    };
+    transfer->sum_run = (struct lend_run){.first = 0, .count = 1};
+    lend_cursor_init(&transfer->sum_cursor, &transfer->sum_extent, 1, &transfer->sum_run, 1);
+}
+
+bool lend_transfer_next_window(struct lend_transfer *transfer)
+{
+    if (!step_window(transfer))
+        return false;
+    if (transfer->is_summing)
+        expect_sums(transfer);
+    return true;
+}
+
+bool lend_transfer_begin_sums(struct lend_transfer *transfer)
+{
+    if ((transfer->flags & LEND_TRANSFER_CHECKSUM) == 0 || transfer->is_summing)
+        return false;
+    transfer->is_summing = true;
+    lend_transfer_rewind(transfer);
+    transfer->checked = transfer->local;
+    return true;
+}
+
+enum lend_status lend_transfer_check_sums(struct lend_transfer *transfer, struct lend_error *error)
+{
+    uint64_t units = units_of_window(transfer);
+
+    for (uint64_t i = 0; i < units; i++) {
+        uint64_t bytes = lend_sums_unit_bytes(&transfer->checked);
+        uint32_t ours = lend_sums_of_unit(&transfer->checked), theirs;
+
+        memcpy(&theirs, transfer->sums + i * 4, sizeof theirs);
+        theirs = le32toh(theirs);
+        if (ours != theirs)
+            return lend_fail(error, LEND_E_CORRUPT,
+                             "block %llu of the transfer has CRC-32C %08x here and %08x at %s",
+                             (unsigned long long)transfer->checked_blocks, ours, theirs,
+                             transfer->peer->name);
+        transfer->checked_blocks++;
+        transfer->proven_bytes += bytes;
+    }
+    return LEND_OK;
 }
 
 /* --- the whole --- */
@@ -341,6 +412,7 @@ bool lend_transfer_next_window(struct lend_transfer *transfer)
 void lend_transfer_rewind(struct lend_transfer *transfer)
 {
     transfer->proven_bytes = 0;
+    transfer->checked_blocks = 0;
     lend_cursor_init(&transfer->local, transfer->extents, transfer->region_count,
                      transfer->local_runs, transfer->has_ranges ? 1 : transfer->local_run_count);
     transfer->window = (struct lend_transfer_window){0};

@@ -214,6 +214,7 @@ static void reset(struct lend_transfer *transfer, const struct lend_post_desc *d
 {
     transfer->proven_bytes = 0;
     transfer->is_canceled = false;
+    transfer->is_summing = false;
     transfer->status = LEND_PENDING;
     transfer->why = (struct lend_error){0};
     transfer->lease = desc->ticket->lease;

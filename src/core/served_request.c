@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { SUM_BYTES = 256 << 10 }; /* that are checksummed in one go */
+
 /* --- opening --- */
 
 static enum lend_status resolve_region(struct lend_served_request *request, uint32_t at,
@@ -169,6 +171,26 @@ static uint64_t count_blocks(const struct lend_served_request *request)
     return count;
 }
 
+/* Room for a checksum of every block or range. */
+static enum lend_status plan_sums(struct lend_served_request *request, struct lend_error *error)
+{
+    const struct lend_request *asked = &request->asked;
+    uint64_t count = asked->run_count;
+
+    if (!asked->has_ranges &&
+        __builtin_mul_overflow(count_blocks(request), (uint64_t)asked->region_count, &count))
+        count = UINT64_MAX;
+    if (count > LEND_SUMS_MAX)
+        return lend_fail(error, LEND_E_LIMIT, "%llu checksums in one request, over %d",
+                         (unsigned long long)count, LEND_SUMS_MAX);
+    request->sums.bytes = lend_sys->allocate((size_t)count * 4);
+    if (request->sums.bytes == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "the owner has no memory for %llu checksums",
+                         (unsigned long long)count);
+    request->sums.count = (uint32_t)count;
+    return LEND_OK;
+}
+
 /* All runs are here: is it what the lease allows, and as many bytes as were said? */
 static enum lend_status plan_request(struct lend_served_request *request, struct lend_error *error)
 {
@@ -203,7 +225,7 @@ static enum lend_status plan_request(struct lend_served_request *request, struct
                          "%llu bytes are asked for, and the owner's blocks have %llu: was its "
                          "metadata imported anew since its regions changed?",
                          (unsigned long long)asked->total_bytes, (unsigned long long)total);
-    return LEND_OK;
+    return asked->wants_sums ? plan_sums(request, error) : LEND_OK;
 }
 
 enum lend_status lend_served_take_runs(struct lend_served_request *request, const uint8_t *payload,
@@ -220,6 +242,33 @@ enum lend_status lend_served_take_runs(struct lend_served_request *request, cons
     return LEND_OK;
 }
 
+/* --- checksums --- */
+
+bool lend_served_is_summing(const struct lend_served_request *request)
+{
+    return request->phase == LEND_SERVED_MOVE && request->sums.made < request->sums.count;
+}
+
+void lend_served_sum(struct lend_served_request *request)
+{
+    struct lend_sums *sums = &request->sums;
+    uint64_t bytes = (uint64_t)sums->count * 4;
+
+    if (!lend_sums_make(sums, &request->cursor, SUM_BYTES))
+        return;
+    sums->extent = (struct lend_extent){
+        .address = (uint64_t)(uintptr_t)sums->bytes,
+        .row_bytes = bytes,
+        .stride_bytes = bytes,
+        .inner_stride_bytes = bytes,
+        .inner_count = 1,
+    };
+    sums->run = (struct lend_run){.first = 0, .count = 1};
+    lend_cursor_init(&request->cursor, &sums->extent, 1, &sums->run, 1);
+    request->asked.direction = LEND_READ;
+    request->asked.total_bytes = bytes;
+}
+
 /* --- the end --- */
 
 static void drop_holdings(struct lend_served_request *request)
@@ -229,6 +278,8 @@ static void drop_holdings(struct lend_served_request *request)
     lend_sys->release(request->region_ids);
     lend_sys->release(request->extents);
     lend_sys->release(request->runs);
+    lend_sys->release(request->sums.bytes);
+    request->sums = (struct lend_sums){0};
     request->lease = NULL;
     request->region_ids = NULL;
     request->extents = NULL;

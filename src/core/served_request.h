@@ -4,6 +4,7 @@
 
 #include "core/cursor.h"
 #include "core/lease.h"
+#include "core/sums.h"
 #include "wire/message.h"
 
 /*
@@ -36,6 +37,8 @@ struct lend_served_request {
     uint64_t planned_bytes; /* of the ranges so far */
     struct lend_cursor cursor;
     uint64_t moved_bytes; /* while the lease was live */
+    struct lend_sums
+        sums; /* if they are wanted: to be made, and then to be sent in place of bytes */
     struct lend_error verdict;
 };
 
@@ -54,6 +57,12 @@ enum lend_status lend_served_open(struct lend_served_request *request, struct le
  */
 enum lend_status lend_served_take_runs(struct lend_served_request *request, const uint8_t *payload,
                                        size_t bytes, struct lend_error *error);
+
+/* Make checksums for a while; once all are there the request is a READ of them. The lease is
+ * pinned. */
+void lend_served_sum(struct lend_served_request *request);
+/* Are there checksums still to be made? */
+bool lend_served_is_summing(const struct lend_served_request *request);
 
 /* It has ended with that status: let go of what it holds. The verdict stays, unless all is well. */
 void lend_served_end(struct lend_served_request *request, enum lend_status status);

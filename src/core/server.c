@@ -257,6 +257,19 @@ static bool serve_read(struct server *server, struct lend_served_request *reques
     return true;
 }
 
+/* Checksum a chunk, under a live lease. */
+static void serve_sums(struct server *server, struct lend_served_request *request)
+{
+    enum lend_status status = lend_lease_enter(request->lease);
+
+    if (status == LEND_OK) {
+        lend_served_sum(request);
+        status = lend_lease_leave(request->lease);
+    }
+    if (status != LEND_OK)
+        end_with_lease(server, request, status);
+}
+
 /* Take bytes of a WRITE. Pinned while they land, so that whoever ends the lease waits for them. */
 static enum lend_status take_data(struct lend_session *session, size_t count, size_t *out_taken,
                                   struct lend_error *error)
@@ -272,7 +285,7 @@ static enum lend_status take_data(struct lend_session *session, size_t count, si
                          (unsigned long long)frame->request);
     if (request != NULL && request->phase != LEND_SERVED_ENDED) {
         if (request->phase != LEND_SERVED_MOVE || request->asked.direction != LEND_WRITE ||
-            count > request->asked.total_bytes - request->moved_bytes)
+            request->asked.wants_sums || count > request->asked.total_bytes - request->moved_bytes)
             return lend_fail(error, LEND_E_CORRUPT, "%zu bytes that request %llu did not announce",
                              count, (unsigned long long)frame->request);
 
@@ -310,6 +323,10 @@ static bool send_done(struct server *server, struct lend_served_request *request
 
 static bool pump_request(struct server *server, struct lend_served_request *request)
 {
+    if (lend_served_is_summing(request)) {
+        serve_sums(server, request);
+        return true;
+    }
     if (request->phase == LEND_SERVED_MOVE && request->asked.direction == LEND_READ &&
         !serve_read(server, request))
         return false;

@@ -7,6 +7,7 @@
 #include "core/client.h"
 #include "core/explain.h"
 #include "core/region.h"
+#include "core/sums.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +32,7 @@ static enum lend_status check_desc(struct lend_agent *agent, const struct lend_t
     if (desc->struct_size != sizeof *desc)
         return lend_fail(error, LEND_E_VERSION, "lend_transfer_desc is %u bytes, not %zu",
                          desc->struct_size, sizeof *desc);
-    if ((desc->flags & ~(uint32_t)LEND_TRANSFER_ZERO_ON_FAILURE) != 0)
+    if ((desc->flags & ~(uint32_t)(LEND_TRANSFER_ZERO_ON_FAILURE | LEND_TRANSFER_CHECKSUM)) != 0)
         return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", desc->flags);
     if (desc->direction != LEND_READ && desc->direction != LEND_WRITE)
         return lend_fail(error, LEND_E_INVALID, "unknown direction %u", desc->direction);
@@ -184,6 +185,7 @@ static void free_arrays(struct lend_transfer *transfer)
 {
     lend_sys->release(transfer->extents);
     lend_sys->release(transfer->sources);
+    lend_sys->release(transfer->sums);
     lend_sys->release(transfer->source_extents);
     lend_sys->release(transfer->locals);
     lend_sys->release(transfer->local_runs);
@@ -210,6 +212,25 @@ static void free_transfer(struct lend_transfer *transfer)
     lend_peer_release(peer);
 }
 
+/* Room for the checksums of as many blocks as a window may have. */
+static enum lend_status allocate_sums(struct lend_transfer *transfer, struct lend_error *error)
+{
+    uint64_t count = transfer->block_count_max;
+
+    if (!transfer->has_ranges) {
+        uint64_t most = LEND_SUMS_BYTES_MAX / transfer->block_bytes;
+
+        count *= transfer->region_count;
+        if (count > most)
+            count = most > 0 ? most : 1;
+    }
+    transfer->sums = lend_sys->allocate((size_t)count * 4);
+    if (transfer->sums == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for %llu checksums",
+                         (unsigned long long)count);
+    return LEND_OK;
+}
+
 static enum lend_status fill(struct lend_transfer *transfer, const struct lend_transfer_desc *desc,
                              struct lend_error *error)
 {
@@ -219,6 +240,9 @@ static enum lend_status fill(struct lend_transfer *transfer, const struct lend_t
     transfer->remote_slice = desc->remote_slice;
     transfer->region_count = desc->region_count;
     transfer->block_count_max = desc->block_count_max;
+    transfer->window_bytes_max = (desc->flags & LEND_TRANSFER_CHECKSUM) != 0
+                                     ? (uint64_t)LEND_SUMS_BYTES_MAX
+                                     : (uint64_t)LEND_WINDOW_BYTES;
     transfer->local_blocks_min = transfer->remote_blocks_min = UINT64_MAX;
     transfer->path = transfer->peer->transport->ops->paths[LEND_WAY_SERVED];
 
@@ -242,7 +266,7 @@ static enum lend_status fill(struct lend_transfer *transfer, const struct lend_t
         return lend_fail(error, LEND_E_LIMIT, "%llu blocks of %llu bytes in %u regions wrap around",
                          (unsigned long long)blocks, (unsigned long long)transfer->block_bytes,
                          desc->region_count);
-    return LEND_OK;
+    return (desc->flags & LEND_TRANSFER_CHECKSUM) != 0 ? allocate_sums(transfer, error) : LEND_OK;
 }
 
 enum lend_status lend_transfer_prepare(struct lend_agent *agent,

@@ -81,6 +81,7 @@ struct lend_transfer {
     uint64_t remote_blocks_min;
     uint64_t block_bytes;
     uint64_t block_count_max;
+    uint64_t window_bytes_max;
     struct lend_extent *extents;   /* of our side */
     struct lend_run *local_runs;   /* with ranges: the one run that all extents share */
     struct lend_run *remote_runs;  /* NULL with ranges */
@@ -116,6 +117,13 @@ struct lend_transfer {
     uint64_t wire_ns; /* of the last completion */
     uint64_t user_data;
     bool is_canceled; /* a WRITE that waits for the peer's word */
+    bool is_summing;  /* its bytes have moved, and their checksums are asked for */
+    uint8_t *sums;    /* owned, with LEND_TRANSFER_CHECKSUM: of one window, as they come */
+    struct lend_extent sum_extent; /* the same, to be received to */
+    struct lend_run sum_run;
+    struct lend_cursor sum_cursor;
+    struct lend_cursor checked; /* of our side: what was not compared yet, */
+    uint64_t checked_blocks;    /* and how many were */
     enum lend_way way;
     const char *path;
     int32_t status;
@@ -150,6 +158,13 @@ bool lend_transfer_is_active(struct lend_transfer *transfer, const struct lend_s
 
 /* The next request's window; false when all was asked for. */
 bool lend_transfer_next_window(struct lend_transfer *transfer);
+
+/* Bytes that the peer sends for the window, or is sent. */
+uint64_t lend_transfer_window_moves(const struct lend_transfer *transfer);
+/* All has moved: is it to be checked? Then it is planned anew, to ask for checksums. */
+bool lend_transfer_begin_sums(struct lend_transfer *transfer);
+/* The checksums of a window are here: are ours the same? LEND_E_CORRUPT, naming the block. */
+enum lend_status lend_transfer_check_sums(struct lend_transfer *transfer, struct lend_error *error);
 
 /* Begin anew with nothing moved, as planned. */
 void lend_transfer_rewind(struct lend_transfer *transfer);

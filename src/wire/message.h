@@ -65,6 +65,7 @@ struct lend_lease_name {
 struct lend_request {
     uint8_t direction; /* LEND_READ or LEND_WRITE, as the client sees it */
     bool has_ranges;   /* its RUNS are ranges, and region_count is 0 */
+    bool wants_sums;   /* not the bytes, but a CRC-32C of each block or range: DATA to the client */
     struct lend_lease_name lease;
     uint64_t slice_offset_bytes;
     uint64_t slice_length_bytes;

@@ -20,7 +20,7 @@
  * first) | varint count}.
  */
 
-enum { FLAG_RANGES = 1 };
+enum { FLAG_RANGES = 1, FLAG_SUMS = 2 };
 
 static void write_region_ids(struct lend_writer *writer, const uint64_t *ids, uint32_t count)
 {
@@ -46,7 +46,8 @@ size_t lend_request_encode(const struct lend_request *request, const uint64_t *r
     struct lend_writer writer = lend_writer_init(bytes, capacity);
 
     lend_write_u8(&writer, request->direction);
-    lend_write_u8(&writer, request->has_ranges ? FLAG_RANGES : 0);
+    lend_write_u8(&writer, (uint8_t)((request->has_ranges ? FLAG_RANGES : 0) |
+                                     (request->wants_sums ? FLAG_SUMS : 0)));
     lend_lease_name_write(&writer, &request->lease);
     lend_write_varint(&writer, request->slice_offset_bytes);
     lend_write_varint(&writer, request->slice_length_bytes);
@@ -119,7 +120,8 @@ enum lend_status lend_request_decode(const void *bytes, size_t count, struct len
 
     request.direction = lend_read_u8(&reader);
     uint8_t flags = lend_read_u8(&reader);
-    request.has_ranges = flags & FLAG_RANGES;
+    request.has_ranges = (flags & FLAG_RANGES) != 0;
+    request.wants_sums = (flags & FLAG_SUMS) != 0;
     lend_lease_name_read(&reader, &request.lease);
     request.slice_offset_bytes = lend_read_varint(&reader);
     request.slice_length_bytes = lend_read_varint(&reader);
@@ -129,7 +131,7 @@ enum lend_status lend_request_decode(const void *bytes, size_t count, struct len
 
     if (reader.bad)
         return lend_fail(error, LEND_E_CORRUPT, "a REQUEST of %zu bytes is cut", count);
-    if (flags & ~FLAG_RANGES)
+    if (flags & ~(FLAG_RANGES | FLAG_SUMS))
         return lend_fail(error, LEND_E_CORRUPT, "a REQUEST with unknown flags 0x%02x", flags);
     enum lend_status status = check_request(&request, region_count, error);
     if (status != LEND_OK)

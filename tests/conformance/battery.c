@@ -29,10 +29,15 @@ int battery_run(const struct battery_setup *setups, size_t count)
         const char *name;
         const struct CMUnitTest *(*tests)(size_t *out_count);
     } parts[] = {
-        {"regions", battery_regions},     {"lives", battery_lives},
-        {"geometry", battery_geometry},   {"leases", battery_leases},
-        {"transfers", battery_transfers}, {"notifications", battery_notifications},
-        {"peers", battery_peers},         {"input", battery_input},
+        {"regions", battery_regions},
+        {"lives", battery_lives},
+        {"geometry", battery_geometry},
+        {"leases", battery_leases},
+        {"transfers", battery_transfers},
+        {"sums", battery_sums},
+        {"notifications", battery_notifications},
+        {"peers", battery_peers},
+        {"input", battery_input},
     };
     /* For whoever debugs: one setup, one part, tests by a pattern of their names. */
     const char *only_setup = getenv("LEND_SETUP"), *only = getenv("LEND_PART");
