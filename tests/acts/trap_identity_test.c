@@ -145,9 +145,12 @@ static void list_ranges(struct stage *stage)
     }
 }
 
-/* A copy of the owner: it waits for the owner's end, and has a copy of its own take the number. */
+/* A copy of the owner's memory: it waits for the owner's end, and has a copy of its own take the
+ * number. Not of its sockets: while somebody has the one that the owner listened at, who connects
+ * there anew finds nobody that answers, and has to wait until the time for that is over. */
 static void stand_by(struct stage *stage, uint32_t round)
 {
+    (void)close_range(3, ~0U, 0);
     if (!acts_turn_await(&stage->grave, round + 1))
         _exit(1);
     pid_t child = fork_as(stage->owner);
