@@ -115,8 +115,8 @@ static bool describe(struct trap_owner *owner, const struct trap_how *how,
     if (how->backing == TRAP_FILE && !describe_file(owner, how, desc))
         return false;
     if (owner->region.memory == NULL)
-        owner->region.memory = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE,
-                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        owner->region.memory =
+            mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return acts_ok(lend_memory_system(owner->region.memory, REGION_BYTES, &desc->memory, &error),
                    &error, "memory");
 }
@@ -150,9 +150,8 @@ bool trap_own(struct trap_owner *owner, struct trap_scene *scene, uint64_t gener
     desc.geometry.count = TRAP_BLOCKS;
     desc.access = LEND_ACCESS_READ;
     if (!acts_ok(lend_agent_create(&config, &owner->agent, &error), &error, "owner") ||
-        !acts_ok(
-            lend_region_register(owner->agent, &desc, 1, &owner->region.region, NULL, &error),
-            &error, "register"))
+        !acts_ok(lend_region_register(owner->agent, &desc, 1, &owner->region.region, NULL, &error),
+                 &error, "register"))
         return false;
     scene->id = owner->region.id = lend_region_id(owner->region.region);
     return trap_lend_again(owner, scene);
@@ -176,11 +175,11 @@ bool trap_reader_begin(struct trap_reader *reader, const struct trap_scene *scen
     struct lend_agent_config config = acts_config("reader", &scene->directory);
     struct lend_error error = {0};
 
-    *reader = (struct trap_reader){
-        .region = {.memory = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE,
-                                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-                   .block_bytes = TRAP_BLOCK,
-                   .count = TRAP_BLOCKS}};
+    *reader =
+        (struct trap_reader){.region = {.memory = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE,
+                                                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+                                        .block_bytes = TRAP_BLOCK,
+                                        .count = TRAP_BLOCKS}};
     config.flags = flags;
     return acts_ok(lend_agent_create(&config, &reader->agent, &error), &error, "reader") &&
            acts_register(reader->agent, &reader->region, 0);

@@ -9,9 +9,9 @@
  * reader of another process that reads it by itself and can tell how.
  */
 
-#define TRAP_MAPPED "local/mapped"
-#define TRAP_CROSS  "local/cross-memory"
-#define TRAP_SERVED "local/served"
+#define TRAP_MAPPED    "local/mapped"
+#define TRAP_CROSS     "local/cross-memory"
+#define TRAP_SERVED    "local/served"
 /* What the kernel's list of mappings calls a file that an owner of ours shares. */
 #define TRAP_FILE_NAME "lend-trap"
 
@@ -42,7 +42,9 @@ struct trap_scene {
     struct acts_blob metadata;
     struct acts_blob ticket;
     uint64_t id;
-    char reason[200]; /* why it was skipped */
+    pid_t reader_process;
+    bool is_to_be_killed; /* the reader, by the test */
+    char reason[200];     /* why it was skipped */
 };
 
 struct trap_scene *trap_scene_make(struct trap_how how);

@@ -119,8 +119,7 @@ static pid_t fork_as(pid_t number)
 
 static int pose_behind_exec(int file)
 {
-    struct stage *stage =
-        mmap(NULL, sizeof *stage, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    struct stage *stage = mmap(NULL, sizeof *stage, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 
     if (stage == MAP_FAILED)
         return 1;
@@ -256,8 +255,7 @@ static bool replace(struct stage *stage, struct trap_reader *reader, uint32_t ro
 
     acts_turn_to(&stage->order, 2 * round + 2);
     while (reads_on && atomic_load(&stage->answer.reached) < 2 * round + 2) {
-        if (acts_now_ns() > deadline ||
-            !is_right(reader, trap_read(reader, 0, TRAP_BLOCKS), round))
+        if (acts_now_ns() > deadline || !is_right(reader, trap_read(reader, 0, TRAP_BLOCKS), round))
             return false;
     }
     return acts_turn_await(&stage->answer, 2 * round + 2);
@@ -297,14 +295,13 @@ static void play(bool does_exec, enum trap_backing backing, const char *path)
 
     assert_true(file >= 0);
     assert_int_equal(ftruncate(file, sizeof(struct stage)), 0);
-    struct stage *stage =
-        mmap(NULL, sizeof *stage, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    struct stage *stage = mmap(NULL, sizeof *stage, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     assert_ptr_not_equal(stage, MAP_FAILED);
-    *stage = (struct stage){.scene = {.directory = acts_directory_make(),
-                                      .how = {.backing = backing}},
-                            .file = file,
-                            .does_exec = does_exec,
-                            .rounds = acts_count(100)};
+    *stage =
+        (struct stage){.scene = {.directory = acts_directory_make(), .how = {.backing = backing}},
+                       .file = file,
+                       .does_exec = does_exec,
+                       .rounds = acts_count(100)};
 
     pid_t nursery = acts_spawn(nurse, stage);
     bool is_well = true;
