@@ -118,7 +118,10 @@ enum lend_status lend_process_explain(const struct lend_process *process, int sy
                          "container CAP_SYS_PTRACE or another seccomp profile",
                          process->pid);
     case ESRCH:
-        return lend_fail(error, LEND_E_PEER_DEAD, "there is no process %d any more", process->pid);
+        return lend_fail(error, LEND_E_PEER_DEAD,
+                         "there is no process %d: it has ended, or it has that number in another "
+                         "PID name space, which /proc here is of",
+                         process->pid);
     case 0:
         return lend_fail(error, LEND_E_NO_PATH,
                          "the process with the number %d here is another one: separate PID name "
