@@ -362,6 +362,6 @@ int main(int argc, char **argv)
     };
 
     if (argc == 3 && strcmp(argv[1], "--pose") == 0)
-        return pose_behind_exec(atoi(argv[2]));
+        return pose_behind_exec((int)strtol(argv[2], NULL, 10));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
