@@ -191,7 +191,7 @@ static enum lend_status place_locked(struct lend_onesided *own, struct lend_tran
     const struct lend_metadata_region *region = lend_peer_find_locked(own->peer, id);
 
     if (region == NULL)
-        return lend_fail(why, LEND_E_NO_PATH, "region %llu is gone from the peer's metadata",
+        return lend_fail(why, LEND_E_STALE, "region %llu is gone from the peer's metadata",
                          (unsigned long long)id);
     enum lend_status status = lend_onesided_judge_locked(own, way, region, why);
     if (status != LEND_OK)
@@ -276,6 +276,13 @@ static void fail(struct lend_onesided *own, struct lend_transfer *transfer,
     lend_client_fail(own->session, transfer, why);
 }
 
+/* No way that is allowed: another one would have to be, or else newer metadata. */
+static void settle_on_none(struct lend_error *why)
+{
+    if (why->status != LEND_E_STALE)
+        why->status = LEND_E_NO_PATH;
+}
+
 /* The way of a READ, or LEND_WAYS: none that is allowed can be taken. */
 static enum lend_way choose(struct lend_onesided *own, struct lend_transfer *transfer,
                             struct lend_error *why)
@@ -308,7 +315,7 @@ bool lend_onesided_take(struct lend_onesided *own, struct lend_transfer *transfe
     if (way == LEND_WAYS) {
         if (why.status == LEND_OK)
             (void)lend_fail(&why, LEND_E_NO_PATH, "a write goes through its owner");
-        why.status = LEND_E_NO_PATH;
+        settle_on_none(&why);
         lend_client_fail(own->session, transfer, &why);
         return true;
     }
@@ -327,7 +334,7 @@ static void fall_back(struct lend_onesided *own, struct lend_transfer *transfer,
 {
     lend_onesided_drop(own, transfer);
     if (!allows(transfer, LEND_WAY_SERVED)) {
-        why->status = LEND_E_NO_PATH;
+        settle_on_none(why);
         lend_client_fail(own->session, transfer, why);
         return;
     }

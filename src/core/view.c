@@ -144,7 +144,7 @@ static enum lend_status check(const struct lend_transfer *transfer, const struct
             return lend_fail(why, LEND_E_OUT_OF_RANGE, "region %llu is not in the lease",
                              (unsigned long long)id);
         if (part->life != transfer->sources[i].life)
-            return lend_fail(why, LEND_E_NO_PATH,
+            return lend_fail(why, LEND_E_STALE,
                              "region %llu was resumed since its metadata was imported: refresh it",
                              (unsigned long long)id);
         if (part->set == asked && !transfer->has_ranges)
@@ -168,13 +168,17 @@ static void permit(struct lend_onesided *own, const struct lend_view *answer,
     struct lend_error why = {0};
     enum lend_status status = (enum lend_status)answer->status;
 
-    if (status == LEND_OK)
+    if (status == LEND_OK) {
         status = check(transfer, answer, &why);
-    else
+        /* Its owner knows where it is now. */
+        if (status == LEND_E_STALE)
+            status = LEND_E_NO_PATH;
+    } else {
         (void)lend_fail(&why, status, "%s", answer->text);
-    /* What cannot be told, its owner can still check by itself. */
-    if (status == LEND_E_LIMIT || status == LEND_E_NO_MEMORY)
-        status = LEND_E_NO_PATH;
+        /* What cannot be told, its owner can still check by itself. */
+        if (status == LEND_E_LIMIT || status == LEND_E_NO_MEMORY)
+            status = LEND_E_NO_PATH;
+    }
     lend_onesided_permit(own, transfer, status, &why);
 }
 

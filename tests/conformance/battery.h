@@ -21,7 +21,8 @@ enum battery_flag {
 struct battery_setup {
     const char *name;       /* "local, two processes" */
     const char *transports; /* for the configuration of both agents */
-    const char *path;       /* that completion records shall name */
+    const char *path;       /* that completion records of reads shall name; if the reader copies by
+                               itself, reads are held to it, and writes are served */
     uint32_t flags;
 };
 

@@ -396,8 +396,11 @@ static void test_several_pairs_of_regions_move_region_by_region(void **state)
 
     struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
     struct lend_transfer *transfer = NULL;
-    struct move move = {
-        .remote = &remote[0], .local_blocks = ours, .remote_blocks = theirs, .count = 2};
+    struct move move = {.direction = LEND_READ,
+                        .remote = &remote[0],
+                        .local_blocks = ours,
+                        .remote_blocks = theirs,
+                        .count = 2};
 
     desc.direction = LEND_READ;
     desc.peer = pair->peer;
@@ -405,6 +408,7 @@ static void test_several_pairs_of_regions_move_region_by_region(void **state)
     desc.local_regions = regions;
     desc.remote_regions = ids;
     desc.block_count_max = 2;
+    desc.paths = pair_paths(pair, LEND_READ, ids[0]);
     EXPECT(lend_transfer_prepare(pair->reader, &desc, &transfer, &error), LEND_OK, &error);
     EXPECT(move_post(&move, transfer), LEND_OK, &move.error);
     EXPECT(move_finish(pair, &move, transfer), LEND_OK, &move.error);

@@ -40,6 +40,13 @@ static void let_go(struct pair *pair)
         pair_continue_owner(pair);
 }
 
+/* Another lease for the same: whoever uses it for the first time needs its owner, on every path. */
+static void renew_ticket(struct pair *pair, struct loan *loan)
+{
+    drop(loan);
+    lend_range(pair, loan, ALL, 0, 0);
+}
+
 static enum lend_status await_end(struct pair *pair, struct lend_transfer *transfer)
 {
     uint64_t deadline = pair_now_ns() + PAIR_PATIENCE_NS;
@@ -93,6 +100,7 @@ static enum lend_status move_ranges(struct pair *pair, struct move *move,
     desc.direction = move->direction;
     desc.peer = pair->peer;
     desc.block_count_max = count;
+    desc.paths = pair_paths(pair, move->direction, move->remote->id);
     EXPECT(lend_transfer_prepare(pair->reader, &desc, &transfer, &move->error), LEND_OK,
            &move->error);
     post.ticket = move->remote->ticket;
@@ -371,6 +379,7 @@ static void test_deadline_ends_a_transfer(void **state)
     struct lend_transfer *transfer = NULL;
 
     assert_int_equal(read_blocks(pair, &local, &remote, 1), LEND_OK);
+    renew_ticket(pair, &remote);
     EXPECT(move_prepare(pair, &move, &transfer), LEND_OK, &move.error);
     move.timeout_ns = SECONDS / 20;
     for (uint32_t direction = LEND_READ; direction <= LEND_WRITE; direction++) {
@@ -557,6 +566,7 @@ static void test_local_region_that_is_withdrawn_ends_its_transfers(void **state)
     bool is_held;
 
     assert_int_equal(read_blocks(pair, &local, &remote, 1), LEND_OK);
+    renew_ticket(pair, &remote);
     EXPECT(move_prepare(pair, &move, &transfer), LEND_OK, &move.error);
     is_held = hold_owner(pair);
     EXPECT(move_post(&move, transfer), LEND_OK, &move.error);

@@ -193,6 +193,7 @@ enum lend_status move_prepare(struct pair *pair, struct move *move, struct lend_
     desc.local_slice = move->local_slice;
     desc.remote_slice = move->remote_slice;
     desc.block_count_max = move->count;
+    desc.paths = pair_paths(pair, move->direction, move->remote->id);
     return lend_transfer_prepare(pair->reader, &desc, out, &move->error);
 }
 
@@ -231,6 +232,8 @@ enum lend_status move_finish(struct pair *pair, struct move *move, struct lend_t
     EXPECT(lend_transfer_describe(transfer, &move->record, &move->error), LEND_OK, NULL);
     assert_int_equal(move->record.status, status);
     EXPECT(status, status, &move->error);
+    if (status == LEND_OK)
+        assert_string_equal(move->record.path, pair_path(pair, move->direction));
     return status;
 }
 

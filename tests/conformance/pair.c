@@ -2,7 +2,9 @@
 #include "pair.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -73,6 +75,23 @@ bool pair_is_apart(const struct pair *pair)
     return (pair->setup->flags & BATTERY_APART) != 0;
 }
 
+const char *pair_path(const struct pair *pair, uint32_t direction)
+{
+    bool is_local = strncmp(pair->setup->path, "local/", 6) == 0;
+
+    return direction == LEND_WRITE && is_local ? "local/served" : pair->setup->path;
+}
+
+bool pair_is_served(const struct pair *pair)
+{
+    return strcmp(pair->setup->path, pair_path(pair, LEND_WRITE)) == 0;
+}
+
+bool pair_is_mapped(const struct pair *pair)
+{
+    return strcmp(pair->setup->path, "local/mapped") == 0;
+}
+
 void pair_pump(struct pair *pair)
 {
     if (!pair_is_manual(pair))
@@ -80,6 +99,48 @@ void pair_pump(struct pair *pair)
     (void)lend_agent_progress(pair->reader, 0, NULL);
     if (!pair_is_apart(pair) && pair->owner != NULL)
         (void)lend_agent_progress(pair->owner, 0, NULL);
+}
+
+enum lend_status pair_connect(struct pair *pair, struct lend_error *error)
+{
+    uint64_t deadline = pair_now_ns() + PAIR_PATIENCE_NS;
+    enum lend_status status;
+
+    if (!pair_is_manual(pair) || pair_is_apart(pair))
+        return lend_peer_connect(pair->peer, 5 * SECONDS, error);
+    while ((status = lend_peer_connect(pair->peer, 0, error)) == LEND_E_TIMEOUT &&
+           pair_now_ns() < deadline)
+        pair_pump(pair);
+    return status;
+}
+
+/* Can it be taken, or never? What tells of it may still be on its way. */
+static bool is_path_known(struct pair *pair, const char *name, uint64_t remote_region)
+{
+    struct lend_path_info infos[LEND_PATHS_MAX] = {{.struct_size = sizeof infos[0]}};
+    uint32_t count = 0;
+
+    if (lend_explain(pair->peer, NULL, remote_region, LEND_READ, infos, LEND_PATHS_MAX, &count,
+                     NULL) != LEND_OK)
+        return true;
+    for (uint32_t index = 0; index < count; index++)
+        if (strcmp(infos[index].name, name) == 0)
+            return infos[index].status != LEND_PENDING && infos[index].status != LEND_E_NO_PATH;
+    return true;
+}
+
+const char *pair_paths(struct pair *pair, uint32_t direction, uint64_t remote_region)
+{
+    const char *path = pair_path(pair, direction);
+    uint64_t deadline = pair_now_ns() + 2 * SECONDS;
+
+    if (direction != LEND_READ || pair_is_served(pair) || pair_connect(pair, NULL) != LEND_OK)
+        return NULL;
+    while (!is_path_known(pair, path, remote_region) && pair_now_ns() < deadline) {
+        pair_pump(pair);
+        (void)sched_yield();
+    }
+    return path;
 }
 
 static void note_end(void *context, const struct lend_lease_info *info)
@@ -104,6 +165,7 @@ static struct lend_agent_config config_of(struct pair *pair, bool is_owner)
     if (pair_is_manual(pair))
         config.flags |= LEND_AGENT_MANUAL_PROGRESS;
     if (is_owner) {
+        config.flags |= LEND_AGENT_ALLOW_CROSS_MEMORY;
         config.on_lease_end = note_end;
         config.context = pair->shared;
     }
@@ -196,6 +258,25 @@ static enum lend_status call_owner(struct pair *pair,
     return call->status;
 }
 
+/* Map the arena, and seal its file: nobody resizes it, and nobody else maps it for writing. */
+static void map_arena(struct pair *pair)
+{
+    const size_t bytes = (size_t)PAIR_SLOTS * PAIR_SLOT_BYTES;
+
+    pair->arena_fd = memfd_create("lend-battery", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    assert_true(pair->arena_fd >= 0);
+    assert_int_equal(ftruncate(pair->arena_fd, (off_t)bytes), 0);
+    pair->arena =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, pair->arena_fd, 0);
+    assert_true(pair->arena != MAP_FAILED);
+    assert_int_equal(
+        fcntl(pair->arena_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE), 0);
+    for (size_t slot = 0; slot < PAIR_SLOTS; slot++)
+        assert_int_equal(mprotect(pair->arena + (slot + 1) * PAIR_SLOT_BYTES - PAGE_BYTES,
+                                  PAGE_BYTES, PROT_NONE),
+                         0);
+}
+
 struct pair *pair_make(const struct battery_setup *setup, pair_tweak *tweak)
 {
     struct pair *pair = calloc(1, sizeof *pair);
@@ -204,13 +285,7 @@ struct pair *pair_make(const struct battery_setup *setup, pair_tweak *tweak)
     assert_non_null(pair);
     pair->setup = setup;
     pair->wire = -1;
-    pair->arena = mmap(NULL, (size_t)PAIR_SLOTS * PAIR_SLOT_BYTES, PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    assert_true(pair->arena != MAP_FAILED);
-    for (size_t slot = 0; slot < PAIR_SLOTS; slot++)
-        assert_int_equal(mprotect(pair->arena + (slot + 1) * PAIR_SLOT_BYTES - PAGE_BYTES,
-                                  PAGE_BYTES, PROT_NONE),
-                         0);
+    map_arena(pair);
     pair->shared = (void *)pair->arena;
     pair->shared->tweak = tweak;
     pair->shared->slots_used = 1;
@@ -248,6 +323,7 @@ void pair_free(struct pair *pair)
         lend_agent_destroy(pair->owner);
     }
     (void)munmap(pair->arena, (size_t)PAIR_SLOTS * PAIR_SLOT_BYTES);
+    (void)close(pair->arena_fd);
     /* An agent leaves nothing behind in the folder of its socket. */
     int removed = rmdir(pair->directory);
 
@@ -320,8 +396,23 @@ struct lend_lease_info pair_end(struct pair *pair, uint32_t index)
     return pair->shared->ends[index];
 }
 
+/* The owner's consent to map what lies in the arena. */
+static void share(const struct pair *pair, struct lend_region_desc *desc)
+{
+    uint64_t offset = desc->memory.address - (uint64_t)(uintptr_t)pair->arena;
+
+    if (!pair_is_mapped(pair) || offset >= (uint64_t)PAIR_SLOTS * PAIR_SLOT_BYTES ||
+        (desc->flags & LEND_REGION_PUNCH_OUT) != 0)
+        return;
+    desc->flags |= LEND_REGION_SHARE_FILE;
+    desc->share_fd = pair->arena_fd;
+    desc->share_offset_bytes = offset;
+}
+
 static void do_register(struct pair *pair, struct call *call)
 {
+    for (uint32_t index = 0; index < call->count; index++)
+        share(pair, &call->descs[index]);
     call->status = lend_region_register(pair->owner, call->descs, call->count, call->regions, NULL,
                                         &call->error);
 }
@@ -375,11 +466,18 @@ enum lend_status owner_suspend(struct pair *pair, struct lend_region *region, ui
 
 static void do_resume(struct pair *pair, struct call *call)
 {
-    const struct lend_memory *memory = &call->descs[0].memory;
+    struct lend_region_desc *desc = &call->descs[0];
+    struct lend_region_info info = {.struct_size = sizeof info};
+    bool is_elsewhere = desc->memory.struct_size != 0;
 
-    (void)pair;
-    call->status = lend_region_resume(call->region, memory->struct_size != 0 ? memory : NULL, -1, 0,
-                                      &call->error);
+    desc->flags = 0;
+    desc->share_fd = -1;
+    desc->share_offset_bytes = 0;
+    if (!is_elsewhere && lend_region_describe(call->region, &info, NULL) == LEND_OK)
+        desc->memory = info.memory;
+    share(pair, desc);
+    call->status = lend_region_resume(call->region, is_elsewhere ? &desc->memory : NULL,
+                                      desc->share_fd, desc->share_offset_bytes, &call->error);
 }
 
 enum lend_status owner_resume(struct pair *pair, struct lend_region *region, void *address,

@@ -31,6 +31,7 @@ struct pair {
     struct lend_peer *peer;   /* the owner, as the reader knows it */
     uint32_t peer_references;
     uint8_t *arena;
+    int arena_fd; /* its file, sealed */
     int child;
     int wire;
     char directory[64];
@@ -62,6 +63,18 @@ void *pair_memory(struct pair *pair, size_t bytes);
 
 bool pair_is_manual(const struct pair *pair);
 bool pair_is_apart(const struct pair *pair);
+/* The owner serves reads; else the reader copies by itself, and needs nothing of an owner whose
+ * lease it knows. */
+bool pair_is_served(const struct pair *pair);
+/* The owner's regions are shared for mapping. */
+bool pair_is_mapped(const struct pair *pair);
+/* The path that a transfer in that direction takes. */
+const char *pair_path(const struct pair *pair, uint32_t direction);
+/* Connect, if that can be; and for a lend_transfer_desc, the paths to hold a transfer to: NULL
+ * where the setup has but one, or there is no connection. */
+const char *pair_paths(struct pair *pair, uint32_t direction, uint64_t remote_region);
+/* Connect ahead of use, whoever makes the progress. */
+enum lend_status pair_connect(struct pair *pair, struct lend_error *error);
 /* Progress of whatever needs it from this process. */
 void pair_pump(struct pair *pair);
 uint64_t pair_now_ns(void);
