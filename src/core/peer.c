@@ -344,10 +344,13 @@ enum lend_status lend_peer_connect(struct lend_peer *peer, uint64_t timeout_ns,
     struct lend_agent *agent = peer->agent;
     uint64_t until = lend_deadline(lend_sys->now_ns(), timeout_ns);
     if (lend_agent_is_manual(agent)) {
-        do {
+        /* Once at least, where the time is 0; and not to wait for what has come already. */
+        while (!has_greeted(session)) {
             uint64_t now = lend_sys->now_ns();
             (void)lend_poller_progress(&agent->poller, until > now ? until - now : 0);
-        } while (!has_greeted(session) && lend_sys->now_ns() < until);
+            if (lend_sys->now_ns() >= until)
+                break;
+        }
     } else {
         lend_agent_await(agent, until, has_greeted, session);
     }

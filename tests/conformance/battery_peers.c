@@ -509,7 +509,10 @@ static void test_restarted_owner_is_another_peer(void **state)
     assert_int_equal(read_blocks(pair, &local, &loan, 4), LEND_OK);
     EXPECT(owner_export(pair, loan.lease, bytes, &count), LEND_OK, NULL);
     owner_restart(pair);
-    assert_int_equal(read_blocks(pair, &local, &loan, 4), LEND_E_PEER_DEAD);
+    enum lend_status status = read_blocks(pair, &local, &loan, 4);
+    /* An owner that ends well revokes first; who looks at the lease by itself may see that first.
+     */
+    assert_true(status == LEND_E_PEER_DEAD || (status == LEND_E_REVOKED && !pair_is_served(pair)));
 
     pair->peer_references = 0;
     pair->peer = NULL;
