@@ -408,7 +408,7 @@ static void test_several_pairs_of_regions_move_region_by_region(void **state)
     desc.local_regions = regions;
     desc.remote_regions = ids;
     desc.block_count_max = 2;
-    desc.paths = pair_paths(pair, LEND_READ, ids[0]);
+    desc.paths = pair_paths(pair, LEND_READ, &remote[0]);
     EXPECT(lend_transfer_prepare(pair->reader, &desc, &transfer, &error), LEND_OK, &error);
     EXPECT(move_post(&move, transfer), LEND_OK, &move.error);
     EXPECT(move_finish(pair, &move, transfer), LEND_OK, &move.error);

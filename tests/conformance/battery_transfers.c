@@ -100,7 +100,7 @@ static enum lend_status move_ranges(struct pair *pair, struct move *move,
     desc.direction = move->direction;
     desc.peer = pair->peer;
     desc.block_count_max = count;
-    desc.paths = pair_paths(pair, move->direction, move->remote->id);
+    desc.paths = pair_paths(pair, move->direction, move->remote);
     EXPECT(lend_transfer_prepare(pair->reader, &desc, &transfer, &move->error), LEND_OK,
            &move->error);
     post.ticket = move->remote->ticket;

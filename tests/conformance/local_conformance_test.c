@@ -12,10 +12,10 @@
  * transport loopback shows it the same core in one mapping.
  */
 #if defined(__SANITIZE_THREAD__)
-#define SKIPPED_SETUPS 5
+#define SKIPPED_SETUPS 7
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
-#define SKIPPED_SETUPS 5
+#define SKIPPED_SETUPS 7
 #endif
 #endif
 #ifndef SKIPPED_SETUPS
@@ -28,10 +28,14 @@ int main(void)
         {"local", "local", "local/served", 0},
         {"local, manual", "local", "local/served", BATTERY_MANUAL},
         {"local, abstract", "local", "local/served", BATTERY_ABSTRACT},
+        {"mapped", "local", "local/mapped", 0},
+        {"mapped, manual", "local", "local/mapped", BATTERY_MANUAL},
         {"cross-memory", "local", "local/cross-memory", 0},
         {"cross-memory, manual", "local", "local/cross-memory", BATTERY_MANUAL},
         {"local, two processes", "local", "local/served", BATTERY_APART},
         {"local, two processes, manual", "local", "local/served", BATTERY_APART | BATTERY_MANUAL},
+        {"mapped, two processes", "local", "local/mapped", BATTERY_APART},
+        {"mapped, two processes, manual", "local", "local/mapped", BATTERY_APART | BATTERY_MANUAL},
         {"cross-memory, two processes", "local", "local/cross-memory", BATTERY_APART},
         {"cross-memory, two processes, manual", "local", "local/cross-memory",
          BATTERY_APART | BATTERY_MANUAL},

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -112,35 +111,6 @@ enum lend_status pair_connect(struct pair *pair, struct lend_error *error)
            pair_now_ns() < deadline)
         pair_pump(pair);
     return status;
-}
-
-/* Can it be taken, or never? What tells of it may still be on its way. */
-static bool is_path_known(struct pair *pair, const char *name, uint64_t remote_region)
-{
-    struct lend_path_info infos[LEND_PATHS_MAX] = {{.struct_size = sizeof infos[0]}};
-    uint32_t count = 0;
-
-    if (lend_explain(pair->peer, NULL, remote_region, LEND_READ, infos, LEND_PATHS_MAX, &count,
-                     NULL) != LEND_OK)
-        return true;
-    for (uint32_t index = 0; index < count; index++)
-        if (strcmp(infos[index].name, name) == 0)
-            return infos[index].status != LEND_PENDING && infos[index].status != LEND_E_NO_PATH;
-    return true;
-}
-
-const char *pair_paths(struct pair *pair, uint32_t direction, uint64_t remote_region)
-{
-    const char *path = pair_path(pair, direction);
-    uint64_t deadline = pair_now_ns() + 2 * SECONDS;
-
-    if (direction != LEND_READ || pair_is_served(pair) || pair_connect(pair, NULL) != LEND_OK)
-        return NULL;
-    while (!is_path_known(pair, path, remote_region) && pair_now_ns() < deadline) {
-        pair_pump(pair);
-        (void)sched_yield();
-    }
-    return path;
 }
 
 static void note_end(void *context, const struct lend_lease_info *info)
@@ -258,23 +228,28 @@ static enum lend_status call_owner(struct pair *pair,
     return call->status;
 }
 
-/* Map the arena, and seal its file: nobody resizes it, and nobody else maps it for writing. */
+/* Map a file of its own into the slot, but for its last page, and seal it: nobody resizes it, and
+ * nobody else maps it for writing. */
+static int map_slot(uint8_t *slot)
+{
+    int fd = memfd_create("lend-battery", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, PAIR_SLOT_BYTES - PAGE_BYTES), 0);
+    assert_ptr_equal(mmap(slot, PAIR_SLOT_BYTES - PAGE_BYTES, PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0),
+                     slot);
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE), 0);
+    return fd;
+}
+
 static void map_arena(struct pair *pair)
 {
-    const size_t bytes = (size_t)PAIR_SLOTS * PAIR_SLOT_BYTES;
-
-    pair->arena_fd = memfd_create("lend-battery", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    assert_true(pair->arena_fd >= 0);
-    assert_int_equal(ftruncate(pair->arena_fd, (off_t)bytes), 0);
-    pair->arena =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, pair->arena_fd, 0);
+    pair->arena = mmap(NULL, (size_t)PAIR_SLOTS * PAIR_SLOT_BYTES, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_true(pair->arena != MAP_FAILED);
-    assert_int_equal(
-        fcntl(pair->arena_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE), 0);
     for (size_t slot = 0; slot < PAIR_SLOTS; slot++)
-        assert_int_equal(mprotect(pair->arena + (slot + 1) * PAIR_SLOT_BYTES - PAGE_BYTES,
-                                  PAGE_BYTES, PROT_NONE),
-                         0);
+        pair->slot_fds[slot] = map_slot(pair->arena + slot * PAIR_SLOT_BYTES);
 }
 
 struct pair *pair_make(const struct battery_setup *setup, pair_tweak *tweak)
@@ -323,7 +298,8 @@ void pair_free(struct pair *pair)
         lend_agent_destroy(pair->owner);
     }
     (void)munmap(pair->arena, (size_t)PAIR_SLOTS * PAIR_SLOT_BYTES);
-    (void)close(pair->arena_fd);
+    for (size_t slot = 0; slot < PAIR_SLOTS; slot++)
+        (void)close(pair->slot_fds[slot]);
     /* An agent leaves nothing behind in the folder of its socket. */
     int removed = rmdir(pair->directory);
 
@@ -405,8 +381,8 @@ static void share(const struct pair *pair, struct lend_region_desc *desc)
         (desc->flags & LEND_REGION_PUNCH_OUT) != 0)
         return;
     desc->flags |= LEND_REGION_SHARE_FILE;
-    desc->share_fd = pair->arena_fd;
-    desc->share_offset_bytes = offset;
+    desc->share_fd = pair->slot_fds[offset / PAIR_SLOT_BYTES];
+    desc->share_offset_bytes = offset % PAIR_SLOT_BYTES;
 }
 
 static void do_register(struct pair *pair, struct call *call)
@@ -430,6 +406,23 @@ enum lend_status owner_register(struct pair *pair, const struct lend_region_desc
     return call->status;
 }
 
+/* A file that the reader has mapped comes back when it makes progress. Where that is ours to make,
+ * ask again and again. */
+static enum lend_status end_access(struct pair *pair,
+                                   void (*function)(struct pair *pair, struct call *call),
+                                   uint64_t timeout_ns, struct lend_error *error)
+{
+    uint64_t deadline = pair_now_ns() + timeout_ns;
+    bool asks_again = pair_is_manual(pair) && pair_is_mapped(pair);
+    enum lend_status status;
+
+    pair->shared->call.timeout_ns = asks_again ? 0 : timeout_ns;
+    while ((status = call_owner(pair, function, error)) == LEND_E_BUSY && asks_again &&
+           pair_now_ns() < deadline)
+        pair_pump(pair);
+    return status;
+}
+
 static void do_withdraw(struct pair *pair, struct call *call)
 {
     (void)pair;
@@ -443,8 +436,7 @@ enum lend_status owner_withdraw(struct pair *pair, struct lend_region *region, u
 
     call->region = region;
     call->mode = mode;
-    call->timeout_ns = timeout_ns;
-    return call_owner(pair, do_withdraw, error);
+    return end_access(pair, do_withdraw, timeout_ns, error);
 }
 
 static void do_suspend(struct pair *pair, struct call *call)
@@ -460,8 +452,7 @@ enum lend_status owner_suspend(struct pair *pair, struct lend_region *region, ui
 
     call->region = region;
     call->mode = mode;
-    call->timeout_ns = timeout_ns;
-    return call_owner(pair, do_suspend, error);
+    return end_access(pair, do_suspend, timeout_ns, error);
 }
 
 static void do_resume(struct pair *pair, struct call *call)

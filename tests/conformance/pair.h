@@ -17,6 +17,8 @@
 
 #include "battery.h"
 
+enum { PAIR_SLOTS = 48, PAIR_SLOT_BYTES = 2 << 20, PAIR_ENDS_MAX = 64 };
+
 /*
  * A pair of agents: an owner that lends, and a reader in this process that pulls and pushes. The
  * owner lives beside it or in a process of its own, as the setup says; a test calls it through the
@@ -31,13 +33,11 @@ struct pair {
     struct lend_peer *peer;   /* the owner, as the reader knows it */
     uint32_t peer_references;
     uint8_t *arena;
-    int arena_fd; /* its file, sealed */
+    int slot_fds[PAIR_SLOTS]; /* the file of each slot of the arena, sealed */
     int child;
     int wire;
     char directory[64];
 };
-
-enum { PAIR_SLOTS = 48, PAIR_SLOT_BYTES = 2 << 20, PAIR_ENDS_MAX = 64 };
 
 #define PAIR_PATIENCE_NS UINT64_C(20000000000)
 #define SECONDS          UINT64_C(1000000000)
@@ -70,9 +70,6 @@ bool pair_is_served(const struct pair *pair);
 bool pair_is_mapped(const struct pair *pair);
 /* The path that a transfer in that direction takes. */
 const char *pair_path(const struct pair *pair, uint32_t direction);
-/* Connect, if that can be; and for a lend_transfer_desc, the paths to hold a transfer to: NULL
- * where the setup has but one, or there is no connection. */
-const char *pair_paths(struct pair *pair, uint32_t direction, uint64_t remote_region);
 /* Connect ahead of use, whoever makes the progress. */
 enum lend_status pair_connect(struct pair *pair, struct lend_error *error);
 /* Progress of whatever needs it from this process. */
@@ -151,6 +148,11 @@ void meet(struct pair *pair);
 struct loan keep_blocks(struct pair *pair, uint64_t block_bytes, uint64_t count);
 struct loan keep_geometry(struct pair *pair, struct lend_geometry geometry);
 
+/* Connect, if that can be; and for a lend_transfer_desc, the paths to hold a transfer to. NULL
+ * where the setup has but one, or there is no connection; with "local/served" where the region has
+ * no other any more, so that it is the owner who says why. */
+const char *pair_paths(struct pair *pair, uint32_t direction, const struct loan *remote);
+
 /* A transfer from its description to its end. */
 struct move {
     uint32_t direction;
@@ -168,6 +170,7 @@ struct move {
     uint64_t notification_bytes;
     uint64_t timeout_ns;
     uint64_t user_data;
+    bool may_be_served;                 /* out: the path of the setup is none any more */
     struct lend_transfer_record record; /* out */
     struct lend_error error;            /* out: of whatever failed */
 };
