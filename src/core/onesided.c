@@ -276,11 +276,31 @@ static void fail(struct lend_onesided *own, struct lend_transfer *transfer,
     lend_client_fail(own->session, transfer, why);
 }
 
-/* No way that is allowed: another one would have to be, or else newer metadata. */
-static void settle_on_none(struct lend_error *why)
+/* What the lease's word says, ordered after every load of the copy before. */
+static enum lend_status judge_word(struct lend_onesided *own, const struct lend_transfer *transfer)
 {
-    if (why->status != LEND_E_STALE)
+    uint32_t count = 0;
+    const _Atomic uint64_t *words = ops_of(own)->words(own->session->channel, &count, NULL);
+
+    if (words == NULL || transfer->lease.slot >= count)
+        return LEND_E_UNKNOWN;
+    atomic_thread_fence(memory_order_acquire);
+    return lend_slot_judge(atomic_load_explicit(&words[transfer->lease.slot], memory_order_relaxed),
+                           transfer->lease.generation);
+}
+
+/* No way that is allowed can be taken. A region whose lease has ended may have none any more: then
+ * the lease is the cause. */
+static void fail_without_way(struct lend_onesided *own, struct lend_transfer *transfer,
+                             struct lend_error *why)
+{
+    enum lend_status cause = ops_of(own)->words != NULL ? judge_word(own, transfer) : LEND_OK;
+
+    if (cause != LEND_OK && cause != LEND_E_UNKNOWN)
+        (void)lend_lease_explain(&transfer->lease, cause, why);
+    else if (why->status != LEND_E_STALE) /* newer metadata would help there */
         why->status = LEND_E_NO_PATH;
+    lend_client_fail(own->session, transfer, why);
 }
 
 /* The way of a READ, or LEND_WAYS: none that is allowed can be taken. */
@@ -315,8 +335,7 @@ bool lend_onesided_take(struct lend_onesided *own, struct lend_transfer *transfe
     if (way == LEND_WAYS) {
         if (why.status == LEND_OK)
             (void)lend_fail(&why, LEND_E_NO_PATH, "a write goes through its owner");
-        settle_on_none(&why);
-        lend_client_fail(own->session, transfer, &why);
+        fail_without_way(own, transfer, &why);
         return true;
     }
     transfer->way = way;
@@ -334,8 +353,7 @@ static void fall_back(struct lend_onesided *own, struct lend_transfer *transfer,
 {
     lend_onesided_drop(own, transfer);
     if (!allows(transfer, LEND_WAY_SERVED)) {
-        settle_on_none(why);
-        lend_client_fail(own->session, transfer, why);
+        fail_without_way(own, transfer, why);
         return;
     }
     lend_transfer_rewind(transfer);
@@ -345,19 +363,6 @@ static void fall_back(struct lend_onesided *own, struct lend_transfer *transfer,
 }
 
 /* --- the proof --- */
-
-/* What the lease's word says, ordered after every load of the copy before. */
-static enum lend_status judge_word(struct lend_onesided *own, const struct lend_transfer *transfer)
-{
-    uint32_t count = 0;
-    const _Atomic uint64_t *words = ops_of(own)->words(own->session->channel, &count, NULL);
-
-    if (words == NULL || transfer->lease.slot >= count)
-        return LEND_E_UNKNOWN;
-    atomic_thread_fence(memory_order_acquire);
-    return lend_slot_judge(atomic_load_explicit(&words[transfer->lease.slot], memory_order_relaxed),
-                           transfer->lease.generation);
-}
 
 static void fail_with_lease(struct lend_onesided *own, struct lend_transfer *transfer,
                             enum lend_status cause)
