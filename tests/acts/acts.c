@@ -199,6 +199,22 @@ struct lend_agent_config acts_config(const char *name, const struct acts_directo
     return config;
 }
 
+bool acts_furnish(struct acts_region *region, const char *path)
+{
+    struct lend_storage_desc desc = LEND_STORAGE_DESC_INIT;
+    struct lend_error error = {0};
+
+    desc.length_bytes = region->block_bytes * region->count;
+    if (strcmp(path, "local/mapped") != 0) {
+        region->memory = acts_shared(desc.length_bytes);
+        return true;
+    }
+    if (!acts_ok(lend_storage_create(&desc, &region->storage, &error), &error, "storage"))
+        return false;
+    region->memory = lend_storage_address(region->storage);
+    return true;
+}
+
 bool acts_register(struct lend_agent *agent, struct acts_region *region, uint32_t access)
 {
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
@@ -206,6 +222,11 @@ bool acts_register(struct lend_agent *agent, struct acts_region *region, uint32_
 
     if (!acts_ok(lend_memory_system(region->memory, region->block_bytes * region->count,
                                     &desc.memory, &error),
+                 &error, "describe"))
+        return false;
+    if (region->storage != NULL &&
+        !acts_ok(lend_storage_describe(region->storage, 0, region->block_bytes * region->count,
+                                       &desc, &error),
                  &error, "describe"))
         return false;
     desc.geometry.block_length_bytes = region->block_bytes;

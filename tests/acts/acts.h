@@ -85,9 +85,12 @@ struct acts_region {
     uint8_t *memory;
     uint64_t block_bytes;
     uint64_t count;
+    struct lend_storage *storage; /* that the memory is, to be shared for mapping; or NULL */
     struct lend_region *region;
     uint64_t id; /* to peers */
 };
+/* Memory for a region that peers may read by that path: storage of lend's for "local/mapped". */
+bool acts_furnish(struct acts_region *region, const char *path);
 bool acts_register(struct lend_agent *agent, struct acts_region *region, uint32_t access);
 /* A bearer lease of all its blocks, and the ticket. */
 bool acts_grant(struct lend_agent *agent, struct acts_region *region, uint32_t access,

@@ -134,6 +134,7 @@ static int owner_main(void *context)
     struct lend_agent *agent = NULL;
     struct lend_error error = {0};
 
+    config.flags |= LEND_AGENT_ALLOW_CROSS_MEMORY;
     config.slot_rest_ns = ACTS_MS;
     config.leases_max = 64; /* so that slots are used again and again */
     if (!acts_ok(lend_agent_create(&config, &agent, &error), &error, "owner"))
@@ -141,7 +142,8 @@ static int owner_main(void *context)
     for (uint32_t shape = 0; shape < SHAPES; shape++) {
         regions[shape].block_bytes = shapes[shape].block_bytes;
         regions[shape].count = shapes[shape].count;
-        regions[shape].memory = acts_shared(shapes[shape].block_bytes * shapes[shape].count);
+        if (!acts_furnish(&regions[shape], stage->plan.path))
+            return 1;
         rewrite(&regions[shape], generations[shape] = owner_generation(0));
         if (!acts_register(agent, &regions[shape], LEND_ACCESS_READ | LEND_ACCESS_WRITE))
             return 1;
@@ -200,6 +202,7 @@ static bool reader_meet(struct reader *reader)
         desc.block_count_max = region->count;
         for (uint32_t direction = LEND_READ; direction <= LEND_WRITE; direction++) {
             desc.direction = direction;
+            desc.paths = direction == LEND_READ ? reader->stage->plan.path : NULL;
             if (!acts_ok(lend_transfer_prepare(reader->agent, &desc,
                                                &reader->transfers[shape][direction - 1], &error),
                          &error, "prepare"))

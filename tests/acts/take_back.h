@@ -11,6 +11,7 @@
 
 struct take_back_plan {
     uint32_t iterations;
+    const char *path;    /* that its reads take */
     bool rewrites_first; /* the planted bug: the lease's word is stored after the rewrite */
     struct acts_chance chance;
 };
