@@ -38,6 +38,7 @@ int battery_run(const struct battery_setup *setups, size_t count)
         {"notifications", battery_notifications},
         {"peers", battery_peers},
         {"input", battery_input},
+        {"paths", battery_paths},
     };
     /* For whoever debugs: one setup, one part, tests by a pattern of their names. */
     const char *only_setup = getenv("LEND_SETUP"), *only = getenv("LEND_PART");

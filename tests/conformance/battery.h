@@ -38,6 +38,7 @@ const struct CMUnitTest *battery_transfers(size_t *out_count);
 const struct CMUnitTest *battery_sums(size_t *out_count);
 const struct CMUnitTest *battery_notifications(size_t *out_count);
 const struct CMUnitTest *battery_peers(size_t *out_count);
+const struct CMUnitTest *battery_paths(size_t *out_count);
 const struct CMUnitTest *battery_input(size_t *out_count);
 
 /* What runs now. */

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: a transfer takes the path that its policy allows, and no other; without one it takes the
+ * best; and lend_explain() tells which, and why not a better one.
+ * Method: explain, prepare and move with every policy; leases of many pieces, and many leases.
+ */
+#include "pair.h"
+
+enum { BLOCK = 4096, BLOCKS = 16, TICKETS = 300, SCATTERED = 12000 };
+
+static bool is_local(const struct pair *pair)
+{
+    return strncmp(pair->setup->path, "local/", 6) == 0;
+}
+
+/* Prepare a READ with a policy; release it if that succeeds. */
+static enum lend_status prepare(struct pair *pair, const struct loan *local,
+                                const struct loan *remote, const char *paths,
+                                struct lend_error *error)
+{
+    struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
+    struct lend_transfer *transfer = NULL;
+
+    desc.direction = LEND_READ;
+    desc.peer = pair->peer;
+    desc.region_count = 1;
+    desc.local_regions = &local->region;
+    desc.remote_regions = &remote->id;
+    desc.block_count_max = BLOCKS;
+    desc.paths = paths;
+    enum lend_status status = lend_transfer_prepare(pair->reader, &desc, &transfer, error);
+    if (status == LEND_OK)
+        assert_int_equal(lend_transfer_release(transfer), LEND_OK);
+    return status;
+}
+
+static void test_policy_refuses_what_it_does_not_allow(void **state)
+{
+    struct pair *pair = *state;
+    struct loan remote = lend_blocks(pair, BLOCK, BLOCKS, LEND_ACCESS_READ);
+    struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
+    struct lend_error error = {0};
+
+    EXPECT(prepare(pair, &local, &remote, "smoke-signals", &error), LEND_E_INVALID, &error);
+    SAYS(&error, "smoke-signals");
+    EXPECT(prepare(pair, &local, &remote, pair_path(pair, LEND_WRITE), &error), LEND_OK, &error);
+    if (is_local(pair)) {
+        EXPECT(prepare(pair, &local, &remote, "loopback", &error), LEND_E_NO_PATH, &error);
+        SAYS(&error, "transport local");
+        /* Of these only a connection can tell. */
+        EXPECT(prepare(pair, &local, &remote, "local/cross-memory", &error), LEND_E_NO_PATH,
+               &error);
+        SAYS(&error, "lend_peer_connect()");
+        EXPECT(pair_connect(pair, &error), LEND_OK, &error);
+        if (!pair_is_mapped(pair)) {
+            EXPECT(prepare(pair, &local, &remote, "local/mapped", &error), LEND_E_NO_PATH, &error);
+            SAYS(&error, "LEND_REGION_SHARE_FILE");
+        }
+    }
+    drop(&remote);
+}
+
+static void test_explanation_names_the_path_that_is_taken(void **state)
+{
+    struct pair *pair = *state;
+    struct loan remote = lend_blocks(pair, BLOCK, BLOCKS, LEND_ACCESS_READ);
+    struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
+    const char *best = pair_is_mapped(pair) ? "local/mapped" : pair_path(pair, LEND_WRITE);
+    struct lend_path_info infos[LEND_PATHS_MAX] = {{.struct_size = sizeof infos[0]}};
+    struct lend_error error = {0};
+    uint32_t count = 0, chosen = 0;
+    char text[2048], line[64];
+    size_t length = 0;
+
+    EXPECT(lend_explain(pair->peer, local.region, remote.id, LEND_READ, infos, LEND_PATHS_MAX,
+                        &count, &error),
+           LEND_OK, &error);
+    for (uint32_t index = 0; is_local(pair) && index < count; index++)
+        if (infos[index].is_one_sided != 0)
+            assert_int_not_equal(infos[index].status, LEND_OK); /* nobody has connected yet */
+    (void)pair_paths(pair, LEND_READ, &remote);
+    EXPECT(lend_explain(pair->peer, local.region, remote.id, LEND_READ, infos, LEND_PATHS_MAX,
+                        &count, &error),
+           LEND_OK, &error);
+    for (uint32_t index = 0; index < count; index++) {
+        assert_true((infos[index].status == LEND_OK) == (infos[index].why[0] == '\0'));
+        if (infos[index].is_chosen != 0) {
+            assert_string_equal(infos[index].name, best);
+            chosen++;
+        }
+    }
+    assert_int_equal(chosen, 1);
+    EXPECT(lend_explain_text(pair->peer, local.region, remote.id, LEND_READ, text, sizeof text,
+                             &length, &error),
+           LEND_OK, &error);
+    assert_int_equal(length, strlen(text));
+    (void)snprintf(line, sizeof line, "* %s\n", best);
+    assert_non_null(strstr(text, line));
+    EXPECT(lend_explain(pair->peer, NULL, UINT64_MAX, LEND_READ, NULL, 0, &count, &error),
+           LEND_E_UNKNOWN, &error);
+    drop(&remote);
+}
+
+static void test_done_is_done_whoever_copies(void **state)
+{
+    struct pair *pair = *state;
+    struct loan remote =
+        lend_memory_of(pair, (struct lend_geometry){.block_length_bytes = BLOCK, .count = BLOCKS},
+                       LEND_ACCESS_READ, NULL);
+    struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
+    struct lend_block_set set = {.regions = &remote.region, .region_count = 1};
+    struct lend_grant_desc grant = LEND_GRANT_DESC_INIT;
+    struct lend_error error = {0};
+
+    grant.sets = &set;
+    grant.set_count = 1;
+    grant.access = LEND_ACCESS_READ;
+    grant.consumer_count = 2; /* so that it lives on, for another */
+    grant.time_to_live_ns = 60 * SECONDS;
+    EXPECT(owner_grant(pair, &grant, &remote.lease, &error), LEND_OK, &error);
+    remote.ticket = fetch_ticket(pair, remote.lease);
+    assert_int_equal(read_blocks(pair, &local, &remote, 3), LEND_OK);
+    EXPECT(lend_ticket_done(remote.ticket, &error), LEND_OK, &error);
+    assert_int_equal(read_blocks(pair, &local, &remote, 3), LEND_E_CONSUMED);
+    drop(&remote);
+}
+
+static void test_reader_that_copies_needs_no_owner_that_runs(void **state)
+{
+    struct pair *pair = *state;
+    struct loan remote = lend_blocks(pair, BLOCK, BLOCKS, LEND_ACCESS_READ);
+    struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
+    enum lend_status status;
+
+    assert_int_equal(read_blocks(pair, &local, &remote, 1), LEND_OK);
+    if (pair_is_apart(pair) && !pair_is_served(pair)) {
+        pair_stop_owner(pair);
+        status = read_blocks(pair, &local, &remote, BLOCKS);
+        pair_continue_owner(pair);
+        assert_int_equal(status, LEND_OK);
+        assert_memory_equal(local.memory, remote.memory, local.bytes);
+    }
+    drop(&remote);
+}
+
+static void test_more_leases_than_a_reader_remembers(void **state)
+{
+    struct pair *pair = *state;
+    struct loan remote = lend_blocks(pair, BLOCK, BLOCKS, LEND_ACCESS_READ);
+    struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
+    struct loan first = remote;
+
+    for (uint32_t index = 0; index < TICKETS; index++) {
+        struct loan next = remote;
+
+        lend_range(pair, &next, LEND_ACCESS_READ, index % BLOCKS, 1);
+        assert_int_equal(read_blocks(pair, &local, &next, 1),
+                         index % BLOCKS == 0 ? LEND_OK : LEND_E_OUT_OF_RANGE);
+        drop(&next);
+    }
+    assert_int_equal(read_blocks(pair, &local, &first, BLOCKS), LEND_OK);
+    assert_memory_equal(local.memory, remote.memory, local.bytes);
+    drop(&remote);
+}
+
+static void test_lease_of_many_scattered_blocks(void **state)
+{
+    static int32_t granted[SCATTERED], ours[SCATTERED];
+    struct pair *pair = *state;
+    struct loan remote =
+        lend_memory_of(pair, (struct lend_geometry){.block_length_bytes = 64, .count = 30000},
+                       LEND_ACCESS_READ, NULL);
+    struct loan local = keep_blocks(pair, 64, SCATTERED);
+    struct lend_block_set set = {.regions = &remote.region,
+                                 .region_count = 1,
+                                 .blocks = granted,
+                                 .count = SCATTERED,
+                                 .index_bits = 32};
+    struct lend_grant_desc grant = LEND_GRANT_DESC_INIT;
+    struct move move = {.direction = LEND_READ,
+                        .local = &local,
+                        .remote = &remote,
+                        .local_blocks = ours,
+                        .remote_blocks = granted,
+                        .count = SCATTERED};
+    struct lend_error error = {0};
+
+    for (int32_t index = 0; index < SCATTERED; index++) {
+        granted[index] = (SCATTERED - 1 - index) * 5 / 2;
+        ours[index] = index;
+    }
+    pattern_fill(remote.memory, remote.bytes, 8);
+    grant.sets = &set;
+    grant.set_count = 1;
+    grant.access = LEND_ACCESS_READ;
+    grant.time_to_live_ns = 60 * SECONDS;
+    EXPECT(owner_grant(pair, &grant, &remote.lease, &error), LEND_OK, &error);
+    remote.ticket = fetch_ticket(pair, remote.lease);
+    EXPECT(move_all(pair, &move), LEND_OK, &move.error);
+    for (int32_t index = 0; index < SCATTERED; index++)
+        assert_memory_equal(local.memory + index * 64, remote.memory + granted[index] * 64, 64);
+    granted[SCATTERED / 2] += granted[SCATTERED / 2] % 5 == 0 ? 1 : 2; /* not of the lease */
+    EXPECT(move_all(pair, &move), LEND_E_OUT_OF_RANGE, &move.error);
+    drop(&remote);
+}
+
+const struct CMUnitTest *battery_paths(size_t *out_count)
+{
+    static const struct CMUnitTest tests[] = {
+        PAIRED(test_policy_refuses_what_it_does_not_allow),
+        PAIRED(test_explanation_names_the_path_that_is_taken),
+        PAIRED(test_done_is_done_whoever_copies),
+        PAIRED(test_reader_that_copies_needs_no_owner_that_runs),
+        PAIRED(test_more_leases_than_a_reader_remembers),
+        PAIRED(test_lease_of_many_scattered_blocks),
+    };
+
+    *out_count = sizeof tests / sizeof tests[0];
+    return tests;
+}
