@@ -176,9 +176,10 @@ static enum lend_status index_regions(const struct lend_metadata *metadata,
     for (uint32_t i = 0; status == LEND_OK && i < metadata->region_count; i++) {
         const struct lend_metadata_region *region = &metadata->regions[i];
 
-        lend_range_index_insert(out, region->address, region->address + region->length_bytes,
+        lend_range_index_append(out, region->address, region->address + region->length_bytes,
                                 (void *)((uintptr_t)i + 1));
     }
+    lend_range_index_sort(out);
     return status;
 }
 

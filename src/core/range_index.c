@@ -5,6 +5,7 @@
 #include "base/sys.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 void lend_range_index_fini(struct lend_range_index *index)
@@ -73,6 +74,33 @@ void lend_range_index_insert(struct lend_range_index *index, uint64_t start, uin
     index->entries[at] = (struct lend_range_entry){.start = start, .end = end, .value = value};
     index->count++;
     renew_end_max(index, at);
+}
+
+void lend_range_index_append(struct lend_range_index *index, uint64_t start, uint64_t end,
+                             void *value)
+{
+    assert(index->count < index->capacity);
+    index->entries[index->count++] =
+        (struct lend_range_entry){.start = start, .end = end, .value = value};
+}
+
+static int by_start(const void *one, const void *other)
+{
+    uint64_t a = ((const struct lend_range_entry *)one)->start;
+    uint64_t b = ((const struct lend_range_entry *)other)->start;
+
+    return a < b ? -1 : a > b;
+}
+
+void lend_range_index_sort(struct lend_range_index *index)
+{
+    bool is_sorted = true;
+
+    for (size_t i = 1; i < index->count && is_sorted; i++)
+        is_sorted = index->entries[i - 1].start <= index->entries[i].start;
+    if (!is_sorted)
+        qsort(index->entries, index->count, sizeof *index->entries, by_start);
+    renew_end_max(index, 0);
 }
 
 void lend_range_index_remove(struct lend_range_index *index, uint64_t start, void *value)

@@ -31,6 +31,13 @@ enum lend_status lend_range_index_reserve(struct lend_range_index *index, size_t
                                           struct lend_error *error);
 void lend_range_index_insert(struct lend_range_index *index, uint64_t start, uint64_t end,
                              void *value);
+
+/* Many at once, into an index that has none: append each in any order, then sort once. There must
+ * be room. */
+void lend_range_index_append(struct lend_range_index *index, uint64_t start, uint64_t end,
+                             void *value);
+void lend_range_index_sort(struct lend_range_index *index);
+
 void lend_range_index_remove(struct lend_range_index *index, uint64_t start, void *value);
 
 /*

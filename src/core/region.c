@@ -8,7 +8,10 @@
 #include "memory/verify.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+enum { ORDER_FROM = 256 }; /* regions in one call, to be entered by address */
 
 void lend_region_desc_init(struct lend_region_desc *desc)
 {
@@ -18,7 +21,8 @@ void lend_region_desc_init(struct lend_region_desc *desc)
 
 /* --- lookups --- */
 
-struct lend_region *lend_region_find_locked(struct lend_agent *agent, uint64_t id)
+/* Where the region with that id is among all, or would be. */
+static uint32_t place_of_locked(const struct lend_agent *agent, uint64_t id)
 {
     uint32_t low = 0, high = agent->region_count;
 
@@ -30,9 +34,15 @@ struct lend_region *lend_region_find_locked(struct lend_agent *agent, uint64_t i
         else
             high = middle;
     }
-    return low < agent->region_count && agent->regions_by_id[low]->id == id
-               ? agent->regions_by_id[low]
-               : NULL;
+    return low;
+}
+
+struct lend_region *lend_region_find_locked(struct lend_agent *agent, uint64_t id)
+{
+    uint32_t at = place_of_locked(agent, id);
+
+    return at < agent->region_count && agent->regions_by_id[at]->id == id ? agent->regions_by_id[at]
+                                                                          : NULL;
 }
 
 enum lend_status lend_region_check(const struct lend_agent *agent, const struct lend_region *region,
@@ -326,27 +336,45 @@ static enum lend_status reserve_locked(struct lend_agent *agent, uint32_t count,
     return lend_range_index_reserve(&agent->ranges, count, error);
 }
 
-static void insert_locked(struct lend_agent *agent, struct lend_region *region)
+static void link_name_locked(struct lend_region *region)
 {
-    region->id = agent->region_next_id++;
+    struct lend_region **head = &region->agent->names[lend_name_hash(region->name)];
+
+    if (region->name[0] == '\0')
+        return;
+    region->next_by_name = *head;
+    *head = region;
+}
+
+/* Undo all that was made of it, but for its place among the ids. */
+static void drop_locked(struct lend_region *region)
+{
+    if (region->name[0] != '\0') {
+        struct lend_region **link = &region->agent->names[lend_name_hash(region->name)];
+
+        while (*link != region)
+            link = &(*link)->next_by_name;
+        *link = region->next_by_name;
+    }
+    free_region_locked(region);
+}
+
+/* Give it its place among the ids, of which its own is the last. */
+static void list_locked(struct lend_region *region)
+{
+    struct lend_agent *agent = region->agent;
+
     agent->regions_by_id[agent->region_count++] = region;
     LEND_STATISTICS_ADD_LOCKED(agent, regions, 1);
     LEND_STATISTICS_ADD_LOCKED(agent, region_bytes, region->memory.length_bytes);
-    if (region->name[0] != '\0') {
-        struct lend_region **head = &agent->names[lend_name_hash(region->name)];
-
-        region->next_by_name = *head;
-        *head = region;
-    }
 }
 
 void lend_region_remove_locked(struct lend_region *region)
 {
     struct lend_agent *agent = region->agent;
-    uint32_t at = 0;
+    uint32_t at = place_of_locked(agent, region->id);
 
-    while (agent->regions_by_id[at] != region)
-        at++;
+    LEND_INVARIANT(at < agent->region_count && agent->regions_by_id[at] == region);
     agent->region_count--;
     memmove(&agent->regions_by_id[at], &agent->regions_by_id[at + 1],
             (agent->region_count - at) * sizeof(struct lend_region *));
@@ -354,14 +382,7 @@ void lend_region_remove_locked(struct lend_region *region)
     LEND_STATISTICS_ADD_LOCKED(agent, region_bytes, 0 - region->memory.length_bytes);
     if (atomic_load_explicit(&region->is_withdrawn, memory_order_relaxed))
         LEND_STATISTICS_ADD_LOCKED(agent, regions_withdrawn, -1);
-    if (region->name[0] != '\0') {
-        struct lend_region **link = &agent->names[lend_name_hash(region->name)];
-
-        while (*link != region)
-            link = &(*link)->next_by_name;
-        *link = region->next_by_name;
-    }
-    free_region_locked(region);
+    drop_locked(region);
 }
 
 /* What one call works with. */
@@ -391,9 +412,54 @@ static enum lend_status enter_locked(struct batch *batch, uint32_t at, struct le
         free_region_locked(region);
         return status;
     }
-    insert_locked(batch->agent, region);
+    region->id = batch->agent->region_next_id + at; /* in the caller's order */
+    link_name_locked(region);
     batch->made[at] = region;
     return LEND_OK;
+}
+
+static int by_address(const void *one, const void *other, void *context)
+{
+    const struct lend_region_desc *descs = context;
+    uint32_t left = *(const uint32_t *)one, right = *(const uint32_t *)other;
+    uint64_t a = descs[left].memory.address, b = descs[right].memory.address;
+
+    if (a != b)
+        return a < b ? -1 : 1;
+    return left < right ? -1 : left > right; /* equal ones in the caller's order */
+}
+
+/*
+ * The order in which to enter many: by address, so that the index of ranges, which is an array,
+ * grows at its end. NULL: as they come, which is also the way of a few, and for lack of memory.
+ */
+static uint32_t *order_of(const struct batch *batch)
+{
+    uint32_t *order =
+        batch->count >= ORDER_FROM ? lend_sys->allocate(batch->count * sizeof *order) : NULL;
+
+    if (order == NULL)
+        return NULL;
+    for (uint32_t i = 0; i < batch->count; i++)
+        order[i] = i;
+    qsort_r(order, batch->count, sizeof *order, by_address, (void *)(uintptr_t)batch->descs);
+    return order;
+}
+
+static enum lend_status enter_each_locked(struct batch *batch, uint32_t *out_failed,
+                                          struct lend_error *error)
+{
+    uint32_t *order = order_of(batch);
+    enum lend_status status = LEND_OK;
+
+    for (uint32_t i = 0; status == LEND_OK && i < batch->count; i++) {
+        uint32_t at = order != NULL ? order[i] : i;
+
+        status = enter_locked(batch, at, error);
+        *out_failed = at;
+    }
+    lend_sys->release(order);
+    return status;
 }
 
 /* All, or none: the first that fails takes back those before it. */
@@ -401,25 +467,24 @@ static enum lend_status enter_all(struct batch *batch, uint32_t *out_failed,
                                   struct lend_error *error)
 {
     struct lend_agent *agent = batch->agent;
-    uint32_t made = 0;
 
     *out_failed = 0;
     (void)pthread_mutex_lock(&agent->lock);
     enum lend_status status = reserve_locked(agent, batch->count, error);
-    while (status == LEND_OK && made < batch->count) {
-        status = enter_locked(batch, made, error);
-        if (status == LEND_OK)
-            made++;
+    if (status == LEND_OK)
+        status = enter_each_locked(batch, out_failed, error);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (status == LEND_OK) {
+            list_locked(batch->made[i]);
+        } else if (batch->made[i] != NULL) {
+            drop_locked(batch->made[i]);
+            batch->made[i] = NULL;
+        }
     }
     if (status == LEND_OK) {
+        agent->region_next_id += batch->count;
         agent->serial++;
         lend_files_share_locked(agent);
-    } else {
-        *out_failed = made;
-        while (made > 0) {
-            lend_region_remove_locked(batch->made[--made]);
-            batch->made[made] = NULL;
-        }
     }
     (void)pthread_mutex_unlock(&agent->lock);
     return status;

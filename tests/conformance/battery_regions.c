@@ -524,9 +524,54 @@ static void test_limit_of_regions_is_named(void **state)
     pair_free(pair);
 }
 
+/* Many are entered by address; what comes out is in the caller's order all the same. */
+static void test_many_regions_in_any_order_keep_the_callers(void **state)
+{
+    enum { COUNT = 600 };
+    static struct lend_region_desc descs[COUNT];
+    static struct lend_region *regions[COUNT];
+    static char names[COUNT][16];
+    const struct pair *pair = *state;
+    struct lend_error error = {0};
+    uint8_t *memory = pair_memory(*state, COUNT * 64);
+
+    for (int order = 0; order < 3; order++) {
+        for (uint64_t i = 0; i < COUNT; i++) {
+            uint64_t at = order == 0 ? i : order == 1 ? COUNT - 1 - i : i * 7 % COUNT;
+
+            descs[i] = desc_of(memory + at * 64, 64);
+            (void)snprintf(names[i], sizeof names[i], "r%d.%u", order, (unsigned)i);
+            descs[i].name = names[i];
+        }
+        EXPECT(lend_region_register(pair->reader, descs, COUNT, regions, NULL, &error), LEND_OK,
+               &error);
+        for (uint64_t i = 0; i < COUNT; i++) {
+            struct lend_region_info info = {.struct_size = sizeof info};
+
+            EXPECT(lend_region_describe(regions[i], &info, &error), LEND_OK, &error);
+            assert_string_equal(info.name, names[i]);
+            assert_true(info.memory.address == descs[i].memory.address);
+            assert_true(i == 0 || info.id == lend_region_id(regions[i - 1]) + 1);
+        }
+        /* One that is wrong takes back all. */
+        descs[COUNT / 2].memory.address += 32;
+        for (uint64_t i = 0; i < COUNT; i++)
+            EXPECT(lend_region_deregister(regions[i], &error), LEND_OK, &error);
+        EXPECT(lend_region_register(pair->reader, descs, COUNT, regions, NULL, &error),
+               LEND_E_OVERLAP, &error);
+    }
+    descs[COUNT / 2] = descs[COUNT / 2 - 1];
+    descs[COUNT / 2].name = names[COUNT / 2];
+    EXPECT(lend_region_register(pair->reader, descs, COUNT, regions, NULL, &error), LEND_OK,
+           &error);
+    for (uint64_t i = COUNT; i > 0; i--)
+        EXPECT(lend_region_deregister(regions[i - 1], &error), LEND_OK, &error);
+}
+
 const struct CMUnitTest *battery_regions(size_t *out_count)
 {
     static const struct CMUnitTest tests[] = {
+        PAIRED(test_many_regions_in_any_order_keep_the_callers),
         PAIRED(test_registered_region_is_described_as_registered),
         PAIRED(test_region_without_geometry_is_one_block),
         PAIRED(test_withdrawn_region_is_offered_no_more),

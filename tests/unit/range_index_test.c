@@ -119,6 +119,29 @@ static void test_nested_equal_and_touching_ranges_are_all_met(void **state)
     lend_range_index_fini(&index);
 }
 
+static void test_ranges_appended_in_any_order_are_met_once_sorted(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed < 60; seed++) {
+        struct lend_range_index index = {0};
+        struct model model = {0};
+
+        assert_int_equal(lend_range_index_reserve(&index, RANGES_MAX, NULL), LEND_OK);
+        for (unsigned i = 0; i < RANGES_MAX; i++) {
+            uint64_t start = (seed * 7919u + i * 31u * seed) % SPACE;
+
+            model.ranges[i].start = start;
+            model.ranges[i].end = start + 1 + (i * seed) % (SPACE - start);
+            model.ranges[i].is_there = true;
+            model.count++;
+            lend_range_index_append(&index, start, model.ranges[i].end, &model.ranges[i]);
+        }
+        lend_range_index_sort(&index);
+        check_every_question(&index, &model);
+        lend_range_index_fini(&index);
+    }
+}
+
 static void test_range_of_another_value_is_not_removed(void **state)
 {
     struct lend_range_index index = {0};
@@ -210,6 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_empty_index_has_nothing),
         cmocka_unit_test(test_nested_equal_and_touching_ranges_are_all_met),
+        cmocka_unit_test(test_ranges_appended_in_any_order_are_met_once_sorted),
         cmocka_unit_test(test_range_of_another_value_is_not_removed),
         cmocka_unit_test(test_ranges_at_the_end_of_the_address_space_are_met),
         cmocka_unit_test(test_random_history_is_that_of_a_list),
