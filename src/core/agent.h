@@ -36,7 +36,7 @@ enum lend_tag {
     LEND_TAG_TRANSFER,
 };
 
-enum { LEND_LOGS_MAX = 64, LEND_LOG_BYTES = 320, LEND_NAME_BUCKETS = 1024 };
+enum { LEND_LOGS_MAX = 64, LEND_LOG_BYTES = 320, LEND_NAME_BUCKETS = 8192 };
 
 /* A transport that this agent has opened. */
 struct lend_open_transport {

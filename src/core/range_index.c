@@ -51,6 +51,7 @@ static size_t count_before(const struct lend_range_index *index, uint64_t start,
     return low;
 }
 
+/* From there on something has changed: put right what follows, up to the first that is right. */
 static void renew_end_max(struct lend_range_index *index, size_t from)
 {
     uint64_t most = from > 0 ? index->entries[from - 1].end_max : 0;
@@ -59,6 +60,8 @@ static void renew_end_max(struct lend_range_index *index, size_t from)
         struct lend_range_entry *entry = &index->entries[i];
 
         most = entry->end > most ? entry->end : most;
+        if (entry->end_max == most)
+            break; /* and so are all behind it */
         entry->end_max = most;
     }
 }
