@@ -215,6 +215,14 @@ bool acts_furnish(struct acts_region *region, const char *path)
     return true;
 }
 
+void acts_unfurnish(struct acts_region *region)
+{
+    if (region->storage != NULL)
+        lend_storage_destroy(region->storage);
+    else
+        acts_unshare(region->memory, region->block_bytes * region->count);
+}
+
 bool acts_register(struct lend_agent *agent, struct acts_region *region, uint32_t access)
 {
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;

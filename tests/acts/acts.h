@@ -91,6 +91,8 @@ struct acts_region {
 };
 /* Memory for a region that peers may read by that path: storage of lend's for "local/mapped". */
 bool acts_furnish(struct acts_region *region, const char *path);
+/* Unmap it, when no agent has it any more. */
+void acts_unfurnish(struct acts_region *region);
 bool acts_register(struct lend_agent *agent, struct acts_region *region, uint32_t access);
 /* A bearer lease of all its blocks, and the ticket. */
 bool acts_grant(struct lend_agent *agent, struct acts_region *region, uint32_t access,

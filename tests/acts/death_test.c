@@ -5,7 +5,12 @@
  * random moment of a running transfer, while one agent of this process survives them all. As owner
  * it withdraws the region by force, and makes the memory inaccessible the moment that this has
  * returned OK. As reader it checks the status, the time it took, and every word of what succeeded.
- * At the end its descriptors, threads, mappings and heap are what they were.
+ * At the end its descriptors, threads, mappings and heap are what they were. Half of the times
+ * READs are served, and else mapped or read across; WRITEs are always served.
+ *
+ * On the paths where the reader copies, an owner that is stopped need not keep a READ from success,
+ * and a reader that is stopped keeps what it has mapped: the owner is told that, in time, and has
+ * the memory back when the reader is dead.
  *
  * The victims are forked by a nursery that never had an agent or a second thread.
  */
@@ -29,7 +34,8 @@ enum fate { KILLED, STOPPED, REPLACED };
 /* A victim's life, in memory that all see. */
 struct life {
     struct acts_directory directory;
-    bool is_owner; /* else it is the reader */
+    const char *path; /* of READs */
+    bool is_owner;    /* else it is the reader */
     bool writes;
     bool replaces_itself;
     uint64_t generation;
@@ -70,11 +76,13 @@ static int read_until_death(struct life *life, struct lend_agent *agent)
                   (uint64_t)block);
     }
     if (!acts_import(agent, &life->metadata, &desc.peer) || !acts_register(agent, &region, 0) ||
+        !acts_ok(lend_peer_connect(desc.peer, DEADLINE_NS, &error), &error, "connect") ||
         !acts_ok(lend_ticket_import(desc.peer, life->ticket.bytes, life->ticket.count, &post.ticket,
                                     &error),
                  &error, "import of a ticket"))
         return 1;
     desc.direction = life->writes ? LEND_WRITE : LEND_READ;
+    desc.paths = life->writes ? NULL : life->path;
     desc.region_count = 1;
     desc.local_regions = &region.region;
     desc.remote_regions = &life->id;
@@ -99,10 +107,11 @@ static int read_until_death(struct life *life, struct lend_agent *agent)
 /* The victim as owner: lend, and answer for ever. */
 static int own_until_death(struct life *life, struct lend_agent *agent)
 {
-    struct acts_region region = {
-        .memory = acts_shared((size_t)BLOCK * BLOCKS), .block_bytes = BLOCK, .count = BLOCKS};
+    struct acts_region region = {.block_bytes = BLOCK, .count = BLOCKS};
     struct lend_lease *lease = NULL;
 
+    if (!acts_furnish(&region, life->path))
+        return 1;
     for (uint64_t block = 0; block < BLOCKS; block++)
         acts_fill(region.memory + block * BLOCK, BLOCK, life->generation, block);
     if (!acts_register(agent, &region, LEND_ACCESS_READ | LEND_ACCESS_WRITE) ||
@@ -128,6 +137,7 @@ static int live(void *context)
     struct lend_agent *agent = NULL;
     struct lend_error error = {0};
 
+    config.flags |= LEND_AGENT_ALLOW_CROSS_MEMORY;
     if (!acts_ok(lend_agent_create(&config, &agent, &error), &error, "victim"))
         return 1;
     return life->is_owner ? own_until_death(life, agent) : read_until_death(life, agent);
@@ -185,9 +195,11 @@ struct survivor {
     struct nursery nursery;
     struct lend_agent *agent;
     struct acts_chance chance;
-    uint8_t *memories[2]; /* as owner: this round's, and the last one's, which nothing may touch */
-    struct acts_region region; /* as reader */
-    uint32_t caught;           /* transfers that death ended */
+    struct acts_region lent[2]; /* as owner: the last ones, which nothing may touch any more */
+    struct acts_region region;  /* as reader */
+    uint32_t caught;            /* transfers that death ended */
+    uint32_t reads_caught;      /* of those, READs of this process */
+    uint32_t kept;              /* regions that a stopped reader had mapped still */
     uint64_t longest_ns;
 };
 
@@ -231,6 +243,30 @@ static void note_time(struct survivor *survivor, uint64_t began_ns)
     assert_true(spent < DEADLINE_NS);
 }
 
+/* Take the region back from a reader that was struck. True: it is buried, for while it was stopped
+ * it had the memory mapped. */
+static bool take_back_from(struct survivor *survivor, struct lend_region *region, pid_t victim,
+                           enum fate fate)
+{
+    bool may_keep = fate == STOPPED && strcmp(survivor->life->path, "local/mapped") == 0;
+    uint64_t timeout_ns = may_keep ? STOPPED_TIMEOUT_NS : DEADLINE_NS;
+    struct lend_error error = {0};
+    uint64_t began_ns = acts_now_ns();
+    enum lend_status status = lend_region_withdraw(region, LEND_WITHDRAW_FORCE, timeout_ns, &error);
+    bool is_kept = may_keep && status == LEND_E_BUSY;
+
+    note_time(survivor, began_ns);
+    if (is_kept) {
+        survivor->kept++;
+        bury(survivor, victim);
+        began_ns = acts_now_ns();
+        status = lend_region_withdraw(region, LEND_WITHDRAW_FORCE, DEADLINE_NS, &error);
+        note_time(survivor, began_ns);
+    }
+    assert_true(acts_ok(status, &error, "withdraw"));
+    return is_kept;
+}
+
 /* The reader dies; the owner, that is this process, takes its memory back. */
 static void lose_reader(struct survivor *survivor, enum fate fate)
 {
@@ -241,8 +277,7 @@ static void lose_reader(struct survivor *survivor, enum fate fate)
     struct lend_error error = {0};
     size_t bytes = (size_t)BLOCK * BLOCKS;
 
-    region.memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(region.memory != MAP_FAILED);
+    assert_true(acts_furnish(&region, life->path));
     memset(region.memory, 0x3C, bytes);
     assert_true(acts_register(survivor->agent, &region, LEND_ACCESS_READ | LEND_ACCESS_WRITE));
     life->id = region.id;
@@ -255,11 +290,8 @@ static void lose_reader(struct survivor *survivor, enum fate fate)
     acts_delay(acts_chance_below(&survivor->chance, ACTS_MS));
     strike(survivor, victim, fate);
 
-    uint64_t struck_ns = acts_now_ns();
-    assert_true(
-        acts_ok(lend_region_withdraw(region.region, LEND_WITHDRAW_FORCE, DEADLINE_NS, &error),
-                &error, "withdraw"));
-    note_time(survivor, struck_ns);
+    bool is_buried = take_back_from(survivor, region.region, victim, fate);
+
     /* From here on a touch of it is a fault that ends this process. */
     assert_int_equal(mprotect(region.memory, bytes, PROT_NONE), 0);
     assert_true(acts_ok(lend_region_deregister(region.region, &error), &error, "deregister"));
@@ -267,11 +299,12 @@ static void lose_reader(struct survivor *survivor, enum fate fate)
     assert_true(info.status != LEND_OK);
     survivor->caught += info.bytes % bytes != 0; /* ended in the middle of one */
     lend_lease_release(lease);
-    bury(survivor, victim);
-    if (survivor->memories[1] != NULL)
-        assert_int_equal(munmap(survivor->memories[1], bytes), 0);
-    survivor->memories[1] = survivor->memories[0];
-    survivor->memories[0] = region.memory;
+    if (!is_buried)
+        bury(survivor, victim);
+    if (survivor->lent[1].memory != NULL)
+        acts_unfurnish(&survivor->lent[1]);
+    survivor->lent[1] = survivor->lent[0];
+    survivor->lent[0] = region;
 }
 
 static void check_status(struct survivor *survivor, enum lend_status status, enum fate fate)
@@ -282,6 +315,7 @@ static void check_status(struct survivor *survivor, enum lend_status status, enu
     if (status != LEND_OK && status != expected)
         fail_msg("fate %d: %s", (int)fate, lend_status_name(status));
     survivor->caught += status != LEND_OK;
+    survivor->reads_caught += status != LEND_OK && !survivor->life->writes;
     for (uint64_t block = 0; status == LEND_OK && !survivor->life->writes && block < BLOCKS;
          block++)
         assert_true(acts_is(memory + block * BLOCK, BLOCK, survivor->life->generation, block));
@@ -306,18 +340,20 @@ static void lose_owner(struct survivor *survivor, enum fate fate)
         lend_ticket_import(desc.peer, life->ticket.bytes, life->ticket.count, &post.ticket, &error),
         &error, "import of a ticket"));
     desc.direction = life->writes ? LEND_WRITE : LEND_READ;
+    desc.paths = life->writes ? NULL : life->path;
     desc.region_count = 1;
     desc.local_regions = &survivor->region.region;
     desc.remote_regions = &life->id;
     desc.block_count_max = BLOCKS;
+    /* The moment may be while they connect, too, where that need not be to know the path. */
+    if ((!life->writes && strcmp(life->path, "local/served") != 0) ||
+        acts_chance_below(&survivor->chance, 4) != 0)
+        assert_true(acts_ok(lend_peer_connect(desc.peer, DEADLINE_NS, &error), &error, "connect"));
     assert_true(acts_ok(lend_transfer_prepare(survivor->agent, &desc, &transfer, &error), &error,
                         "prepare"));
     post.local_blocks = post.remote_blocks = blocks;
     post.block_count = BLOCKS;
     post.timeout_ns = fate == STOPPED ? STOPPED_TIMEOUT_NS : 2 * DEADLINE_NS;
-    /* The moment may be while they connect, too. */
-    if (acts_chance_below(&survivor->chance, 4) != 0)
-        assert_true(acts_ok(lend_peer_connect(desc.peer, DEADLINE_NS, &error), &error, "connect"));
     assert_true(acts_ok(lend_transfer_post(transfer, &post, &error), &error, "post"));
     acts_turn_to(&life->asked, 1);
     acts_delay(acts_chance_below(&survivor->chance, ACTS_MS / 2));
@@ -349,6 +385,7 @@ static void survivor_begin(struct survivor *survivor)
     struct lend_agent_config config = acts_config("survivor", &survivor->life->directory);
     struct lend_error error = {0};
 
+    config.flags |= LEND_AGENT_ALLOW_CROSS_MEMORY;
     config.slot_rest_ns = ACTS_MS;
     config.leases_max = 64;
     config.peers_max = 64; /* so that one that is kept by mistake is missed soon */
@@ -358,14 +395,14 @@ static void survivor_begin(struct survivor *survivor)
     assert_true(acts_register(survivor->agent, &survivor->region, 0));
 }
 
-static void test_survivor_is_told_and_gets_its_memory_back(void **state)
+static void survive_on(const char *path, uint32_t count)
 {
     struct life *life = acts_shared(sizeof *life);
     struct survivor survivor = {.life = life, .chance = acts_chance_begin("death")};
-    uint32_t deaths = acts_count(1000), warm = 20;
+    uint32_t deaths = acts_count(count), warm = 20;
     struct acts_holdings before = {0};
 
-    (void)state;
+    life->path = path;
     life->directory = acts_directory_make();
     survivor.nursery = nursery_open(life);
     survivor_begin(&survivor);
@@ -374,20 +411,48 @@ static void test_survivor_is_told_and_gets_its_memory_back(void **state)
             before = acts_holdings_now();
         lose_somebody(&survivor);
     }
-    print_message("%u deaths, %u of them in a running transfer; the longest wait was %.1f ms\n",
-                  deaths + warm, survivor.caught, (double)survivor.longest_ns / 1e6);
+    print_message("%s: %u deaths, %u of them in a running transfer (%u in our reads), %u that kept "
+                  "a mapping; the longest wait was %.1f ms\n",
+                  path, deaths + warm, survivor.caught, survivor.reads_caught, survivor.kept,
+                  (double)survivor.longest_ns / 1e6);
     assert_true(acts_holdings_came_back(&before, 256 << 10));
     assert_true(survivor.caught * 100 >= deaths * 10);
     lend_agent_destroy(survivor.agent);
+    acts_unfurnish(&survivor.region);
+    for (uint32_t index = 0; index < 2; index++)
+        if (survivor.lent[index].memory != NULL)
+            acts_unfurnish(&survivor.lent[index]);
     nursery_close(&survivor.nursery);
     acts_directory_empty(&life->directory); /* of the sockets of the dead */
     assert_true(acts_directory_remove(&life->directory));
+    acts_unshare(life, sizeof *life);
+}
+
+static void test_survivor_of_served_transfers_is_told_and_gets_its_memory_back(void **state)
+{
+    (void)state;
+    survive_on("local/served", 480);
+}
+
+static void test_survivor_of_mapped_reads_is_told_and_gets_its_memory_back(void **state)
+{
+    (void)state;
+    survive_on("local/mapped", 240);
+}
+
+static void test_survivor_of_reads_across_is_told_and_gets_its_memory_back(void **state)
+{
+    (void)state;
+    survive_on("local/cross-memory", 240);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_survivor_is_told_and_gets_its_memory_back)};
+        cmocka_unit_test(test_survivor_of_served_transfers_is_told_and_gets_its_memory_back),
+        cmocka_unit_test(test_survivor_of_mapped_reads_is_told_and_gets_its_memory_back),
+        cmocka_unit_test(test_survivor_of_reads_across_is_told_and_gets_its_memory_back),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
