@@ -7,6 +7,8 @@
 #include "pair.h"
 
 enum { BLOCK = 4096, BLOCKS = 16, TICKETS = 300, SCATTERED = 12000 };
+/* So many that a bit for each is more than one frame of the protocol carries. */
+enum { SPREAD = 300000, SPREAD_BLOCK = 4, SPREAD_READ = 3 };
 
 static bool is_local(const struct pair *pair)
 {
@@ -204,6 +206,174 @@ static void test_lease_of_many_scattered_blocks(void **state)
     drop(&remote);
 }
 
+/* Blocks that are lent whole, of a region with those flags. */
+static struct loan lend_flagged(struct pair *pair, uint64_t block_bytes, uint64_t count,
+                                uint32_t flags)
+{
+    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
+    struct loan loan = {.bytes = block_bytes * count};
+    struct lend_region_info info = {0};
+    struct lend_error error = {0};
+
+    loan.memory = pair_memory(pair, loan.bytes);
+    pattern_fill(loan.memory, loan.bytes, 1);
+    EXPECT(lend_memory_system(loan.memory, loan.bytes, &desc.memory, &error), LEND_OK, &error);
+    desc.geometry = (struct lend_geometry){
+        .block_length_bytes = block_bytes, .stride_bytes = block_bytes, .count = count};
+    desc.geometry.inner_count = 1;
+    desc.access = LEND_ACCESS_READ;
+    desc.flags = flags;
+    EXPECT(owner_register(pair, &desc, 1, &loan.region, &error), LEND_OK, &error);
+    EXPECT(owner_describe_region(pair, loan.region, &info), LEND_OK, NULL);
+    loan.id = info.id;
+    meet(pair);
+    lend_range(pair, &loan, LEND_ACCESS_READ, 0, 0);
+    return loan;
+}
+
+/* A READ into the first blocks, by the paths that are named and not by those of the setup. */
+static enum lend_status read_by(struct pair *pair, const char *paths, struct move *move)
+{
+    struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
+    struct lend_transfer *transfer = NULL;
+
+    desc.direction = LEND_READ;
+    desc.peer = pair->peer;
+    desc.region_count = 1;
+    desc.local_regions = &move->local->region;
+    desc.remote_regions = &move->remote->id;
+    desc.block_count_max = move->count;
+    desc.paths = paths;
+    move->may_be_served = true;
+    enum lend_status status = lend_transfer_prepare(pair->reader, &desc, &transfer, &move->error);
+    if (status != LEND_OK)
+        return status;
+    EXPECT(move_post(move, transfer), LEND_OK, &move->error);
+    status = move_finish(pair, move, transfer);
+    assert_int_equal(lend_transfer_release(transfer), LEND_OK);
+    return status;
+}
+
+/* Connect, and wait until no path is still being found out. */
+static void know_paths(struct pair *pair, const struct loan *remote)
+{
+    struct lend_path_info infos[LEND_PATHS_MAX] = {{.struct_size = sizeof infos[0]}};
+    uint64_t deadline = pair_now_ns() + PAIR_PATIENCE_NS;
+    struct lend_error error = {0};
+    uint32_t count = 0, pending = 1;
+
+    EXPECT(pair_connect(pair, &error), LEND_OK, &error);
+    (void)pair_paths(pair, LEND_READ, remote); /* what a mapping takes may still be on its way */
+    while (pending > 0) {
+        assert_true(pair_now_ns() < deadline);
+        pair_pump(pair);
+        EXPECT(lend_explain(pair->peer, NULL, remote->id, LEND_READ, infos, LEND_PATHS_MAX, &count,
+                            &error),
+               LEND_OK, &error);
+        pending = 0;
+        for (uint32_t index = 0; index < count; index++)
+            pending += infos[index].status == LEND_PENDING;
+    }
+}
+
+/* Without a policy the read takes that path, which the explanation has chosen. */
+static void expect_preferred(struct pair *pair, struct move *move, const char *path)
+{
+    struct lend_path_info infos[LEND_PATHS_MAX] = {{.struct_size = sizeof infos[0]}};
+    const char *chosen = "none";
+    uint32_t count = 0;
+
+    EXPECT(lend_explain(pair->peer, move->local->region, move->remote->id, LEND_READ, infos,
+                        LEND_PATHS_MAX, &count, &move->error),
+           LEND_OK, &move->error);
+    for (uint32_t index = 0; index < count; index++)
+        if (infos[index].is_chosen != 0)
+            chosen = infos[index].name;
+    assert_string_equal(chosen, path);
+    memset(move->local->memory, 0, move->local->bytes);
+    EXPECT(read_by(pair, NULL, move), LEND_OK, &move->error);
+    assert_string_equal(move->record.path, path);
+    assert_memory_equal(move->local->memory, move->remote->memory, move->local->bytes);
+}
+
+static void test_without_a_policy_the_order_of_preference_decides(void **state)
+{
+    static const int32_t blocks[] = {0, 1, 2, 3};
+    static const uint32_t flags[] = {0, LEND_REGION_PREFER_CROSS_MEMORY};
+    struct pair *pair = *state;
+    struct loan local = keep_blocks(pair, BLOCK, 4);
+
+    for (int prefers = 0; prefers < 2; prefers++) {
+        struct loan remote = lend_flagged(pair, BLOCK, BLOCKS, flags[prefers]);
+        struct move move = {.local = &local,
+                            .remote = &remote,
+                            .local_blocks = blocks,
+                            .remote_blocks = blocks,
+                            .count = 4};
+        /* What is not mapped is copied by its owner, unless that is to be spared. */
+        const char *second = prefers ? "local/cross-memory" : "local/served";
+
+        if (!is_local(pair))
+            second = pair->setup->path;
+        know_paths(pair, &remote);
+        expect_preferred(pair, &move, pair_is_mapped(pair) ? "local/mapped" : second);
+        if (is_local(pair)) {
+            /* A policy narrows what there is, in whatever order it names it. */
+            EXPECT(read_by(pair, "local/cross-memory,local/served", &move), LEND_OK, &move.error);
+            assert_string_equal(move.record.path, second);
+            EXPECT(read_by(pair, "local/served,local/cross-memory", &move), LEND_OK, &move.error);
+            assert_string_equal(move.record.path, second);
+        }
+        drop(&remote);
+    }
+}
+
+static void test_lease_too_large_to_be_told_is_served_or_refused(void **state)
+{
+    static const int32_t granted[SPREAD_READ] = {0, 2, SPREAD - 1}, ours[SPREAD_READ] = {0, 1, 2};
+    struct pair *pair = *state;
+    struct loan remote = lend_flagged(pair, SPREAD_BLOCK, SPREAD, LEND_REGION_PREFER_CROSS_MEMORY);
+    struct loan local = keep_blocks(pair, SPREAD_BLOCK, SPREAD_READ);
+    struct lend_block_set set = {.regions = &remote.region,
+                                 .region_count = 1,
+                                 .blocks = granted,
+                                 .count = SPREAD_READ,
+                                 .index_bits = 32};
+    struct lend_grant_desc grant = LEND_GRANT_DESC_INIT;
+    struct move move = {.local = &local,
+                        .remote = &remote,
+                        .local_blocks = ours,
+                        .remote_blocks = granted,
+                        .count = SPREAD_READ};
+    struct lend_error error = {0};
+
+    know_paths(pair, &remote);
+    if (is_local(pair)) { /* the region can be read so; it is the lease that cannot be told */
+        EXPECT(read_by(pair, "local/mapped,local/cross-memory", &move), LEND_OK, &move.error);
+        assert_string_not_equal(move.record.path, "local/served");
+    }
+    drop(&remote);
+    grant.sets = &set;
+    grant.set_count = 1;
+    grant.access = LEND_ACCESS_READ;
+    grant.time_to_live_ns = 60 * SECONDS;
+    EXPECT(owner_grant(pair, &grant, &remote.lease, &error), LEND_OK, &error);
+    remote.ticket = fetch_ticket(pair, remote.lease);
+
+    memset(local.memory, 0, local.bytes);
+    EXPECT(read_by(pair, NULL, &move), LEND_OK, &move.error);
+    assert_string_equal(move.record.path, pair_path(pair, LEND_WRITE));
+    for (int32_t index = 0; index < SPREAD_READ; index++)
+        assert_memory_equal(local.memory + index * SPREAD_BLOCK,
+                            remote.memory + (size_t)granted[index] * SPREAD_BLOCK, SPREAD_BLOCK);
+    if (is_local(pair)) {
+        EXPECT(read_by(pair, "local/mapped,local/cross-memory", &move), LEND_E_NO_PATH,
+               &move.error);
+        SAYS(&move.error, "too many pieces to be told");
+    }
+    drop(&remote);
+}
+
 const struct CMUnitTest *battery_paths(size_t *out_count)
 {
     static const struct CMUnitTest tests[] = {
@@ -213,6 +383,8 @@ const struct CMUnitTest *battery_paths(size_t *out_count)
         PAIRED(test_reader_that_copies_needs_no_owner_that_runs),
         PAIRED(test_more_leases_than_a_reader_remembers),
         PAIRED(test_lease_of_many_scattered_blocks),
+        PAIRED(test_without_a_policy_the_order_of_preference_decides),
+        PAIRED(test_lease_too_large_to_be_told_is_served_or_refused),
     };
 
     *out_count = sizeof tests / sizeof tests[0];
