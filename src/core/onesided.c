@@ -238,7 +238,7 @@ static enum lend_status place(struct lend_onesided *own, struct lend_transfer *t
 
     if (is_placed(transfer, &now))
         return LEND_OK;
-    transfer->placement.way = LEND_WAY_SERVED;
+    transfer->placement = (struct lend_placement){0};
     (void)pthread_mutex_lock(&own->session->agent->lock);
     for (uint64_t i = 0; status == LEND_OK && i < transfer->region_count; i++)
         status = place_locked(own, transfer, way, i, why);
@@ -310,12 +310,14 @@ static enum lend_way choose(struct lend_onesided *own, struct lend_transfer *tra
     const struct lend_placement now = placement_of(own, transfer->placement.way);
     enum lend_way ways[LEND_WAYS];
 
-    if (now.way != LEND_WAY_SERVED && is_placed(transfer, &now))
-        return now.way; /* as the last time */
+    if (is_placed(transfer, &now))
+        return now.way; /* as the last time: no lock that other peers use */
     lend_ways_rank(flags_of_peer(own, transfer), ways);
     for (int i = 0; i < LEND_WAYS; i++) {
         if (!allows(transfer, ways[i]))
             continue;
+        if (ways[i] == LEND_WAY_SERVED)
+            transfer->placement = placement_of(own, LEND_WAY_SERVED);
         if (ways[i] == LEND_WAY_SERVED || place(own, transfer, ways[i], why) == LEND_OK)
             return ways[i];
     }

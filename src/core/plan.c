@@ -263,7 +263,7 @@ static enum lend_status plan_ranges(struct lend_transfer *transfer,
     (void)pthread_mutex_unlock(&transfer->agent->lock);
     if (status != LEND_OK)
         return status;
-    transfer->placement.way = LEND_WAY_SERVED; /* other ranges, other places */
+    transfer->placement = (struct lend_placement){0}; /* other ranges, other places */
     transfer->region_count = desc->range_count;
     transfer->block_count = desc->range_count;
     transfer->remote_run_count = desc->range_count;

@@ -59,8 +59,8 @@ struct lend_source {
 
 /* What the places of the peer's side depend on; another one, and they are to be found anew. */
 struct lend_placement {
-    enum lend_way way; /* LEND_WAY_SERVED: not placed */
-    const struct lend_session *session;
+    enum lend_way way;
+    const struct lend_session *session; /* NULL: not placed */
     uint64_t mapping_stamp;
     uint64_t metadata_stamp;
 };
