@@ -5,6 +5,8 @@
 
 #include <lend/transfer.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 
 /*
  * Act 4: one of the two is killed, stopped, or becomes another program, at a random moment of a
@@ -149,7 +151,52 @@ static enum lend_status stop_owner(struct acts *acts, struct act_row *row, struc
     return status == LEND_OK ? reclaim(acts, row, error) : status;
 }
 
-/* The stopped reader cannot be told anything; but the owner's memory comes back without it. */
+/* What is wrong with the owner's withdrawal while the reader is stopped, or NULL. It is LEND_OK if
+ * the reader maps nothing, else LEND_E_BUSY, and names the reader's process. */
+static const char *judge_withdrawal(const struct report *report, pid_t reader)
+{
+    char holder[40];
+
+    if (report->status == LEND_OK)
+        return NULL;
+    if (report->status != LEND_E_BUSY)
+        return "neither BUSY nor done";
+    (void)snprintf(holder, sizeof holder, "process %d ", (int)reader);
+    return strstr(report->text, holder) != NULL ? NULL : "BUSY, and the reader is not named";
+}
+
+/* The reader goes on: it lets go of the memory, and its read ends as in act 1. */
+static enum lend_status resume_reader(struct acts *acts, struct act_row *row, int32_t withdrawn,
+                                      const char *wrong, struct lend_error *error)
+{
+    struct stage *stage = acts->stage;
+    const struct report *report = &stage->report;
+    enum lend_status status = LEND_OK;
+
+    stage_strike(&stage->reader, SIGCONT);
+    if (withdrawn != LEND_OK) {
+        stage_order(stage, ORDER_RECLAIM)->timeout_ns = deadline_ns;
+        status = stage_send(stage, &stage->owner, error);
+        if (status == LEND_OK)
+            status = stage_await(stage, &stage->owner, error);
+        if (status == LEND_OK && report->status != LEND_OK && wrong == NULL)
+            wrong = "the memory did not come back";
+        act_note_time(row, report->elapsed_ns);
+    }
+    if (status == LEND_OK)
+        status = act_move_end(acts, error);
+    if (status != LEND_OK)
+        return status;
+    bool is_told = report->status == LEND_OK || report->status == LEND_E_REVOKED ||
+                   report->status == LEND_E_STALE || report->status == LEND_E_PEER_DEAD ||
+                   report->status == LEND_E_TIMEOUT;
+    bool is_right = wrong == NULL && is_told && report->pieces_wrong == 0;
+    act_note(acts, row, withdrawn, is_right, wrong != NULL ? wrong : report->text);
+    return LEND_OK;
+}
+
+/* The stopped reader cannot be told anything. If it does not map the memory yet, the owner has it
+ * back without it; else the owner learns who keeps it, and has it back when that one goes on. */
 static enum lend_status stop_reader(struct acts *acts, struct act_row *row,
                                     struct lend_error *error)
 {
@@ -159,27 +206,17 @@ static enum lend_status stop_reader(struct acts *acts, struct act_row *row,
         return status;
 
     stage_strike(&stage->reader, SIGSTOP);
-    stage_order(stage, ORDER_RECLAIM)->timeout_ns = deadline_ns;
+    stage_order(stage, ORDER_RECLAIM)->timeout_ns = stopped_deadline_ns;
     status = stage_send(stage, &stage->owner, error);
     if (status == LEND_OK)
         status = stage_await(stage, &stage->owner, error);
     if (status != LEND_OK)
         return status;
-    int32_t reclaimed = stage->report.status;
-    act_note_time(row, stage->report.elapsed_ns);
-
-    stage_strike(&stage->reader, SIGCONT);
-    status = act_move_end(acts, error);
-    if (status != LEND_OK)
-        return status;
-    const struct report *report = &stage->report;
-    bool is_told = report->status == LEND_OK || report->status == LEND_E_REVOKED ||
-                   report->status == LEND_E_STALE || report->status == LEND_E_PEER_DEAD ||
-                   report->status == LEND_E_TIMEOUT;
-    act_note(acts, row, report->status,
-             reclaimed == LEND_OK && is_told && report->pieces_wrong == 0,
-             reclaimed == LEND_OK ? report->text : "the memory did not come back");
-    return LEND_OK;
+    int32_t withdrawn = stage->report.status;
+    if (withdrawn == LEND_OK)
+        act_note_time(row, stage->report.elapsed_ns);
+    return resume_reader(acts, row, withdrawn, judge_withdrawal(&stage->report, stage->reader.pid),
+                         error);
 }
 
 enum lend_status act_death(struct acts *acts, struct lend_error *error)
@@ -192,7 +229,8 @@ enum lend_status act_death(struct acts *acts, struct lend_error *error)
     } cases[] = {
         {"reader killed", "the lease ends as PEER_DEAD; memory back", kill_reader},
         {"owner killed", reader_told, kill_owner},
-        {"reader stopped", "memory back; then as in act 1", stop_reader},
+        {"reader stopped, memory withdrawn",
+         "BUSY, naming the reader, if it maps it; back when it goes on", stop_reader},
         {"owner stopped", reader_told, stop_owner},
         {"owner replaced by exec", reader_told, replace_owner},
     };

@@ -8,6 +8,7 @@
 
 static const uint64_t quiet_look_ns = 1000000;
 static const uint64_t quiet_max_ns = 10000000000;
+static const uint64_t connect_max_ns = 30000000000;
 
 enum lend_status borrower_furnish(struct borrower *borrower, const struct model *model,
                                   uint32_t block_count, struct lend_error *error)
@@ -20,11 +21,7 @@ enum lend_status borrower_furnish(struct borrower *borrower, const struct model 
         return status;
     for (uint32_t i = 0; i < cache->region_count; i++) {
         lend_region_desc_init(&descs[i]);
-        descs[i].geometry.block_length_bytes = cache->block_bytes;
-        descs[i].geometry.count = block_count;
-        status =
-            lend_memory_system(cache_block(cache, i, 0), (uint64_t)block_count * cache->block_bytes,
-                               &descs[i].memory, error);
+        status = cache_describe(cache, i, &descs[i], error);
         if (status != LEND_OK)
             return status;
     }
@@ -43,6 +40,7 @@ static enum lend_status prepare(struct borrower *borrower, uint32_t direction, c
     desc.local_regions = borrower->regions;
     desc.remote_regions = ids;
     desc.block_count_max = borrower->cache.block_count;
+    desc.paths = direction == LEND_READ ? borrower->read_paths : NULL;
     return lend_transfer_prepare(borrower->agent, &desc, out, error);
 }
 
@@ -60,6 +58,20 @@ static enum lend_status find_regions(struct borrower *borrower, uint64_t *ids,
     }
     if (status == LEND_OK)
         borrower->owner_block_count = (uint32_t)info.geometry.count;
+    return status;
+}
+
+/* Of some paths only a connection can tell, so those who insist on one connect before they prepare.
+ */
+static enum lend_status connect_first(struct borrower *borrower, struct lend_error *error)
+{
+    uint64_t begun_ns = now_ns();
+
+    borrower->connect_ns = 0;
+    if (borrower->read_paths == NULL)
+        return LEND_OK;
+    enum lend_status status = lend_peer_connect(borrower->owner, connect_max_ns, error);
+    borrower->connect_ns = now_ns() - begun_ns;
     return status;
 }
 
@@ -86,7 +98,9 @@ enum lend_status borrower_import(struct borrower *borrower, const void *bytes, s
     lend_peer_forget(borrower->owner);
     borrower->owner = owner;
 
-    status = find_regions(borrower, ids, error);
+    status = connect_first(borrower, error);
+    if (status == LEND_OK)
+        status = find_regions(borrower, ids, error);
     if (status == LEND_OK)
         status = prepare(borrower, LEND_READ, ids, &borrower->read, error);
     if (status == LEND_OK)

@@ -12,7 +12,9 @@ struct borrower {
     struct lend_agent *agent;
     struct cache cache;
     struct lend_region *regions[MODEL_REGIONS_MAX];
+    const char *read_paths; /* that READs may take; NULL: any */
     struct lend_peer *owner;
+    uint64_t connect_ns; /* within the last borrower_import(); 0: it did not */
     uint32_t owner_block_count;
     struct lend_transfer *read;
     struct lend_transfer *write;
@@ -24,7 +26,7 @@ enum lend_status borrower_furnish(struct borrower *borrower, const struct model 
                                   uint32_t block_count, struct lend_error *error);
 
 /* Import an owner's metadata, in place of what was known before, and prepare transfers of at most
- * block_count_max blocks of each region. */
+ * block_count_max blocks of each region. With read_paths it connects first. */
 enum lend_status borrower_import(struct borrower *borrower, const void *bytes, size_t count,
                                  struct lend_error *error);
 

@@ -40,17 +40,24 @@ uint64_t memory_available_bytes(void)
     return available < allowed ? available : allowed;
 }
 
-enum lend_status cache_map(struct cache *cache, const struct model *model, uint32_t block_count,
-                           struct lend_error *error)
+/* A cache of that shape, with no memory yet. */
+static struct cache shape(const struct model *model, uint32_t block_count)
 {
-    struct cache made = {
+    struct cache cache = {
         .model = model,
         .region_count = model_region_count(model),
         .block_count = block_count,
         .block_bytes = model_block_bytes(model),
     };
-    made.length_bytes = (size_t)made.region_count * block_count * made.block_bytes;
 
+    cache.length_bytes = (size_t)cache.region_count * block_count * cache.block_bytes;
+    return cache;
+}
+
+enum lend_status cache_map(struct cache *cache, const struct model *model, uint32_t block_count,
+                           struct lend_error *error)
+{
+    struct cache made = shape(model, block_count);
     void *base = mmap(NULL, made.length_bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
@@ -60,11 +67,47 @@ enum lend_status cache_map(struct cache *cache, const struct model *model, uint3
     return LEND_OK;
 }
 
+enum lend_status cache_allocate(struct cache *cache, const struct model *model,
+                                uint32_t block_count, struct lend_error *error)
+{
+    struct cache made = shape(model, block_count);
+    struct lend_storage_desc desc = LEND_STORAGE_DESC_INIT;
+    struct lend_error cause;
+
+    desc.length_bytes = made.length_bytes;
+    desc.name = "lend-cache";
+    if (lend_storage_create(&desc, &made.storage, &cause) != LEND_OK) {
+        (void)fprintf(stderr, "lend: anonymous memory is lent, which no reader can map: %s\n",
+                      cause.message);
+        return cache_map(cache, model, block_count, error);
+    }
+    made.base = lend_storage_address(made.storage);
+    *cache = made;
+    return LEND_OK;
+}
+
 void cache_unmap(struct cache *cache)
 {
-    if (cache->base != NULL)
+    if (cache->storage != NULL)
+        lend_storage_destroy(cache->storage);
+    else if (cache->base != NULL)
         (void)munmap(cache->base, cache->length_bytes); /* our own mapping: it cannot fail */
+    cache->storage = NULL;
     cache->base = NULL;
+}
+
+enum lend_status cache_describe(const struct cache *cache, uint32_t region,
+                                struct lend_region_desc *desc, struct lend_error *error)
+{
+    uint64_t region_bytes = (uint64_t)cache->block_count * cache->block_bytes;
+    unsigned char *first = cache_block(cache, region, 0);
+
+    desc->geometry.block_length_bytes = cache->block_bytes;
+    desc->geometry.count = cache->block_count;
+    if (cache->storage == NULL)
+        return lend_memory_system(first, region_bytes, &desc->memory, error);
+    return lend_storage_describe(cache->storage, (uint64_t)(first - cache->base), region_bytes,
+                                 desc, error);
 }
 
 unsigned char *cache_block(const struct cache *cache, uint32_t region, uint32_t block)

@@ -5,15 +5,17 @@
 #include "tool/models.h"
 #include "tool/pattern.h"
 
-#include <lend/status.h>
+#include <lend/storage.h>
 
 /*
- * A KV cache as an inference engine has it: one mapping of anonymous memory, made without lend, in
- * which the tensors of the model follow one another. It is what the command lends.
+ * A KV cache as an inference engine has it: one piece of memory, in which the tensors of the model
+ * follow one another. What the command lends is lend's storage, so that readers may map it; what it
+ * does not lend is anonymous memory, made without lend.
  */
 struct cache {
     const struct model *model;
-    unsigned char *base; /* NULL: not mapped */
+    unsigned char *base;          /* NULL: not mapped */
+    struct lend_storage *storage; /* what it lies in; NULL: anonymous memory */
     size_t length_bytes;
     uint32_t region_count;
     uint32_t block_count; /* in each region */
@@ -34,7 +36,15 @@ uint64_t memory_available_bytes(void);
 
 enum lend_status cache_map(struct cache *cache, const struct model *model, uint32_t block_count,
                            struct lend_error *error);
+/* As cache_map(), but in storage. Where that cannot be had it says so on stderr, and maps. */
+enum lend_status cache_allocate(struct cache *cache, const struct model *model,
+                                uint32_t block_count, struct lend_error *error);
 void cache_unmap(struct cache *cache);
+
+/* Describe all blocks of a region for lend_region_register(), storage with the consent to share its
+ * file. */
+enum lend_status cache_describe(const struct cache *cache, uint32_t region,
+                                struct lend_region_desc *desc, struct lend_error *error);
 
 unsigned char *cache_block(const struct cache *cache, uint32_t region, uint32_t block);
 

@@ -11,6 +11,7 @@
 struct endpoint {
     const struct model *model;
     const char *transports; /* by name, separated by commas */
+    const char *paths;      /* that READs may take, by name, separated by commas; NULL: any */
     const char *directory;  /* of the socket; NULL: the library's default */
     uint32_t socket_mode;   /* its permission bits; 0: the library's default */
     bool is_verbose;        /* the library's log goes to stderr */

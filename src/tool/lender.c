@@ -13,7 +13,6 @@ static enum lend_status register_all(struct lender *lender, struct lend_error *e
     const struct cache *cache = &lender->cache;
     struct lend_region_desc descs[MODEL_REGIONS_MAX];
     char names[MODEL_REGIONS_MAX][LEND_REGION_NAME_BYTES_MAX + 1];
-    uint64_t region_bytes = (uint64_t)cache->block_count * cache->block_bytes;
 
     for (uint32_t i = 0; i < cache->region_count; i++) {
         model_region_name(cache->model, i, names[i], sizeof names[i]);
@@ -21,11 +20,8 @@ static enum lend_status register_all(struct lender *lender, struct lend_error *e
         descs[i].name = names[i];
         descs[i].tags = cache->model->name;
         descs[i].access = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
-        descs[i].geometry.block_length_bytes = cache->block_bytes;
-        descs[i].geometry.count = cache->block_count;
 
-        enum lend_status status =
-            lend_memory_system(cache_block(cache, i, 0), region_bytes, &descs[i].memory, error);
+        enum lend_status status = cache_describe(cache, i, &descs[i], error);
         if (status != LEND_OK)
             return status;
     }
@@ -40,7 +36,7 @@ static enum lend_status register_all(struct lender *lender, struct lend_error *e
 enum lend_status lender_lend(struct lender *lender, const struct model *model, uint32_t block_count,
                              uint64_t *out_register_ns, struct lend_error *error)
 {
-    enum lend_status status = cache_map(&lender->cache, model, block_count, error);
+    enum lend_status status = cache_allocate(&lender->cache, model, block_count, error);
 
     if (status != LEND_OK)
         return status;

@@ -18,7 +18,8 @@ struct lender {
     struct lend_lease *lease;
 };
 
-/* Map a cache, fill it, and register all its regions in one call, which takes out_register_ns. */
+/* Allocate a cache, fill it, and register all its regions in one call, which takes out_register_ns.
+ */
 enum lend_status lender_lend(struct lender *lender, const struct model *model, uint32_t block_count,
                              uint64_t *out_register_ns, struct lend_error *error);
 
@@ -37,8 +38,9 @@ enum lend_status lender_grant(struct lender *lender, const struct offer *offer,
 
 enum lend_status lender_revoke(struct lender *lender, struct lend_error *error);
 
-/* Take everything back: withdraw by force and deregister the regions, poison the memory, unmap it.
- * What was taken back stays so when it ends before the end. */
+/* Take everything back: withdraw by force and deregister the regions, poison the memory, free it.
+ * What was taken back stays so when it ends before the end, such as LEND_E_BUSY for a reader that
+ * maps the memory and does not let go; call it again. */
 enum lend_status lender_reclaim(struct lender *lender, uint64_t timeout_ns,
                                 struct lend_error *error);
 

@@ -17,6 +17,7 @@ enum {
     KEY_MEMORY,
     KEY_BLOCKS,
     KEY_SEED,
+    KEY_PATH,
     KEY_DIRECTORY
 };
 
@@ -92,6 +93,7 @@ static error_t parse_pull(int key, char *text, struct argp_state *state)
         options->seed = options_number(state, "seed", text, INT64_MAX, false);
         options->has_seed = true;
         return 0;
+    case KEY_PATH: options->endpoint.paths = text; return 0;
     case ARGP_KEY_END:
         if (!options->has_seed)
             options->seed = dice_seed();
@@ -140,6 +142,8 @@ const struct argp options_pull = {
              "2000)",
              0},
             {"seed", KEY_SEED, "N", 0, "Draw the same blocks and moments again", 0},
+            {"path", KEY_PATH, "PATH[,PATH...]", 0,
+             "Read by these paths alone, such as local/served (default: the best there is)", 0},
             {0}},
     .parser = parse_pull,
 };

@@ -33,7 +33,7 @@ enum order_verb {
     ORDER_LOOK,    /* compare the cache with what it may hold after a write */
     ORDER_EXEC,    /* become another program; no report */
     /* The reader's. */
-    ORDER_IMPORT, /* the owner's metadata, and prepare */
+    ORDER_IMPORT, /* the owner's metadata, and prepare; with paths to insist on, connect between */
     ORDER_CONNECT,
     ORDER_TICKET, /* import a ticket */
     ORDER_MOVE,   /* post a transfer, wait for it or cancel it, and check every byte */
@@ -71,7 +71,7 @@ struct report {
     bool is_refused; /* MOVE: by the post itself */
     uint64_t at_ns;  /* MOVE: the post; RECEIVE: the arrival */
     uint64_t elapsed_ns;
-    uint64_t prepare_ns; /* IMPORT */
+    uint64_t prepare_ns; /* IMPORT; elapsed_ns is what connecting took in it */
     uint64_t post_ns;
     uint64_t wire_ns;
     uint64_t quiet_ns;

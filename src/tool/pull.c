@@ -101,6 +101,7 @@ static enum lend_status begin(struct pull *pull, struct lend_error *error)
     const struct export_file *file = &pull->file;
     const struct model *model = pull->options.endpoint.model;
 
+    borrower->read_paths = pull->options.endpoint.paths;
     pull->block_count = options_block_count(&pull->options);
     pull->local = malloc((pull->block_count + 1U) * sizeof *pull->local);
     pull->remote = malloc((pull->block_count + 1U) * sizeof *pull->remote);

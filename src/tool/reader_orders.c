@@ -20,6 +20,7 @@ static enum lend_status open_agent(struct actor *actor, struct lend_error *error
     size_t count = 0;
     enum lend_status status = endpoint_create(&actor->endpoint, "reader", &borrower->agent, error);
 
+    borrower->read_paths = actor->endpoint.paths;
     if (status == LEND_OK)
         status = borrower_furnish(borrower, actor->endpoint.model,
                                   actor_reader_blocks(actor->order.block_count), error);
@@ -36,7 +37,8 @@ static enum lend_status import(struct actor *actor, struct lend_error *error)
     enum lend_status status =
         borrower_import(&actor->borrower, actor->order.bytes, actor->order.byte_count, error);
 
-    actor->report.prepare_ns = now_ns() - begun_ns;
+    actor->report.elapsed_ns = actor->borrower.connect_ns;
+    actor->report.prepare_ns = now_ns() - begun_ns - actor->borrower.connect_ns;
     return status;
 }
 

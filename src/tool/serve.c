@@ -260,7 +260,8 @@ static enum lend_status tell_lease(const struct serve *serve, struct lend_error 
                          true, error);
 
     struct libscols_table *table = table_create(
-        (const char *const[]){"lease", "last user", ">done", ">requests", ">bytes"}, 5);
+        (const char *const[]){"lease", "last user", ">done", ">requests served", ">bytes served"},
+        5);
     (void)snprintf(cells[0], sizeof cells[0], "%u", info.consumers_done);
     (void)snprintf(cells[1], sizeof cells[1], "%" PRIu64, info.requests);
     table_row(table, (const char *const[]){info.status == LEND_OK ? "lives"

@@ -26,6 +26,10 @@ _lend() {
         before=${COMP_WORDS[COMP_CWORD-2]}
     fi
     case $before in
+    --path)
+        mapfile -t COMPREPLY < <(compgen -W "local/mapped local/cross-memory local/served" -- "$word")
+        return
+        ;;
     --directory | --socket-directory)
         mapfile -t COMPREPLY < <(compgen -d -- "$word")
         return
