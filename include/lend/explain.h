@@ -23,7 +23,8 @@ enum { LEND_PATH_NAME_MAX = 31, LEND_PATHS_MAX = 16 };
 struct lend_path_info {
     uint32_t struct_size; /**< Set by the caller, in the first, to sizeof(struct lend_path_info). */
     int32_t status;       /**< LEND_OK: it can be taken now. LEND_PENDING: known once connected
-                               (lend_peer_connect()). Else why it cannot. */
+                               (lend_peer_connect()), or once word of it has come on the connection:
+                               a transfer that may take no other waits. Else why it cannot. */
     uint32_t is_chosen;   /**< 1 for the one that a transfer without a policy takes. */
     uint32_t is_one_sided; /**< 1: the reader copies, and the owner need not run. */
     uint32_t is_fenced;    /**< 1: nothing reports success after a lease has ended. */

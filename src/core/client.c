@@ -296,15 +296,23 @@ static bool pump_slot(struct client *client, struct slot *slot)
 
 /* --- pumping --- */
 
-/* Send every transfer that has come its way. */
+/* Send every transfer that has come its way; one whose way is not known yet stays, in its order. */
 static void sort_arrivals(struct client *client)
 {
+    struct lend_list staying;
+
+    lend_list_init(&staying);
     for (struct lend_list *link; (link = lend_list_take_first(&client->arriving)) != NULL;) {
         struct lend_transfer *transfer = LEND_LIST_OWNER(link, struct lend_transfer, session_link);
+        enum lend_status status = lend_onesided_take(&client->own, transfer);
 
-        if (!lend_onesided_take(&client->own, transfer))
+        if (status == LEND_PENDING)
+            lend_list_append(&staying, link);
+        else if (status == LEND_E_NO_PATH)
             queue(client, transfer);
     }
+    for (struct lend_list *link; (link = lend_list_take_first(&staying)) != NULL;)
+        lend_list_append(&client->arriving, link);
 }
 
 static bool pump(struct lend_session *session)

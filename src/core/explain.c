@@ -291,7 +291,9 @@ static enum lend_status check_pair(const struct lend_transfer *transfer, uint64_
 
         if (!is_allowed(transfer, infos[i].name))
             continue;
-        if (infos[i].status == LEND_OK)
+        /* On a connection, what is not known yet will be: who posts waits for it. */
+        if (infos[i].status == LEND_OK ||
+            (infos[i].status == LEND_PENDING && question.session != NULL))
             return LEND_OK;
         (void)snprintf(reasons + length, sizeof reasons - length, "%s%s: %s",
                        length > 0 ? "; " : "", infos[i].name, infos[i].why);

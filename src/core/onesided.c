@@ -132,7 +132,7 @@ static enum lend_status judge_mapped(struct lend_onesided *own,
     if (ops->words(channel, &words, why) == NULL)
         return LEND_E_NO_PATH;
     if (ops->mapped(channel, region->file, &bytes, why) == NULL)
-        return LEND_E_NO_PATH;
+        return why->status == LEND_PENDING ? LEND_PENDING : LEND_E_NO_PATH;
     if (region->file_offset_bytes > bytes ||
         region->length_bytes > bytes - region->file_offset_bytes)
         return lend_fail(why, LEND_E_NO_PATH, "its file ends at %llu, before the region does",
@@ -303,10 +303,12 @@ static void fail_without_way(struct lend_onesided *own, struct lend_transfer *tr
     lend_client_fail(own->session, transfer, why);
 }
 
-/* The way of a READ, or LEND_WAYS: none that is allowed can be taken. */
+/* The way of a READ, or LEND_WAYS: none that is allowed can be taken; why->status is LEND_PENDING
+ * if that may change by itself. */
 static enum lend_way choose(struct lend_onesided *own, struct lend_transfer *transfer,
                             struct lend_error *why)
 {
+    struct lend_error pending = {0};
     const struct lend_placement now = placement_of(own, transfer->placement.way);
     enum lend_way ways[LEND_WAYS];
 
@@ -320,11 +322,23 @@ static enum lend_way choose(struct lend_onesided *own, struct lend_transfer *tra
             transfer->placement = placement_of(own, LEND_WAY_SERVED);
         if (ways[i] == LEND_WAY_SERVED || place(own, transfer, ways[i], why) == LEND_OK)
             return ways[i];
+        if (why->status == LEND_PENDING)
+            pending = *why;
     }
+    if (pending.status == LEND_PENDING)
+        *why = pending;
     return LEND_WAYS;
 }
 
-bool lend_onesided_take(struct lend_onesided *own, struct lend_transfer *transfer)
+/* May a transfer wait for its way? Not if its lease has ended: then nobody will tell of the file.
+ */
+static bool may_wait(struct lend_onesided *own, const struct lend_transfer *transfer,
+                     const struct lend_error *why)
+{
+    return why->status == LEND_PENDING && judge_word(own, transfer) == LEND_OK;
+}
+
+enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_transfer *transfer)
 {
     const struct lend_transport_ops *ops = ops_of(own);
     struct lend_error why = {0};
@@ -334,19 +348,21 @@ bool lend_onesided_take(struct lend_onesided *own, struct lend_transfer *transfe
         way = choose(own, transfer, &why);
     else if (!allows(transfer, LEND_WAY_SERVED))
         way = LEND_WAYS;
+    if (way == LEND_WAYS && may_wait(own, transfer, &why))
+        return LEND_PENDING;
     if (way == LEND_WAYS) {
         if (why.status == LEND_OK)
             (void)lend_fail(&why, LEND_E_NO_PATH, "a write goes through its owner");
         fail_without_way(own, transfer, &why);
-        return true;
+        return LEND_OK;
     }
     transfer->way = way;
     transfer->path = ops->paths[way];
     if (way == LEND_WAY_SERVED)
-        return false;
+        return LEND_E_NO_PATH;
     lend_list_append(&own->all, &transfer->own_link);
     lend_views_attach(own, transfer);
-    return true;
+    return LEND_OK;
 }
 
 /* The way that was chosen is none: let the owner serve it from the beginning, or fail. */

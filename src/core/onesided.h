@@ -46,9 +46,10 @@ void lend_onesided_init(struct lend_onesided *own, struct lend_session *session,
 /* No transfer is here any more. */
 void lend_onesided_fini(struct lend_onesided *own);
 
-/* A transfer of an established session: where does it go? True: it is here now, or has ended.
- * False: it is to be served by the owner. */
-bool lend_onesided_take(struct lend_onesided *own, struct lend_transfer *transfer);
+/* A transfer of an established session: where does it go? LEND_OK: it is here now, or has ended.
+ * LEND_E_NO_PATH: it is to be served by the owner. LEND_PENDING: its policy leaves it but ways that
+ * are being found out; ask again when the session is woken. */
+enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_transfer *transfer);
 
 /* Let go of a transfer that is here: not one more byte lands. A no-op for one that is not. */
 void lend_onesided_drop(struct lend_onesided *own, struct lend_transfer *transfer);
@@ -65,7 +66,7 @@ enum lend_status lend_onesided_view(struct lend_onesided *own, const struct lend
 void lend_onesided_forget(struct lend_onesided *own, const struct lend_lease_name *name);
 
 /* Could a region of the peer be read that way, as far as is known? LEND_OK; LEND_PENDING: after a
- * probe, which is begun; else why not. Under the agent's lock as well. */
+ * probe, which is begun, or word of a file; else why not. Under the agent's lock as well. */
 enum lend_status lend_onesided_judge_locked(struct lend_onesided *own, enum lend_way way,
                                             const struct lend_metadata_region *region,
                                             struct lend_error *why);

@@ -164,7 +164,8 @@ struct lend_transport_ops {
     const _Atomic uint64_t *(*words)(struct lend_channel *channel, uint32_t *out_count,
                                      struct lend_error *why);
     /* Reader: where the owner's file is mapped, and its length; NULL, and why not. Valid until
-     * mapping_stamp() changes. */
+     * mapping_stamp() changes. LEND_PENDING: the owner has not told of it yet; the session is woken
+     * when it does. */
     const uint8_t *(*mapped)(struct lend_channel *channel, uint32_t file, uint64_t *out_bytes,
                              struct lend_error *why);
     /* Reader: changes with every file that is mapped or let go; never 0. */

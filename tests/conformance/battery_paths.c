@@ -6,7 +6,7 @@
  */
 #include "pair.h"
 
-enum { BLOCK = 4096, BLOCKS = 16, TICKETS = 300, SCATTERED = 12000 };
+enum { BLOCK = 4096, BLOCKS = 16, TICKETS = 300, SCATTERED = 12000, REFRESHES = 50 };
 /* So many that a bit for each is more than one frame of the protocol carries. */
 enum { SPREAD = 300000, SPREAD_BLOCK = 4, SPREAD_READ = 3 };
 
@@ -374,6 +374,65 @@ static void test_lease_too_large_to_be_told_is_served_or_refused(void **state)
     drop(&remote);
 }
 
+/* Until the reader makes progress, it cannot know of the file. */
+static void expect_not_told_yet(struct pair *pair, const struct loan *remote)
+{
+    struct lend_path_info infos[LEND_PATHS_MAX] = {{.struct_size = sizeof infos[0]}};
+    struct lend_error error = {0};
+    uint32_t count = 0;
+
+    EXPECT(lend_explain(pair->peer, NULL, remote->id, LEND_READ, infos, LEND_PATHS_MAX, &count,
+                        &error),
+           LEND_OK, &error);
+    assert_string_equal(infos[0].name, "local/mapped");
+    assert_int_equal(infos[0].status, LEND_PENDING);
+    assert_non_null(strstr(infos[0].why, "on this connection yet"));
+    assert_int_equal(infos[0].is_chosen, 0);
+    assert_int_equal(infos[1].is_chosen, 1);
+}
+
+static void test_read_waits_for_a_file_that_metadata_told_of_first(void **state)
+{
+    static const int32_t blocks[] = {0, 1, 2, 3};
+    struct pair *pair = *state;
+    struct loan local = keep_blocks(pair, BLOCK, 4);
+    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
+    struct loan remote = {.bytes = BLOCKS * BLOCK};
+    struct move move = {.local = &local,
+                        .remote = &remote,
+                        .local_blocks = blocks,
+                        .remote_blocks = blocks,
+                        .count = 4};
+    struct lend_region_info info = {0};
+    struct lend_error error = {0};
+
+    meet(pair);
+    EXPECT(pair_connect(pair, &error), LEND_OK, &error);
+    remote.memory = pair_memory(pair, remote.bytes);
+    EXPECT(lend_memory_system(remote.memory, remote.bytes, &desc.memory, &error), LEND_OK, &error);
+    desc.geometry.block_length_bytes = desc.geometry.stride_bytes = BLOCK;
+    desc.geometry.inner_count = 1;
+    desc.geometry.count = BLOCKS;
+    desc.access = LEND_ACCESS_READ;
+    for (uint64_t round = 0; round < REFRESHES; round++) {
+        pattern_fill(remote.memory, remote.bytes, round);
+        EXPECT(owner_register(pair, &desc, 1, &remote.region, &error), LEND_OK, &error);
+        EXPECT(owner_describe_region(pair, remote.region, &info), LEND_OK, NULL);
+        remote.id = info.id;
+        meet(pair);
+        lend_range(pair, &remote, LEND_ACCESS_READ, 0, 0);
+        if (pair_is_mapped(pair) && pair_is_manual(pair))
+            expect_not_told_yet(pair, &remote);
+        EXPECT(read_by(pair, pair->setup->path, &move), LEND_OK, &move.error);
+        assert_string_equal(move.record.path, pair->setup->path);
+        assert_true(pattern_is(local.memory, local.bytes, round));
+        drop(&remote);
+        EXPECT(owner_withdraw(pair, remote.region, LEND_WITHDRAW_FORCE, 5 * SECONDS, &error),
+               LEND_OK, &error);
+        EXPECT(owner_deregister(pair, remote.region, &error), LEND_OK, &error);
+    }
+}
+
 const struct CMUnitTest *battery_paths(size_t *out_count)
 {
     static const struct CMUnitTest tests[] = {
@@ -385,6 +444,7 @@ const struct CMUnitTest *battery_paths(size_t *out_count)
         PAIRED(test_lease_of_many_scattered_blocks),
         PAIRED(test_without_a_policy_the_order_of_preference_decides),
         PAIRED(test_lease_too_large_to_be_told_is_served_or_refused),
+        PAIRED(test_read_waits_for_a_file_that_metadata_told_of_first),
     };
 
     *out_count = sizeof tests / sizeof tests[0];

@@ -116,16 +116,27 @@ static inline const uint8_t *expect_mapped(uint32_t number)
     return memory;
 }
 
-static inline void expect_absent(uint32_t number, const char *text)
+static inline void expect_without(uint32_t number, enum lend_status status, const char *text)
 {
     struct lend_error why = {0};
     uint64_t bytes = 77;
 
     assert_null(ops->mapped(reader(), number, &bytes, &why));
     assert_int_equal(bytes, 77);
-    assert_int_equal(why.status, LEND_E_NO_PATH);
+    assert_int_equal(why.status, status);
     if (strstr(why.message, text) == NULL)
         fail_msg("file %u: no '%s' in '%s'", number, text, why.message);
+}
+
+static inline void expect_absent(uint32_t number, const char *text)
+{
+    expect_without(number, LEND_E_NO_PATH, text);
+}
+
+/* It may still come. */
+static inline void expect_untold(uint32_t number)
+{
+    expect_without(number, LEND_PENDING, "on this connection yet");
 }
 
 static inline bool is_held(uint32_t number)

@@ -54,6 +54,7 @@ struct lend_local_mappings {
 
     pthread_mutex_t map_lock; /* a leaf; guards all below */
     uint64_t mapped_bytes;
+    uint32_t told_last; /* the highest number that was told: higher ones may still come */
     struct file files[LEND_LOCAL_FILES_MAX];
     struct absent absent[LEND_LOCAL_ABSENT_MAX]; /* the last that were told */
     uint32_t absent_next;
@@ -229,6 +230,12 @@ static enum lend_status take_words(struct lend_local_channel *channel,
     return LEND_OK;
 }
 
+static void note_told(struct lend_local_mappings *mappings, uint32_t number)
+{
+    if (number > mappings->told_last)
+        mappings->told_last = number;
+}
+
 static enum lend_status take_file(struct lend_local_mappings *mappings,
                                   struct lend_local_packet *packet,
                                   const struct lend_local_notice *notice, struct lend_error *error)
@@ -250,6 +257,7 @@ static enum lend_status take_file(struct lend_local_mappings *mappings,
         return lend_fail(error, LEND_E_CORRUPT, "the peer sent file %u with %u descriptors",
                          notice->number, packet->fd_count);
 
+    note_told(mappings, notice->number);
     *file = (struct file){.number = notice->number, .memory = memory};
     if (memory == NULL) {
         file->state = GONE;
@@ -274,6 +282,7 @@ static enum lend_status take_no_file(struct lend_local_mappings *mappings,
     if (find_file(mappings, notice->number) != NULL ||
         find_absent(mappings, notice->number) != NULL)
         return lend_fail(error, LEND_E_CORRUPT, "the peer told twice of file %u", notice->number);
+    note_told(mappings, notice->number);
     absent->number = notice->number;
     (void)snprintf(absent->why, sizeof absent->why, "%s", notice->text);
     return LEND_OK;
@@ -440,6 +449,9 @@ static const uint8_t *find_mapped(struct lend_local_mappings *mappings, uint32_t
         (void)lend_fail(why, LEND_E_NO_PATH, "the peer is taking file %u back", number);
     else if (absent != NULL)
         (void)lend_fail(why, LEND_E_NO_PATH, "%s", absent->why);
+    else if (number > mappings->told_last)
+        (void)lend_fail(why, LEND_PENDING, "the peer shares no file %u on this connection yet",
+                        number);
     else
         (void)lend_fail(why, LEND_E_NO_PATH, "the peer shares no file %u on this connection",
                         number);
