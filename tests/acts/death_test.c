@@ -331,6 +331,7 @@ static void lose_owner(struct survivor *survivor, enum fate fate)
     struct lend_error error = {0};
     int32_t blocks[BLOCKS];
     pid_t victim = give_birth(survivor, true, fate);
+    bool copies = !life->writes && strcmp(life->path, "local/served") != 0; /* by ourselves */
 
     assert_true(acts_turn_await(&life->began, 1));
     for (int32_t block = 0; block < BLOCKS; block++)
@@ -346,8 +347,7 @@ static void lose_owner(struct survivor *survivor, enum fate fate)
     desc.remote_regions = &life->id;
     desc.block_count_max = BLOCKS;
     /* The moment may be while they connect, too, where that need not be to know the path. */
-    if ((!life->writes && strcmp(life->path, "local/served") != 0) ||
-        acts_chance_below(&survivor->chance, 4) != 0)
+    if (copies || acts_chance_below(&survivor->chance, 4) != 0)
         assert_true(acts_ok(lend_peer_connect(desc.peer, DEADLINE_NS, &error), &error, "connect"));
     assert_true(acts_ok(lend_transfer_prepare(survivor->agent, &desc, &transfer, &error), &error,
                         "prepare"));
@@ -356,7 +356,7 @@ static void lose_owner(struct survivor *survivor, enum fate fate)
     post.timeout_ns = fate == STOPPED ? STOPPED_TIMEOUT_NS : 2 * DEADLINE_NS;
     assert_true(acts_ok(lend_transfer_post(transfer, &post, &error), &error, "post"));
     acts_turn_to(&life->asked, 1);
-    acts_delay(acts_chance_below(&survivor->chance, ACTS_MS / 2));
+    acts_delay(acts_chance_below(&survivor->chance, copies ? ACTS_MS / 16 : ACTS_MS / 2));
     strike(survivor, victim, fate);
 
     uint64_t struck_ns = acts_now_ns();
