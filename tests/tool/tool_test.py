@@ -11,6 +11,7 @@ Use: tool_test.py PATH-OF-LEND [unittest options]
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -195,6 +196,22 @@ class ToolTest(unittest.TestCase):
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=LIMIT_S)
         self.assertEqual(process.returncode, 1, err)
+
+    def test_without_storage_the_demo_says_so_and_is_right_all_the_same(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, hard))
+        try:  # no file for a cache, and so no storage; SIGXFSZ stays ignored, as Python has it
+            process = subprocess.Popen(
+                [LEND, "demo", "--json", "--path", "local/served", "--blocks", "64", "--memory",
+                 "64M", "--iterations", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, env=self.environment, restore_signals=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        self.started.append(process)
+        out, err = process.communicate(timeout=LIMIT_S)
+        self.assertEqual(process.returncode, 0, err)
+        self.check_demo(json.loads(out), "Llama-3.1-8B", 1, "local/served")
+        self.assertIn("anonymous memory is lent", err)
 
     # Its halves.
 

@@ -140,7 +140,8 @@ class WatchTest(unittest.TestCase):
 
     def pull(self, repeat):
         return self.start("pull", "--import", os.path.join(self.folder, "export"), "--blocks",
-                          "256", "--socket-directory", self.sockets, "--repeat", repeat)
+                          "256", "--socket-directory", self.sockets, "--repeat", repeat,
+                          "--path", "local/served")
 
     def write(self, content, name="made-01234567.stats", live=True):
         path = os.path.join(self.sockets, name)
