@@ -132,8 +132,8 @@ struct lend_lease_info {
     uint64_t granted_ns;  /**< CLOCK_BOOTTIME. */
     uint64_t expires_ns;  /**< CLOCK_BOOTTIME; 0: never. */
     uint64_t ended_ns;    /**< CLOCK_BOOTTIME; 0 while it lives. */
-    uint64_t requests;    /**< Requests served under it so far. */
-    uint64_t bytes;       /**< Bytes moved under it so far. */
+    uint64_t requests; /**< Requests served under it, and looks of readers that copy themselves. */
+    uint64_t bytes;    /**< Bytes served under it: what readers copied themselves is not seen. */
     uint64_t user_data;
     char peer[LEND_AGENT_NAME_BYTES_MAX + 1];      /**< "" for a bearer lease. */
     char last_user[LEND_AGENT_NAME_BYTES_MAX + 1]; /**< Who used it last; "" if nobody did. */
