@@ -76,7 +76,7 @@ static void test_difference_is_corrupt_and_names_its_block(void **state)
 
     for (int i = 0; i < BLOCKS; i++)
         here[i] = there[i] = i;
-    here[290] = 270; /* what came there first is gone */
+    here[271] = 270; /* what came there first is gone; near, so that both land in this order */
     struct move move = {.direction = LEND_READ,
                         .flags = LEND_TRANSFER_CHECKSUM,
                         .local = &local,

@@ -676,17 +676,18 @@ static void test_death_of_the_owner_ends_every_transfer(void **state)
 {
     struct pair *pair = *state;
     struct loan remote = lend_blocks(pair, 60000, 30, ALL);
-    struct loan local = keep_blocks(pair, 60000, 30);
+    struct loan locals[6]; /* one each: two reads may land at the same time */
     struct lend_transfer *transfers[6] = {NULL};
     struct move moves[6];
     struct lend_peer_info info = {.struct_size = sizeof info};
     struct lend_error error = {0};
 
     for (uint32_t index = 0; index < 6; index++) {
-        moves[index] = eight(index % 2 == 0 ? LEND_READ : LEND_WRITE, &local, &remote);
+        locals[index] = keep_blocks(pair, 60000, 30);
+        moves[index] = eight(index % 2 == 0 ? LEND_READ : LEND_WRITE, &locals[index], &remote);
         EXPECT(move_prepare(pair, &moves[index], &transfers[index]), LEND_OK, &moves[index].error);
     }
-    assert_int_equal(read_blocks(pair, &local, &remote, 1), LEND_OK);
+    assert_int_equal(read_blocks(pair, &locals[0], &remote, 1), LEND_OK);
     for (uint32_t index = 0; index < 6; index++)
         EXPECT(move_post(&moves[index], transfers[index]), LEND_OK, &moves[index].error);
     owner_destroy(pair);

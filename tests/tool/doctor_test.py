@@ -386,8 +386,9 @@ class DoctorTest(unittest.TestCase):
 
     def skip_if_sanitized(self, why):
         with open(self.library(), "rb") as file:
-            if b"__asan_init" in file.read():
-                self.skipTest(f"with the address sanitizer {why}")
+            image = file.read()
+        if b"__asan_init" in image or b"__tsan_init" in image:
+            self.skipTest(f"with a sanitizer {why}")
 
     def test_a_program_that_may_not_be_read_is_not_dumpable(self):
         wrapper = self.as_other_user()
