@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory/host.h"
 #include "base/error.h"
+#include "base/sort.h"
 #include "base/sys.h"
 #include "memory/maps.h"
-
-#include <stdlib.h>
 
 /*
  * The list of mappings is ordered by address, and so are the ranges that we ask about: one walk
@@ -26,14 +25,6 @@ struct walk {
     uint32_t ahead;
     uint32_t count;
 };
-
-static int by_address(const void *left, const void *right)
-{
-    uint64_t a = ((const struct piece *)left)->next;
-    uint64_t b = ((const struct piece *)right)->next;
-
-    return (a > b) - (a < b);
-}
 
 /* Settled: out of the window of open pieces, whose order does not matter. */
 static void settle(struct walk *walk, uint32_t index)
@@ -128,21 +119,25 @@ static void run_walk(struct walk *walk)
         fail_hole(&walk->pieces[walk->open]);
 }
 
-static void collect(struct walk *walk, struct lend_verify *items, uint32_t count)
+static void collect(struct walk *walk, struct lend_sorted *places, struct lend_verify *items,
+                    uint32_t count)
 {
     uint32_t collected = 0;
 
-    for (uint32_t i = 0; i < count; i++) {
-        const struct lend_memory *memory = &items[i].memory;
-
+    for (uint32_t i = 0; i < count; i++)
         if (is_asked(&items[i]))
-            walk->pieces[collected++] = (struct piece){
-                .next = memory->address,
-                .end = memory->address + memory->length_bytes,
-                .item = &items[i],
-            };
+            places[collected++] =
+                (struct lend_sorted){.key = items[i].memory.address, .value = &items[i]};
+    const struct lend_sorted *sorted = lend_sort(places, collected);
+    for (uint32_t i = 0; i < collected; i++) {
+        struct lend_verify *item = sorted[i].value;
+
+        walk->pieces[i] = (struct piece){
+            .next = item->memory.address,
+            .end = item->memory.address + item->memory.length_bytes,
+            .item = item,
+        };
     }
-    qsort(walk->pieces, walk->count, sizeof *walk->pieces, by_address);
 }
 
 void lend_host_verify(struct lend_verify *items, uint32_t count)
@@ -154,13 +149,15 @@ void lend_host_verify(struct lend_verify *items, uint32_t count)
     if (walk.count == 0)
         return;
     walk.pieces = lend_sys->allocate(walk.count * sizeof *walk.pieces);
-    if (walk.pieces != NULL) {
-        collect(&walk, items, count);
+    struct lend_sorted *places = lend_sys->allocate(2 * (size_t)walk.count * sizeof *places);
+    bool is_ready = walk.pieces != NULL && places != NULL;
+    if (is_ready) {
+        collect(&walk, places, items, count);
         run_walk(&walk);
-        lend_sys->release(walk.pieces);
-        return;
     }
-    for (uint32_t i = 0; i < count; i++) {
+    lend_sys->release(walk.pieces);
+    lend_sys->release(places);
+    for (uint32_t i = 0; i < count && !is_ready; i++) {
         if (is_asked(&items[i]))
             items[i].status = lend_fail(&items[i].error, LEND_E_NO_MEMORY,
                                         "no memory to verify %u ranges of host memory", walk.count);

@@ -219,8 +219,10 @@ static void test_first_failure_in_order_is_returned_and_the_good_ones_stay_good(
 
 static void test_every_call_that_fails_is_told(void **state)
 {
-    static const enum lend_status expected[] = {LEND_E_NO_MEMORY, LEND_E_SYSTEM, LEND_E_SYSTEM};
+    static const enum lend_status expected[] = {LEND_E_NO_MEMORY, LEND_E_NO_MEMORY, LEND_E_SYSTEM,
+                                                LEND_E_SYSTEM};
     static const char *const messages[] = {
+        "no memory to verify 2 ranges of host memory",
         "no memory to verify 2 ranges of host memory",
         "opening /proc/self/maps: Too many open files",
         "reading /proc/self/maps: Input/output error",
@@ -235,10 +237,10 @@ static void test_every_call_that_fails_is_told(void **state)
         enum lend_status status = lend_memory_verify(items, 2);
         if (!double_remove()) {
             assert_int_equal(status, LEND_OK);
-            assert_true(nth >= 3);
+            assert_true(nth >= 4);
             break;
         }
-        int which = nth < 3 ? nth : 2; /* any later one is another read */
+        int which = nth < 4 ? nth : 3; /* any later one is another read */
         for (int i = 0; i < 2; i++) {
             assert_int_equal(items[i].status, expected[which]);
             assert_string_equal(items[i].error.message, messages[which]);
