@@ -285,13 +285,13 @@ static void init_tables(struct lend_agent *agent)
     const struct lend_agent_config *config = &agent->config;
 
     lend_pool_init(&agent->regions, sizeof(struct lend_region), config->regions_max);
+    lend_pool_init(&agent->registrations, sizeof(struct lend_registration), config->regions_max);
     /* Ended leases stay while somebody holds their handle, so their number is not that of the live
      * ones. */
     lend_pool_init(&agent->leases, sizeof(struct lend_lease), UINT32_MAX);
     lend_pool_init(&agent->peers, sizeof(struct lend_peer), config->peers_max);
     lend_pool_init(&agent->tickets, sizeof(struct lend_ticket), UINT32_MAX);
     lend_pool_init(&agent->transfers, sizeof(struct lend_transfer), config->transfers_max);
-    agent->region_next_id = 1;
     agent->lease_expiry_ns = UINT64_MAX;
 }
 

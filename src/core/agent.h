@@ -7,6 +7,7 @@
 #include "core/poller.h"
 #include "core/puller.h"
 #include "core/range_index.h"
+#include "core/region_table.h"
 #include "core/slot.h"
 #include "core/statistics.h"
 #include "core/transport.h"
@@ -36,7 +37,7 @@ enum lend_tag {
     LEND_TAG_TRANSFER,
 };
 
-enum { LEND_LOGS_MAX = 64, LEND_LOG_BYTES = 320, LEND_NAME_BUCKETS = 8192 };
+enum { LEND_LOGS_MAX = 64, LEND_LOG_BYTES = 320 };
 
 /* A transport that this agent has opened. */
 struct lend_open_transport {
@@ -67,15 +68,12 @@ struct lend_agent {
 
     pthread_mutex_t lock; /* guards all below, up to the next lock */
     uint64_t serial;      /* of the metadata */
-    uint64_t region_next_id;
     struct lend_pool regions;
-    struct lend_region **regions_by_id; /* ascending; region_capacity of room */
-    uint32_t region_count;
-    uint32_t region_capacity;
-    struct lend_range_index ranges;               /* of the regions */
-    struct lend_region *names[LEND_NAME_BUCKETS]; /* regions with a name, by its hash */
-    struct lend_list files;    /* that peers may map, or still do: struct lend_file */
-    uint32_t file_number_last; /* the latest number of one */
+    struct lend_pool registrations;
+    struct lend_region_table table; /* of the regions, */
+    struct lend_range_index ranges; /* and of where they are */
+    struct lend_list files;         /* that peers may map, or still do: struct lend_file */
+    uint32_t file_number_last;      /* the latest number of one */
     struct lend_slots slots;
     struct lend_pool leases;
     struct lend_list live_leases;
@@ -137,16 +135,6 @@ void lend_agent_await(struct lend_agent *agent, uint64_t until_ns, bool (*is_ove
 static inline bool lend_agent_is_manual(const struct lend_agent *agent)
 {
     return (agent->config.flags & LEND_AGENT_MANUAL_PROGRESS) != 0;
-}
-
-/* A bucket for a region's name: FNV-1a (Fowler, Noll, Vo; 32 bits). */
-static inline uint32_t lend_name_hash(const char *name)
-{
-    uint32_t hash = 2166136261u;
-
-    for (; *name != '\0'; name++)
-        hash = (hash ^ (uint8_t)*name) * 16777619u;
-    return hash % LEND_NAME_BUCKETS;
 }
 
 /* now + timeout, without wrapping. */

@@ -171,16 +171,31 @@ static struct lend_peer *find_locked(struct lend_agent *agent, const uint8_t *in
 static enum lend_status index_regions(const struct lend_metadata *metadata,
                                       struct lend_range_index *out, struct lend_error *error)
 {
-    enum lend_status status = lend_range_index_reserve(out, metadata->region_count, error);
+    uint32_t count = metadata->region_count;
+    enum lend_status status = lend_range_index_reserve(out, count, error);
 
-    for (uint32_t i = 0; status == LEND_OK && i < metadata->region_count; i++) {
+    if (status != LEND_OK || count == 0)
+        return status;
+    struct lend_range_entry *entries = lend_sys->allocate(count * sizeof *entries);
+    struct lend_sorted *places = lend_sys->allocate(2 * (size_t)count * sizeof *places);
+    if (entries == NULL || places == NULL) {
+        lend_sys->release(entries);
+        lend_sys->release(places);
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory to index %u regions", count);
+    }
+    for (uint32_t i = 0; i < count; i++) {
         const struct lend_metadata_region *region = &metadata->regions[i];
 
-        lend_range_index_append(out, region->address, region->address + region->length_bytes,
-                                (void *)((uintptr_t)i + 1));
+        entries[i] = (struct lend_range_entry){
+            .start = region->address,
+            .end = region->address + region->length_bytes,
+            .value = (void *)((uintptr_t)i + 1),
+        };
     }
-    lend_range_index_sort(out);
-    return status;
+    lend_range_index_insert_all(out, entries, places, count);
+    lend_sys->release(entries);
+    lend_sys->release(places);
+    return LEND_OK;
 }
 
 /* What an import works with: decoded bytes, and their index, until a peer takes them. */

@@ -20,10 +20,10 @@ static uint32_t list_regions_locked(struct lend_agent *agent, struct lend_metada
 {
     uint32_t count = 0;
 
-    for (uint32_t i = 0; i < agent->region_count; i++) {
-        const struct lend_region *region = agent->regions_by_id[i];
+    for (uint32_t i = 0; i < agent->table.place_count; i++) {
+        const struct lend_region *region = agent->table.places[i].region;
 
-        if (region->access == 0 || atomic_load(&region->is_withdrawn))
+        if (region == NULL || region->access == 0 || atomic_load(&region->is_withdrawn))
             continue;
         out[count++] = (struct lend_metadata_region){
             .id = region->id,
@@ -70,7 +70,7 @@ static enum lend_status encode(struct lend_agent *agent, void *bytes, size_t cap
 
     (void)pthread_mutex_lock(&agent->lock);
     struct lend_metadata_region *regions =
-        lend_sys->allocate((agent->region_count + 1) * sizeof *regions);
+        lend_sys->allocate((agent->table.count + 1) * sizeof *regions);
     if (regions != NULL) {
         metadata->serial = agent->serial;
         metadata->region_count = list_regions_locked(agent, regions);

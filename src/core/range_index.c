@@ -5,7 +5,6 @@
 #include "base/sys.h"
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
 void lend_range_index_fini(struct lend_range_index *index)
@@ -51,19 +50,22 @@ static size_t count_before(const struct lend_range_index *index, uint64_t start,
     return low;
 }
 
-/* From there on something has changed: put right what follows, up to the first that is right. */
-static void renew_end_max(struct lend_range_index *index, size_t from)
+/* Of the entries from there on; those from `unchanged` on were right before, and are again as soon
+ * as one of them is. How many were looked at. */
+static size_t renew_end_max(struct lend_range_index *index, size_t from, size_t unchanged)
 {
     uint64_t most = from > 0 ? index->entries[from - 1].end_max : 0;
+    size_t i = from;
 
-    for (size_t i = from; i < index->count; i++) {
+    for (; i < index->count; i++) {
         struct lend_range_entry *entry = &index->entries[i];
 
         most = entry->end > most ? entry->end : most;
-        if (entry->end_max == most)
-            break; /* and so are all behind it */
+        if (i >= unchanged && entry->end_max == most)
+            break;
         entry->end_max = most;
     }
+    return i - from;
 }
 
 void lend_range_index_insert(struct lend_range_index *index, uint64_t start, uint64_t end,
@@ -72,38 +74,51 @@ void lend_range_index_insert(struct lend_range_index *index, uint64_t start, uin
     assert(index->count < index->capacity);
 
     size_t at = count_before(index, start, true);
-    memmove(&index->entries[at + 1], &index->entries[at],
-            (index->count - at) * sizeof *index->entries);
+    if (at > 0 && index->entries[at - 1].value == NULL) {
+        at--; /* the place of a removed one: nobody need move */
+        index->empty_count--;
+    } else {
+        memmove(&index->entries[at + 1], &index->entries[at],
+                (index->count - at) * sizeof *index->entries);
+        index->count++;
+    }
     index->entries[at] = (struct lend_range_entry){.start = start, .end = end, .value = value};
-    index->count++;
-    renew_end_max(index, at);
+    (void)renew_end_max(index, at, at + 1);
 }
 
-void lend_range_index_append(struct lend_range_index *index, uint64_t start, uint64_t end,
-                             void *value)
+void lend_range_index_insert_all(struct lend_range_index *index, struct lend_range_entry *added,
+                                 struct lend_sorted *places, size_t count)
 {
-    assert(index->count < index->capacity);
-    index->entries[index->count++] =
-        (struct lend_range_entry){.start = start, .end = end, .value = value};
+    size_t old = index->count, at = old + count, lowest = at;
+
+    assert(count <= index->capacity - index->count);
+    for (size_t i = 0; i < count; i++)
+        places[i] = (struct lend_sorted){.key = added[i].start, .value = &added[i]};
+    const struct lend_sorted *sorted = lend_sort(places, count);
+    index->count = at;
+    /* From the last place to the first, so that nothing is written over that is still to move. */
+    while (count > 0) {
+        bool is_old = old > 0 && index->entries[old - 1].start > sorted[count - 1].key;
+
+        index->entries[--at] =
+            is_old ? index->entries[--old] : *(struct lend_range_entry *)sorted[--count].value;
+        lowest = at;
+    }
+    (void)renew_end_max(index, lowest, index->count);
 }
 
-static int by_start(const void *one, const void *other)
+/* Close up the places of the removed. */
+static void compact(struct lend_range_index *index)
 {
-    uint64_t a = ((const struct lend_range_entry *)one)->start;
-    uint64_t b = ((const struct lend_range_entry *)other)->start;
+    size_t kept = 0;
 
-    return a < b ? -1 : a > b;
-}
-
-void lend_range_index_sort(struct lend_range_index *index)
-{
-    bool is_sorted = true;
-
-    for (size_t i = 1; i < index->count && is_sorted; i++)
-        is_sorted = index->entries[i - 1].start <= index->entries[i].start;
-    if (!is_sorted)
-        qsort(index->entries, index->count, sizeof *index->entries, by_start);
-    renew_end_max(index, 0);
+    for (size_t i = 0; i < index->count; i++)
+        if (index->entries[i].value != NULL)
+            index->entries[kept++] = index->entries[i];
+    index->count = kept;
+    index->empty_count = 0;
+    index->walked = 0;
+    (void)renew_end_max(index, 0, kept);
 }
 
 void lend_range_index_remove(struct lend_range_index *index, uint64_t start, void *value)
@@ -114,10 +129,14 @@ void lend_range_index_remove(struct lend_range_index *index, uint64_t start, voi
         at++;
     if (at == index->count)
         return;
-    index->count--;
-    memmove(&index->entries[at], &index->entries[at + 1],
-            (index->count - at) * sizeof *index->entries);
-    renew_end_max(index, at);
+    index->entries[at].end = 0;
+    index->entries[at].value = NULL;
+    index->empty_count++;
+    for (; index->count > 0 && index->entries[index->count - 1].value == NULL; index->count--)
+        index->empty_count--; /* nobody comes after it */
+    index->walked += renew_end_max(index, at, at);
+    if (index->empty_count > index->count / 2 || index->walked > index->count)
+        compact(index);
 }
 
 const struct lend_range_entry *lend_range_index_next(const struct lend_range_index *index,

@@ -8,10 +8,7 @@
 #include "memory/verify.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-enum { ORDER_FROM = 256 }; /* regions in one call, to be entered by address */
 
 void lend_region_desc_init(struct lend_region_desc *desc)
 {
@@ -21,28 +18,9 @@ void lend_region_desc_init(struct lend_region_desc *desc)
 
 /* --- lookups --- */
 
-/* Where the region with that id is among all, or would be. */
-static uint32_t place_of_locked(const struct lend_agent *agent, uint64_t id)
-{
-    uint32_t low = 0, high = agent->region_count;
-
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (agent->regions_by_id[middle]->id < id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 struct lend_region *lend_region_find_locked(struct lend_agent *agent, uint64_t id)
 {
-    uint32_t at = place_of_locked(agent, id);
-
-    return at < agent->region_count && agent->regions_by_id[at]->id == id ? agent->regions_by_id[at]
-                                                                          : NULL;
+    return lend_region_table_find(&agent->table, id);
 }
 
 enum lend_status lend_region_check(const struct lend_agent *agent, const struct lend_region *region,
@@ -161,25 +139,31 @@ static bool shares_space(const struct lend_memory *one, const struct lend_memory
     return one_is_disk == other_is_disk && (!one_is_disk || one->device == other->device);
 }
 
-static enum lend_status check_name_locked(struct lend_agent *agent, const char *name,
+static enum lend_status check_name_locked(struct lend_agent *agent, const char *name, uint32_t hash,
                                           struct lend_error *error)
 {
-    if (name == NULL || name[0] == '\0')
+    const struct lend_region *region = lend_region_table_named(&agent->table, name, hash);
+
+    if (region == NULL)
         return LEND_OK;
-    for (struct lend_region *region = agent->names[lend_name_hash(name)]; region != NULL;
-         region = region->next_by_name)
-        if (strcmp(region->name, name) == 0)
-            return lend_fail(error, LEND_E_INVALID, "the name %s is taken by region %llu", name,
-                             (unsigned long long)region->id);
-    return LEND_OK;
+    return lend_fail(error, LEND_E_INVALID, "the name %s is taken by region %llu", name,
+                     (unsigned long long)region->id);
 }
+
+/* What a region is to be put among: those with lower ids. All have, for one that comes back. */
+struct seat {
+    const struct lend_memory *memory;
+    uint64_t buffer_id;
+    uint64_t before_id;
+};
 
 /* Look at the regions in the same range: one to share the registration of, or an overlap to refuse.
  */
-static enum lend_status check_range_locked(struct lend_agent *agent,
-                                           const struct lend_memory *memory, uint32_t flags,
-                                           struct lend_region **out_host, struct lend_error *error)
+static enum lend_status check_range_locked(struct lend_agent *agent, const struct seat *seat,
+                                           uint32_t flags, struct lend_region **out_host,
+                                           struct lend_error *error)
 {
+    const struct lend_memory *memory = seat->memory;
     uint64_t start = memory->address, end = end_of(memory);
     const struct lend_range_entry *entry;
     size_t position = SIZE_MAX;
@@ -188,7 +172,7 @@ static enum lend_status check_range_locked(struct lend_agent *agent,
     while ((entry = lend_range_index_next(&agent->ranges, start, end, &position)) != NULL) {
         struct lend_region *other = entry->value;
 
-        if (!shares_space(&other->memory, memory))
+        if (other->id >= seat->before_id || !shares_space(&other->memory, memory))
             continue;
         if (entry->start <= start && entry->end >= end)
             *out_host = other;
@@ -204,45 +188,59 @@ static enum lend_status check_range_locked(struct lend_agent *agent,
     return LEND_OK;
 }
 
-static struct lend_registration *make_registration(const struct lend_memory *memory,
+enum { REGISTRATION_TAG = 1 }; /* that it is live: nobody has a handle to it */
+
+static struct lend_registration *make_registration(struct lend_agent *agent,
+                                                   const struct lend_memory *memory,
                                                    uint64_t buffer_id)
 {
-    struct lend_registration *made = lend_sys->allocate(sizeof *made);
+    struct lend_registration *made = lend_pool_take(&agent->registrations, REGISTRATION_TAG);
 
-    if (made != NULL)
-        *made = (struct lend_registration){
-            .address = memory->address,
-            .length_bytes = memory->length_bytes,
-            .buffer_id = buffer_id,
-        };
+    if (made != NULL) {
+        made->address = memory->address;
+        made->length_bytes = memory->length_bytes;
+        made->buffer_id = buffer_id;
+    }
     return made;
+}
+
+/* Give it a registration of its own, or another's. Its range is not entered here. */
+static enum lend_status take_seat_locked(struct lend_region *region, const struct seat *seat,
+                                         struct lend_error *error)
+{
+    struct lend_region *host;
+
+    enum lend_status status = check_range_locked(region->agent, seat, region->flags, &host, error);
+    if (status != LEND_OK)
+        return status;
+
+    bool is_shared = host != NULL && host->registration->buffer_id == seat->buffer_id;
+    struct lend_registration *registration =
+        is_shared ? host->registration
+                  : make_registration(region->agent, seat->memory, seat->buffer_id);
+    if (registration == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a registration");
+    registration->references++;
+    region->registration = registration;
+    region->is_shared = is_shared;
+    region->memory = *seat->memory;
+    region->memory.is_registered = 1;
+    return LEND_OK;
 }
 
 enum lend_status lend_region_seat_locked(struct lend_region *region,
                                          const struct lend_memory *memory, uint64_t buffer_id,
                                          struct lend_error *error)
 {
-    struct lend_agent *agent = region->agent;
-    struct lend_region *host;
+    const struct seat seat = {.memory = memory, .buffer_id = buffer_id, .before_id = UINT64_MAX};
+    struct lend_range_index *ranges = &region->agent->ranges;
 
-    enum lend_status status = check_range_locked(agent, memory, region->flags, &host, error);
+    enum lend_status status = lend_range_index_reserve(ranges, 1, error);
     if (status == LEND_OK)
-        status = lend_range_index_reserve(&agent->ranges, 1, error);
-    if (status != LEND_OK)
-        return status;
-
-    bool is_shared = host != NULL && host->registration->buffer_id == buffer_id;
-    struct lend_registration *registration =
-        is_shared ? host->registration : make_registration(memory, buffer_id);
-    if (registration == NULL)
-        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a registration");
-    registration->references++;
-    region->registration = registration;
-    region->is_shared = is_shared;
-    region->memory = *memory;
-    region->memory.is_registered = 1;
-    lend_range_index_insert(&agent->ranges, memory->address, end_of(memory), region);
-    return LEND_OK;
+        status = take_seat_locked(region, &seat, error);
+    if (status == LEND_OK)
+        lend_range_index_insert(ranges, memory->address, end_of(memory), region);
+    return status;
 }
 
 void lend_region_unseat_locked(struct lend_region *region)
@@ -251,7 +249,7 @@ void lend_region_unseat_locked(struct lend_region *region)
         return;
     lend_range_index_remove(&region->agent->ranges, region->memory.address, region);
     if (--region->registration->references == 0)
-        lend_sys->release(region->registration);
+        lend_pool_give(&region->agent->registrations, region->registration);
     region->registration = NULL;
     region->is_shared = false;
 }
@@ -279,11 +277,14 @@ static void free_region_locked(struct lend_region *region)
     lend_pool_give(&region->agent->regions, region);
 }
 
+/* A region that is not yet among the others. */
 static enum lend_status make_locked(struct lend_agent *agent, const struct lend_region_desc *desc,
-                                    uint64_t buffer_id, struct lend_region **out,
-                                    struct lend_error *error)
+                                    struct lend_region **out, struct lend_error *error)
 {
-    enum lend_status status = check_name_locked(agent, desc->name, error);
+    const char *name = desc->name != NULL ? desc->name : "";
+    uint32_t hash = lend_region_name_hash(name);
+
+    enum lend_status status = check_name_locked(agent, name, hash, error);
     if (status != LEND_OK)
         return status;
     if (agent->regions.live_count == agent->config.regions_max)
@@ -294,19 +295,18 @@ static enum lend_status make_locked(struct lend_agent *agent, const struct lend_
     if (region == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a region");
     region->agent = agent;
+    region->memory = desc->memory;
     region->geometry = desc->geometry;
     region->access = desc->access;
     region->flags = desc->flags;
     region->owner = desc->owner;
     lend_list_init(&region->parts);
-    if (desc->name != NULL)
-        (void)snprintf(region->name, sizeof region->name, "%s", desc->name);
+    region->name_hash = hash;
+    memcpy(region->name, name, strlen(name) + 1); /* its length was checked */
 
     status = lend_geometry_complete(&region->geometry, desc->memory.length_bytes, error);
     if (status == LEND_OK)
         status = copy_tags(region, desc->tags, error);
-    if (status == LEND_OK)
-        status = lend_region_seat_locked(region, &desc->memory, buffer_id, error);
     if (status != LEND_OK) {
         free_region_locked(region);
         return status;
@@ -318,53 +318,14 @@ static enum lend_status make_locked(struct lend_agent *agent, const struct lend_
 static enum lend_status reserve_locked(struct lend_agent *agent, uint32_t count,
                                        struct lend_error *error)
 {
-    if (count > agent->region_capacity - agent->region_count) {
-        uint32_t wanted = agent->region_count + count;
-        uint32_t capacity =
-            agent->region_capacity * 2 > wanted ? agent->region_capacity * 2 : wanted;
-        struct lend_region **grown = lend_sys->allocate(capacity * sizeof(struct lend_region *));
+    enum lend_status status = lend_region_table_reserve(&agent->table, count, error);
 
-        if (grown == NULL)
-            return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a table of %u regions",
-                             capacity);
-        for (uint32_t i = 0; i < agent->region_count; i++)
-            grown[i] = agent->regions_by_id[i];
-        lend_sys->release(agent->regions_by_id);
-        agent->regions_by_id = grown;
-        agent->region_capacity = capacity;
-    }
-    return lend_range_index_reserve(&agent->ranges, count, error);
+    return status == LEND_OK ? lend_range_index_reserve(&agent->ranges, count, error) : status;
 }
 
-static void link_name_locked(struct lend_region *region)
+static void insert_locked(struct lend_agent *agent, struct lend_region *region)
 {
-    struct lend_region **head = &region->agent->names[lend_name_hash(region->name)];
-
-    if (region->name[0] == '\0')
-        return;
-    region->next_by_name = *head;
-    *head = region;
-}
-
-/* Undo all that was made of it, but for its place among the ids. */
-static void drop_locked(struct lend_region *region)
-{
-    if (region->name[0] != '\0') {
-        struct lend_region **link = &region->agent->names[lend_name_hash(region->name)];
-
-        while (*link != region)
-            link = &(*link)->next_by_name;
-        *link = region->next_by_name;
-    }
-    free_region_locked(region);
-}
-
-/* Give it its place among the ids, of which its own is the last. */
-static void list_locked(struct lend_region *region)
-{
-    struct lend_agent *agent = region->agent;
-
-    agent->regions_by_id[agent->region_count++] = region;
+    lend_region_table_insert(&agent->table, region);
     LEND_STATISTICS_ADD_LOCKED(agent, regions, 1);
     LEND_STATISTICS_ADD_LOCKED(agent, region_bytes, region->memory.length_bytes);
 }
@@ -372,17 +333,13 @@ static void list_locked(struct lend_region *region)
 void lend_region_remove_locked(struct lend_region *region)
 {
     struct lend_agent *agent = region->agent;
-    uint32_t at = place_of_locked(agent, region->id);
 
-    LEND_INVARIANT(at < agent->region_count && agent->regions_by_id[at] == region);
-    agent->region_count--;
-    memmove(&agent->regions_by_id[at], &agent->regions_by_id[at + 1],
-            (agent->region_count - at) * sizeof(struct lend_region *));
+    lend_region_table_remove(&agent->table, region);
     LEND_STATISTICS_ADD_LOCKED(agent, regions, -1);
     LEND_STATISTICS_ADD_LOCKED(agent, region_bytes, 0 - region->memory.length_bytes);
     if (atomic_load_explicit(&region->is_withdrawn, memory_order_relaxed))
         LEND_STATISTICS_ADD_LOCKED(agent, regions_withdrawn, -1);
-    drop_locked(region);
+    free_region_locked(region);
 }
 
 /* What one call works with. */
@@ -394,99 +351,93 @@ struct batch {
     struct lend_verify *items;
     struct lend_wanted_files wanted;
     struct lend_region **made;
+    uint32_t made_count;
+    struct lend_range_entry *entries; /* room for the ranges of all, */
+    struct lend_sorted *places;       /* and to sort them */
 };
 
-static enum lend_status enter_locked(struct batch *batch, uint32_t at, struct lend_error *error)
+/* Make the regions, up to the first that cannot be made. */
+static enum lend_status make_all_locked(struct batch *batch, struct lend_error *error)
 {
-    struct lend_file *file = batch->wanted.of != NULL ? batch->wanted.of[at] : NULL;
-    const struct lend_region_desc *desc = &batch->descs[at];
-    struct lend_region *region = NULL;
+    enum lend_status status = reserve_locked(batch->agent, batch->count, error);
 
-    enum lend_status status =
-        make_locked(batch->agent, desc, batch->items[at].buffer_id, &region, error);
-    if (status != LEND_OK)
-        return status;
-    if (file != NULL)
-        status = lend_file_attach_locked(region, file, desc->share_offset_bytes, error);
-    if (status != LEND_OK) {
-        free_region_locked(region);
-        return status;
+    while (status == LEND_OK && batch->made_count < batch->count) {
+        struct lend_region *region = NULL;
+
+        status = make_locked(batch->agent, &batch->descs[batch->made_count], &region, error);
+        if (status == LEND_OK) {
+            insert_locked(batch->agent, region);
+            batch->made[batch->made_count++] = region;
+        }
     }
-    region->id = batch->agent->region_next_id + at; /* in the caller's order */
-    link_name_locked(region);
-    batch->made[at] = region;
-    return LEND_OK;
-}
-
-static int by_address(const void *one, const void *other, void *context)
-{
-    const struct lend_region_desc *descs = context;
-    uint32_t left = *(const uint32_t *)one, right = *(const uint32_t *)other;
-    uint64_t a = descs[left].memory.address, b = descs[right].memory.address;
-
-    if (a != b)
-        return a < b ? -1 : 1;
-    return left < right ? -1 : left > right; /* equal ones in the caller's order */
-}
-
-/*
- * The order in which to enter many: by address, so that the index of ranges, which is an array,
- * grows at its end. NULL: as they come, which is also the way of a few, and for lack of memory.
- */
-static uint32_t *order_of(const struct batch *batch)
-{
-    uint32_t *order =
-        batch->count >= ORDER_FROM ? lend_sys->allocate(batch->count * sizeof *order) : NULL;
-
-    if (order == NULL)
-        return NULL;
-    for (uint32_t i = 0; i < batch->count; i++)
-        order[i] = i;
-    qsort_r(order, batch->count, sizeof *order, by_address, (void *)(uintptr_t)batch->descs);
-    return order;
-}
-
-static enum lend_status enter_each_locked(struct batch *batch, uint32_t *out_failed,
-                                          struct lend_error *error)
-{
-    uint32_t *order = order_of(batch);
-    enum lend_status status = LEND_OK;
-
-    for (uint32_t i = 0; status == LEND_OK && i < batch->count; i++) {
-        uint32_t at = order != NULL ? order[i] : i;
-
-        status = enter_locked(batch, at, error);
-        *out_failed = at;
-    }
-    lend_sys->release(order);
     return status;
 }
 
-/* All, or none: the first that fails takes back those before it. */
+/* Put those that were made among the others: their ranges all at once, then each beside those that
+ * come before it, up to the first that may not be there: *out_at. */
+static enum lend_status seat_all_locked(struct batch *batch, uint32_t *out_at,
+                                        struct lend_error *error)
+{
+    enum lend_status status = LEND_OK;
+
+    for (uint32_t i = 0; i < batch->made_count; i++) {
+        struct lend_region *region = batch->made[i];
+
+        batch->entries[i] = (struct lend_range_entry){
+            .start = region->memory.address, .end = end_of(&region->memory), .value = region};
+    }
+    lend_range_index_insert_all(&batch->agent->ranges, batch->entries, batch->places,
+                                batch->made_count);
+    for (uint32_t i = 0; status == LEND_OK && i < batch->made_count; i++) {
+        const struct seat seat = {
+            .memory = &batch->descs[i].memory,
+            .buffer_id = batch->items[i].buffer_id,
+            .before_id = batch->made[i]->id,
+        };
+
+        *out_at = i;
+        status = take_seat_locked(batch->made[i], &seat, error);
+        if (status == LEND_OK && batch->wanted.of != NULL && batch->wanted.of[i] != NULL)
+            status = lend_file_attach_locked(batch->made[i], batch->wanted.of[i],
+                                             batch->descs[i].share_offset_bytes, error);
+    }
+    return status;
+}
+
+static void take_back_locked(struct batch *batch)
+{
+    while (batch->made_count > 0) {
+        struct lend_region *region = batch->made[--batch->made_count];
+
+        if (region->registration == NULL) /* its range is there already, all the same */
+            lend_range_index_remove(&batch->agent->ranges, region->memory.address, region);
+        lend_region_remove_locked(region);
+    }
+}
+
+/* All, or none: *out_failed is the first that cannot be, in the caller's order. */
 static enum lend_status enter_all(struct batch *batch, uint32_t *out_failed,
                                   struct lend_error *error)
 {
-    struct lend_agent *agent = batch->agent;
+    struct lend_error why;
 
-    *out_failed = 0;
-    (void)pthread_mutex_lock(&agent->lock);
-    enum lend_status status = reserve_locked(agent, batch->count, error);
-    if (status == LEND_OK)
-        status = enter_each_locked(batch, out_failed, error);
-    for (uint32_t i = 0; i < batch->count; i++) {
-        if (status == LEND_OK) {
-            list_locked(batch->made[i]);
-        } else if (batch->made[i] != NULL) {
-            drop_locked(batch->made[i]);
-            batch->made[i] = NULL;
-        }
+    (void)pthread_mutex_lock(&batch->agent->lock);
+    enum lend_status status = make_all_locked(batch, error);
+    *out_failed = batch->made_count;
+    enum lend_status earlier = seat_all_locked(batch, out_failed, &why);
+    if (earlier != LEND_OK) {
+        status = earlier;
+        *error = why;
+    } else if (status != LEND_OK) {
+        *out_failed = batch->made_count;
     }
     if (status == LEND_OK) {
-        agent->region_next_id += batch->count;
-        agent->serial++;
-        lend_files_share_locked(agent);
+        batch->agent->serial++;
+        lend_files_share_locked(batch->agent);
+    } else {
+        take_back_locked(batch);
     }
-    (void)pthread_mutex_unlock(&agent->lock);
+    (void)pthread_mutex_unlock(&batch->agent->lock);
     return status;
 }
 
@@ -568,7 +519,10 @@ static enum lend_status register_batch(struct batch *batch, struct lend_error *e
 
     batch->items = lend_sys->allocate(batch->count * sizeof *batch->items);
     batch->made = lend_sys->allocate(batch->count * sizeof(struct lend_region *));
-    if (batch->items == NULL || batch->made == NULL)
+    batch->entries = lend_sys->allocate(batch->count * sizeof *batch->entries);
+    batch->places = lend_sys->allocate(2 * (size_t)batch->count * sizeof *batch->places);
+    if (batch->items == NULL || batch->made == NULL || batch->entries == NULL ||
+        batch->places == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory to register %u regions", batch->count);
     enum lend_status status = check_all(batch, error);
     if (status != LEND_OK)
@@ -608,23 +562,29 @@ enum lend_status lend_region_register(struct lend_agent *agent,
     lend_files_drop(&batch.wanted);
     lend_sys->release(batch.items);
     lend_sys->release(batch.made);
+    lend_sys->release(batch.entries);
+    lend_sys->release(batch.places);
     return status;
 }
 
 void lend_regions_fini(struct lend_agent *agent, bool tell_owners)
 {
-    while (agent->region_count > 0) {
-        struct lend_region *region = agent->regions_by_id[agent->region_count - 1];
+    uint64_t id = 0;
+
+    for (struct lend_region *region;
+         (region = lend_region_table_next(&agent->table, id)) != NULL;) {
         struct lend_owner owner = region->owner;
+
+        id = region->id;
 
         lend_region_remove_locked(region);
         if (tell_owners && owner.release != NULL)
             owner.release(owner.token);
     }
-    lend_sys->release(agent->regions_by_id);
-    agent->regions_by_id = NULL;
+    lend_region_table_fini(&agent->table);
     lend_range_index_fini(&agent->ranges);
     lend_pool_fini(&agent->regions);
+    lend_pool_fini(&agent->registrations);
 }
 
 /* --- describing --- */

@@ -7,6 +7,7 @@
 /* What was verified and made known to transports: once for all the regions that lie in one range.
  */
 struct lend_registration {
+    struct lend_pool_object object;
     uint64_t address;
     uint64_t length_bytes;
     uint64_t buffer_id; /* the driver's, for device memory */
@@ -22,6 +23,7 @@ struct lend_region {
     uint32_t access;
     uint32_t flags;
     char name[LEND_REGION_NAME_BYTES_MAX + 1];
+    uint32_t name_hash; /* lend_region_name_hash() */
     struct lend_region *next_by_name;
     char *tags; /* owned; NULL: none */
     struct lend_owner owner;

@@ -396,10 +396,10 @@ static const struct lend_region *find_sharer_locked(const struct lend_region *re
     const struct lend_agent *agent = region->agent;
     uint64_t start = region->file_offset_bytes, end = start + region->memory.length_bytes;
 
-    for (uint32_t i = 0; i < agent->region_count; i++) {
-        const struct lend_region *other = agent->regions_by_id[i];
+    for (uint32_t i = 0; i < agent->table.place_count; i++) {
+        const struct lend_region *other = agent->table.places[i].region;
 
-        if (other->file == region->file && !other->is_file_closed &&
+        if (other != NULL && other->file == region->file && !other->is_file_closed &&
             other->file_offset_bytes < end &&
             other->file_offset_bytes + other->memory.length_bytes > start)
             return other;
