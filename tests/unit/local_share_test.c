@@ -625,7 +625,8 @@ static void test_a_forked_child_has_no_mappings_and_disturbs_none(void **state)
         _exit(wrong);
     }
     assert_int_equal(waitpid(child, &result, 0), child);
-    assert_true(WIFSIGNALED(result) && WTERMSIG(result) == SIGKILL);
+    bool is_refused = WIFEXITED(result) && WEXITSTATUS(result) == 2;
+    assert_true(is_refused || (WIFSIGNALED(result) && WTERMSIG(result) == SIGKILL));
     stub_settle(&client, &server);
     assert_ptr_equal(expect_mapped(1), memory);
     assert_true(is_held(1));
@@ -636,6 +637,10 @@ static void test_a_forked_child_has_no_mappings_and_disturbs_none(void **state)
     assert_false(is_held(1));
     close_both();
     (void)close(file.fd);
+    if (is_refused) {
+        print_message("skipped: the child may map nothing where the file was, as under valgrind\n");
+        skip();
+    }
 }
 
 static void read_and_stop(int pipe_end)
