@@ -210,7 +210,7 @@ class ToolTest(unittest.TestCase):
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         self.started.append(process)
         out, err = process.communicate(timeout=LIMIT_S)
-        self.assertEqual(process.returncode, 0, err)
+        self.assertEqual(process.returncode, 0, err + out)
         self.check_demo(json.loads(out), "Llama-3.1-8B", 1, "local/served")
         self.assertIn("anonymous memory is lent", err)
 
