@@ -24,7 +24,8 @@ SCALE = {"LEND_SCALE": "20"}
 REPORT = "abort_on_error=0:exitcode=99"
 SLOW = "3"  # how many times longer a test may take under a sanitizer
 VALGRIND = ("valgrind --quiet --error-exitcode=99 --leak-check=full "
-            "--errors-for-leak-kinds=definite,possible")
+            "--errors-for-leak-kinds=definite,possible "
+            f"--suppressions={ROOT}/tests/valgrind.supp")
 FUZZ_SECONDS = 5
 LIMIT_SECONDS = 40 * 60  # for everything; what is not over by then has failed
 
