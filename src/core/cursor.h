@@ -20,6 +20,18 @@ struct lend_extent {
     uint64_t inner_count;
 };
 
+/* Bytes in one piece, as an extent of a single block. */
+static inline struct lend_extent lend_extent_of_bytes(uint64_t address, uint64_t length_bytes)
+{
+    return (struct lend_extent){
+        .address = address,
+        .row_bytes = length_bytes,
+        .stride_bytes = length_bytes,
+        .inner_stride_bytes = length_bytes,
+        .inner_count = 1,
+    };
+}
+
 /* A range side has one extent a range, row_bytes long, and a single run {0, 1}. */
 struct lend_cursor {
     const struct lend_extent *extents;

@@ -8,8 +8,6 @@
 #include "core/peer.h"
 #include "core/view.h"
 
-#include <string.h>
-
 /* Which way a read goes, and the copy and the proof of those that go ours. What leases permit is in
  * view.c. */
 
@@ -202,11 +200,7 @@ static enum lend_status place_locked(struct lend_onesided *own, struct lend_tran
     transfer->source_extents[at] =
         range == NULL ? lend_extent_of(base, &region->geometry, transfer->remote_slice.offset_bytes,
                                        transfer->remote_slice.length_bytes)
-                      : (struct lend_extent){.address = base + range->offset_bytes,
-                                             .row_bytes = range->length_bytes,
-                                             .stride_bytes = range->length_bytes,
-                                             .inner_stride_bytes = range->length_bytes,
-                                             .inner_count = 1};
+                      : lend_extent_of_bytes(base + range->offset_bytes, range->length_bytes);
     return LEND_OK;
 }
 

@@ -162,13 +162,7 @@ static enum lend_status find_local(struct lend_transfer *transfer, const struct 
             continue;
         transfer->locals[at] = (struct lend_transfer_region){
             .region = region, .id = region->id, .address = region->memory.address};
-        transfer->extents[at] = (struct lend_extent){
-            .address = range->address,
-            .row_bytes = range->length_bytes,
-            .stride_bytes = range->length_bytes,
-            .inner_stride_bytes = range->length_bytes,
-            .inner_count = 1,
-        };
+        transfer->extents[at] = lend_extent_of_bytes(range->address, range->length_bytes);
         return LEND_OK;
     }
     return lend_fail(error, LEND_E_OUT_OF_RANGE,
@@ -354,17 +348,8 @@ uint64_t lend_transfer_window_moves(const struct lend_transfer *transfer)
 /* Stand where the window's checksums are to be received. */
 static void expect_sums(struct lend_transfer *transfer)
 {
-    uint64_t bytes = lend_transfer_window_moves(transfer);
-
-    transfer->sum_extent = (struct lend_extent){
-        .address = (uint64_t)(uintptr_t)transfer->sums,
-        .row_bytes = bytes,
-        .stride_bytes = bytes,
-        .inner_stride_bytes = bytes,
-        .inner_count = 1,
-    };
-    transfer->sum_run = (struct lend_run){.first = 0, .count = 1};
-    lend_cursor_init(&transfer->sum_cursor, &transfer->sum_extent, 1, &transfer->sum_run, 1);
+    lend_sums_stand(&transfer->sum_cursor, &transfer->sum_place, transfer->sums,
+                    lend_transfer_window_moves(transfer));
 }
 
 bool lend_transfer_next_window(struct lend_transfer *transfer)

@@ -18,11 +18,6 @@ void lend_region_desc_init(struct lend_region_desc *desc)
 
 /* --- lookups --- */
 
-struct lend_region *lend_region_find_locked(struct lend_agent *agent, uint64_t id)
-{
-    return lend_region_table_find(&agent->table, id);
-}
-
 enum lend_status lend_region_check(const struct lend_agent *agent, const struct lend_region *region,
                                    uint64_t at, struct lend_error *error)
 {

@@ -52,9 +52,6 @@ struct lend_region {
  * others.
  */
 
-/* The region with that id, or NULL. Under the agent's lock. */
-struct lend_region *lend_region_find_locked(struct lend_agent *agent, uint64_t id);
-
 /* A caller's handle: live, of this agent. `at` is its position in the caller's list. Under no lock.
  */
 enum lend_status lend_region_check(const struct lend_agent *agent, const struct lend_region *region,

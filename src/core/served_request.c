@@ -44,13 +44,8 @@ static enum lend_status resolve_range(struct lend_served_request *request,
     status = lend_lease_check_range(&part->region->geometry, part->blocks, range, error);
     if (status != LEND_OK)
         return status;
-    *out = (struct lend_extent){
-        .address = part->region->memory.address + range->offset_bytes,
-        .row_bytes = range->length_bytes,
-        .stride_bytes = range->length_bytes,
-        .inner_stride_bytes = range->length_bytes,
-        .inner_count = 1,
-    };
+    *out = lend_extent_of_bytes(part->region->memory.address + range->offset_bytes,
+                                range->length_bytes);
     return LEND_OK;
 }
 
@@ -256,15 +251,7 @@ void lend_served_sum(struct lend_served_request *request)
 
     if (!lend_sums_make(sums, &request->cursor, SUM_BYTES))
         return;
-    sums->extent = (struct lend_extent){
-        .address = (uint64_t)(uintptr_t)sums->bytes,
-        .row_bytes = bytes,
-        .stride_bytes = bytes,
-        .inner_stride_bytes = bytes,
-        .inner_count = 1,
-    };
-    sums->run = (struct lend_run){.first = 0, .count = 1};
-    lend_cursor_init(&request->cursor, &sums->extent, 1, &sums->run, 1);
+    lend_sums_stand(&request->cursor, &sums->place, sums->bytes, bytes);
     request->asked.direction = LEND_READ;
     request->asked.total_bytes = bytes;
 }

@@ -44,7 +44,7 @@ struct lend_slots {
     _Atomic uint64_t *words;
     int words_fd;
     size_t words_bytes;
-    struct lend_slot **pages; /* of LEND_SLOTS_PER_PAGE each, made when first needed */
+    struct lend_slot **pages; /* of SLOTS_PER_PAGE each, made when first needed */
     uint32_t page_capacity;
     uint32_t made_count;
     uint32_t limit;

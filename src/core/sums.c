@@ -6,6 +6,14 @@
 #include <endian.h>
 #include <string.h>
 
+void lend_sums_stand(struct lend_cursor *cursor, struct lend_sums_place *place, const void *sums,
+                     uint64_t bytes)
+{
+    place->extent = lend_extent_of_bytes((uint64_t)(uintptr_t)sums, bytes);
+    place->run = (struct lend_run){.first = 0, .count = 1};
+    lend_cursor_init(cursor, &place->extent, 1, &place->run, 1);
+}
+
 /* Checksum at most max bytes of the stream; returns how many there were. */
 static uint64_t add(struct lend_cursor *cursor, uint64_t max, uint32_t *crc)
 {

@@ -23,15 +23,24 @@ static inline uint64_t lend_sums_unit_bytes(const struct lend_cursor *cursor)
     return extent->row_bytes * extent->inner_count;
 }
 
+/* Where checksums lie, for a cursor to walk over. */
+struct lend_sums_place {
+    struct lend_extent extent;
+    struct lend_run run;
+};
+
+/* Stand at the first of so many bytes of checksums. */
+void lend_sums_stand(struct lend_cursor *cursor, struct lend_sums_place *place, const void *sums,
+                     uint64_t bytes);
+
 /* The owner's work at one request. */
 struct lend_sums {
     uint32_t count;
     uint32_t made;
-    uint32_t crc;              /* of the unit under way, */
-    uint64_t left;             /* and its bytes still to come; 0: the next begins */
-    uint8_t *bytes;            /* owned; count * 4, little-endian */
-    struct lend_extent extent; /* the same, to be sent from */
-    struct lend_run run;
+    uint32_t crc;                 /* of the unit under way, */
+    uint64_t left;                /* and its bytes still to come; 0: the next begins */
+    uint8_t *bytes;               /* owned; count * 4, little-endian */
+    struct lend_sums_place place; /* of the same, to be sent from */
 };
 
 /* Go on for about so many bytes; true once all are made. */

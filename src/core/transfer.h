@@ -7,6 +7,7 @@
 #include "core/peer.h"
 #include "core/puller.h"
 #include "core/session.h"
+#include "core/sums.h"
 
 /* A ticket that was imported. */
 struct lend_ticket {
@@ -119,8 +120,7 @@ struct lend_transfer {
     bool is_canceled; /* a WRITE that waits for the peer's word */
     bool is_summing;  /* its bytes have moved, and their checksums are asked for */
     uint8_t *sums;    /* owned, with LEND_TRANSFER_CHECKSUM: of one window, as they come */
-    struct lend_extent sum_extent; /* the same, to be received to */
-    struct lend_run sum_run;
+    struct lend_sums_place sum_place; /* of the same, to be received to */
     struct lend_cursor sum_cursor;
     struct lend_cursor checked; /* of our side: what was not compared yet, */
     uint64_t checked_blocks;    /* and how many were */

@@ -168,6 +168,20 @@ void trap_disown(struct trap_owner *owner)
         (void)close(owner->file);
 }
 
+int trap_own_and_wait(void *context)
+{
+    struct trap_scene *scene = context;
+    struct trap_owner owner = {0};
+
+    if (!trap_own(&owner, scene, 1))
+        return 1;
+    acts_turn_to(&scene->owner, 1);
+    if (!acts_turn_await(&scene->reader, 1))
+        return 2;
+    trap_disown(&owner);
+    return 0;
+}
+
 /* --- the reader --- */
 
 bool trap_reader_begin(struct trap_reader *reader, const struct trap_scene *scene, uint32_t flags)

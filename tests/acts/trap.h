@@ -70,6 +70,9 @@ bool trap_own(struct trap_owner *owner, struct trap_scene *scene, uint64_t gener
 bool trap_lend_again(struct trap_owner *owner, struct trap_scene *scene);
 void trap_fill(struct trap_owner *owner, uint64_t generation);
 void trap_disown(struct trap_owner *owner);
+/* What most owners do, in a process of their own, with the scene: lend, and stay until the reader
+ * is through. */
+int trap_own_and_wait(void *context);
 
 struct trap_reader {
     struct lend_agent *agent;

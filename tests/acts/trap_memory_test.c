@@ -29,21 +29,6 @@ enum {
     FOREVER = 1000000, /* a turn that trap_judge() alone takes */
 };
 
-/* Most owners: lend, and stay until the reader is through. */
-static int own_and_wait(void *context)
-{
-    struct trap_scene *scene = context;
-    struct trap_owner owner = {0};
-
-    if (!trap_own(&owner, scene, 1))
-        return 1;
-    acts_turn_to(&scene->owner, 1);
-    if (!acts_turn_await(&scene->reader, 1))
-        return 2;
-    trap_disown(&owner);
-    return 0;
-}
-
 static bool begin(struct trap_reader *reader, struct trap_scene *scene, uint32_t flags,
                   const char *paths)
 {
@@ -265,7 +250,7 @@ static int read_unmapped(void *context)
 static void test_a_file_that_could_shrink_is_not_mapped_and_explain_says_why(void **state)
 {
     (void)state;
-    play((struct trap_how){.backing = TRAP_FILE, .mode = 0600}, own_and_wait, read_unmapped);
+    play((struct trap_how){.backing = TRAP_FILE, .mode = 0600}, trap_own_and_wait, read_unmapped);
 }
 
 /* Try for as long as the reader reads. */
@@ -422,7 +407,7 @@ static int read_as_nobody(void *context)
 static void test_a_reader_of_another_user_cannot_write_to_storage(void **state)
 {
     (void)state;
-    play((struct trap_how){.backing = TRAP_STORAGE, .local_mode = 0666}, own_and_wait,
+    play((struct trap_how){.backing = TRAP_STORAGE, .local_mode = 0666}, trap_own_and_wait,
          read_as_nobody);
 }
 
@@ -433,7 +418,7 @@ static void test_a_reader_of_another_user_cannot_write_to_a_file_of_its_owner_al
                            .mode = 0600,
                            .seals = F_SEAL_SHRINK | F_SEAL_GROW,
                            .local_mode = 0666},
-         own_and_wait, read_as_nobody);
+         trap_own_and_wait, read_as_nobody);
 }
 
 static int refuse_nobody(void *context)
@@ -458,7 +443,7 @@ static void test_a_file_that_another_user_could_write_to_is_not_given_to_it(void
                            .mode = 0666,
                            .seals = F_SEAL_SHRINK | F_SEAL_GROW,
                            .local_mode = 0666},
-         own_and_wait, refuse_nobody);
+         trap_own_and_wait, refuse_nobody);
 }
 
 int main(void)

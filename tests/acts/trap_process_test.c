@@ -22,20 +22,6 @@
 
 static const struct trap_how spared = {.flags = LEND_REGION_PREFER_CROSS_MEMORY};
 
-static int own_and_wait(void *context)
-{
-    struct trap_scene *scene = context;
-    struct trap_owner owner = {0};
-
-    if (!trap_own(&owner, scene, 1))
-        return 1;
-    acts_turn_to(&scene->owner, 1);
-    if (!acts_turn_await(&scene->reader, 1))
-        return 2;
-    trap_disown(&owner);
-    return 0;
-}
-
 static void play(struct trap_how how, int (*own)(void *context), int (*read)(void *context))
 {
     struct trap_scene *scene = trap_scene_make(how);
@@ -80,7 +66,7 @@ static int fall_to_served(struct trap_scene *scene, const char *words)
 
 static int own_undumpable(void *context)
 {
-    return become_nobody(context, 0) ? own_and_wait(context) : TRAP_SKIPPED;
+    return become_nobody(context, 0) ? trap_own_and_wait(context) : TRAP_SKIPPED;
 }
 
 static int read_undumpable(void *context)
@@ -99,7 +85,7 @@ static void test_an_owner_that_is_not_dumpable_serves(void **state)
 /* The same two users can, where the owner is dumpable: it is that which makes the difference. */
 static int own_dumpable(void *context)
 {
-    return become_nobody(context, 1) ? own_and_wait(context) : TRAP_SKIPPED;
+    return become_nobody(context, 1) ? trap_own_and_wait(context) : TRAP_SKIPPED;
 }
 
 static char yama_scope(void)
@@ -180,7 +166,7 @@ static int read_behind_fake(void *context)
 static void test_an_owner_behind_a_fake_refusal_serves(void **state)
 {
     (void)state;
-    play(spared, own_and_wait, read_behind_fake);
+    play(spared, trap_own_and_wait, read_behind_fake);
 }
 
 /* --- another PID name space --- */
@@ -208,7 +194,7 @@ static int read_in_namespace(void *context)
 static void test_an_owner_in_another_pid_namespace_serves(void **state)
 {
     (void)state;
-    play(spared, own_and_wait, read_in_namespace);
+    play(spared, trap_own_and_wait, read_in_namespace);
 }
 
 static int read_with_own_proc(void *context)
@@ -231,7 +217,7 @@ static int read_with_own_proc_in_namespace(void *context)
 static void test_an_owner_whose_number_proc_does_not_know_serves(void **state)
 {
     (void)state;
-    play(spared, own_and_wait, read_with_own_proc_in_namespace);
+    play(spared, trap_own_and_wait, read_with_own_proc_in_namespace);
 }
 
 static int read_mapped(void *context)
@@ -255,7 +241,7 @@ static int read_mapped_in_namespace(void *context)
 static void test_mapping_knows_no_pid_namespaces(void **state)
 {
     (void)state;
-    play((struct trap_how){.backing = TRAP_STORAGE}, own_and_wait, read_mapped_in_namespace);
+    play((struct trap_how){.backing = TRAP_STORAGE}, trap_own_and_wait, read_mapped_in_namespace);
 }
 
 /* --- forks --- */
