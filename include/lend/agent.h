@@ -65,6 +65,30 @@ struct lend_agent_config {
     /** 1: a socket in the abstract name space, which needs no folder but a shared network one. */
     uint32_t local_is_abstract;
 
+    /** Where transport `tcp` listens: numeric "ADDRESS", "ADDRESS:PORT", "[IPV6]:PORT"; without a
+     * port (or with 0) on any free one. NULL: nowhere: this agent connects to others by tcp, and
+     * none to it. Whoever gets there may also fetch its metadata (<lend/discovery.h>). */
+    const char *listen;
+    /** The address, of the same form, that peers are told instead; NULL: those listened on. For an
+     * agent behind a translated address, or one of several on a wildcard. */
+    const char *advertise;
+
+    /** The network devices that transport `ucx` may use, as UCX names them, separated by commas:
+     * "eth0", "mlx5_0:1". NULL: ucx is not opened. The network behind them is trusted: UCX opens
+     * ports of its own there, and parses what comes (docs/trust.md). */
+    const char *ucx_devices;
+    const char *ucx_transports; /**< UCX's transports (UCX_TLS), such as "tcp"; NULL: its choice. */
+    const char *ucx_library;    /**< The libucp to load; NULL: libucp.so.0. */
+
+    /** A secret of 16 .. 64 bytes that this agent shares with its peers. Both ends of each
+     * connection then prove that they have it, and every control message carries a MAC under a key
+     * made from it; bulk data is neither encrypted nor authenticated. Copied, and wiped at the end.
+     * NULL: none; an agent with one does not talk to agents without. Needs the plugin. */
+    const void *secret;
+    uint32_t secret_bytes;
+    uint32_t reserved;
+    const char *secret_plugin; /**< The plugin to load; NULL: lend-secret.so of the library. */
+
     /** Called for what is worth telling; NULL: silence. The text is valid during the call. */
     void (*on_log)(void *context, int32_t level, const char *text);
     /** Called once for each lease of this agent that ended, and why (lend_lease_info::status). */
@@ -109,6 +133,7 @@ LEND_API void lend_agent_config_init(struct lend_agent_config *config);
  * @retval LEND_E_VERSION      struct_size is of no version of this struct.
  * @retval LEND_E_UNSUPPORTED  a transport that is wanted is not in this build.
  * @retval LEND_E_NO_PATH      no transport, or not a required one, could be opened; says why.
+ * @retval LEND_E_ABSENT       a secret is given, and its plugin cannot be loaded; says why.
  * @retval LEND_E_NO_MEMORY
  * @retval LEND_E_SYSTEM
  *

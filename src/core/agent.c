@@ -182,6 +182,21 @@ static enum lend_status copy_text(const char **field, struct lend_error *error)
     return LEND_OK;
 }
 
+/* The strings of a configuration that an agent keeps. */
+static const size_t kept_texts[] = {
+    offsetof(struct lend_agent_config, local_directory),
+    offsetof(struct lend_agent_config, listen),
+    offsetof(struct lend_agent_config, advertise),
+    offsetof(struct lend_agent_config, ucx_devices),
+    offsetof(struct lend_agent_config, ucx_transports),
+    offsetof(struct lend_agent_config, ucx_library),
+};
+
+static const char **kept_text(struct lend_agent *agent, size_t which)
+{
+    return (const char **)((char *)&agent->config + kept_texts[which]);
+}
+
 /* Copy the strings that outlive the call. Those of transports are used within it alone. */
 static enum lend_status adopt_config(struct lend_agent *agent,
                                      const struct lend_agent_config *config,
@@ -193,7 +208,15 @@ static enum lend_status adopt_config(struct lend_agent *agent,
     agent->config.name = agent->name;
     agent->config.transports = NULL;
     agent->config.transports_required = NULL;
-    return copy_text(&agent->config.local_directory, error);
+    agent->config.secret = NULL;
+    agent->config.secret_plugin = NULL;
+
+    enum lend_status status = LEND_OK;
+    for (size_t i = 0; i < sizeof kept_texts / sizeof kept_texts[0]; i++) {
+        enum lend_status own = copy_text(kept_text(agent, i), error);
+        status = status == LEND_OK ? own : status;
+    }
+    return status;
 }
 
 /* Is the name one of a comma-separated list? */
@@ -245,6 +268,11 @@ static enum lend_status open_transports(struct lend_agent *agent,
         .local_is_abstract = agent->config.local_is_abstract != 0,
         .ring_bytes = agent->config.local_ring_bytes,
         .connect_timeout_ns = agent->config.connect_timeout_ns,
+        .listen = agent->config.listen,
+        .advertise = agent->config.advertise,
+        .ucx_devices = agent->config.ucx_devices,
+        .ucx_transports = agent->config.ucx_transports,
+        .ucx_library = agent->config.ucx_library,
     };
     for (size_t i = 0; lend_transports[i] != NULL; i++) {
         const struct lend_transport_ops *ops = lend_transports[i];
@@ -398,7 +426,8 @@ static void demolish(struct lend_agent *agent, bool forked)
     lend_poller_fini(&agent->poller);
     if (agent->event_fd >= 0)
         lend_sys->close(agent->event_fd);
-    lend_sys->release((void *)(uintptr_t)agent->config.local_directory);
+    for (size_t i = 0; i < sizeof kept_texts / sizeof kept_texts[0]; i++)
+        lend_sys->release((void *)(uintptr_t)*kept_text(agent, i));
     if (!forked) {
         lend_statistics_fini(agent, false);
         (void)pthread_mutex_destroy(&agent->lock);

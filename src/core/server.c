@@ -429,7 +429,12 @@ static enum lend_status control(struct lend_session *session, const struct lend_
     case LEND_FRAME_DATA:
     case LEND_FRAME_DONE:
     case LEND_FRAME_VIEW:
-    case LEND_FRAME_CREDIT: break;
+    case LEND_FRAME_CREDIT:
+    case LEND_FRAME_FETCH:
+    case LEND_FRAME_FOUND:
+    case LEND_FRAME_CHALLENGE:
+    case LEND_FRAME_ANSWER:
+    case LEND_FRAME_PROOF: break;
     }
     return lend_fail(error, LEND_E_CORRUPT, "frame type %u from a client", frame->type);
 }

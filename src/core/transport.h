@@ -71,6 +71,11 @@ struct lend_transport_open {
     bool local_is_abstract;
     uint64_t ring_bytes;
     uint64_t connect_timeout_ns;
+    const char *listen;    /* as in lend_agent_config, NULL if not given, */
+    const char *advertise; /* and so these */
+    const char *ucx_devices;
+    const char *ucx_transports;
+    const char *ucx_library;
 };
 
 struct lend_transport_ops {

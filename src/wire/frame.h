@@ -38,9 +38,14 @@ enum lend_frame_type {
     LEND_FRAME_TICKET_DONE = 11, /* client: this consumer needs the lease no more */
     LEND_FRAME_LOOK = 12,        /* client: what does this lease permit? I copy by myself */
     LEND_FRAME_VIEW = 13,        /* server: this */
+    LEND_FRAME_FETCH = 14,       /* client, instead of HELLO: tell me your metadata */
+    LEND_FRAME_FOUND = 15,       /* server: a part of it */
+    LEND_FRAME_CHALLENGE = 16,   /* client, before all else: prove that you have our secret */
+    LEND_FRAME_ANSWER = 17,      /* server: here; and now you */
+    LEND_FRAME_PROOF = 18,       /* client: here */
 };
 
-enum { LEND_FRAME_LAST = LEND_FRAME_VIEW };
+enum { LEND_FRAME_LAST = LEND_FRAME_PROOF };
 
 struct lend_frame {
     uint8_t type; /* a lend_frame_type */
