@@ -318,6 +318,36 @@ static ssize_t receive_message(int fd, struct msghdr *message)
     return count;
 }
 
+static int make_tcp_socket(int family)
+{
+    return FAILS() ? -EMFILE : adopt(lend_sys_real.tcp_socket(family));
+}
+
+static int set_option(int fd, int level, int name, int value)
+{
+    return FAILS() ? -ENOMEM : lend_sys_real.set_option(fd, level, name, value);
+}
+
+static int pending_error(int fd)
+{
+    return FAILS() ? -EHOSTUNREACH : lend_sys_real.pending_error(fd);
+}
+
+static int own_address(int fd, struct sockaddr_storage *out)
+{
+    return FAILS() ? -ENOBUFS : lend_sys_real.own_address(fd, out);
+}
+
+static int peer_address(int fd, struct sockaddr_storage *out)
+{
+    return FAILS() ? -ENOTCONN : lend_sys_real.peer_address(fd, out);
+}
+
+static int interfaces(struct sockaddr_storage *out, int capacity)
+{
+    return FAILS() ? -ENOMEM : lend_sys_real.interfaces(out, capacity);
+}
+
 static int make_epoll(void)
 {
     return FAILS() ? -EMFILE : adopt(lend_sys_real.epoll());
@@ -417,6 +447,9 @@ static void install(int nth, bool by_site)
     faulty.socket = make_socket, faulty.bind = bind_socket, faulty.listen = listen_socket;
     faulty.accept = accept_socket, faulty.connect = connect_socket;
     faulty.sendmsg = send_message, faulty.recvmsg = receive_message;
+    faulty.tcp_socket = make_tcp_socket, faulty.set_option = set_option;
+    faulty.pending_error = pending_error, faulty.own_address = own_address;
+    faulty.peer_address = peer_address, faulty.interfaces = interfaces;
     faulty.epoll = make_epoll, faulty.epoll_control = epoll_control;
     faulty.epoll_wait = wait_epoll, faulty.event = make_event, faulty.poll = poll_descriptors;
     faulty.pidfd_self = pidfd_self, faulty.thread = make_thread;

@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -439,6 +442,57 @@ static ssize_t real_recvmsg(int fd, struct msghdr *message)
     return RETRY(recvmsg(fd, message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT));
 }
 
+/* TCP sockets */
+
+static int real_tcp_socket(int family)
+{
+    return or_errno(socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
+}
+
+static int real_set_option(int fd, int level, int name, int value)
+{
+    return or_errno(setsockopt(fd, level, name, &value, sizeof value));
+}
+
+static int real_pending_error(int fd)
+{
+    int error = 0;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof error}) != 0)
+        return -errno;
+    return -error;
+}
+
+static int real_own_address(int fd, struct sockaddr_storage *out)
+{
+    return or_errno(getsockname(fd, (struct sockaddr *)out, &(socklen_t){sizeof *out}));
+}
+
+static int real_peer_address(int fd, struct sockaddr_storage *out)
+{
+    return or_errno(getpeername(fd, (struct sockaddr *)out, &(socklen_t){sizeof *out}));
+}
+
+static int real_interfaces(struct sockaddr_storage *out, int capacity)
+{
+    struct ifaddrs *first;
+    int count = 0;
+
+    if (getifaddrs(&first) != 0)
+        return -errno;
+    for (const struct ifaddrs *next = first; next != NULL && count < capacity;
+         next = next->ifa_next) {
+        if (next->ifa_addr == NULL || (next->ifa_flags & IFF_UP) == 0)
+            continue;
+        if (next->ifa_addr->sa_family == AF_INET)
+            memcpy(&out[count++], next->ifa_addr, sizeof(struct sockaddr_in));
+        else if (next->ifa_addr->sa_family == AF_INET6)
+            memcpy(&out[count++], next->ifa_addr, sizeof(struct sockaddr_in6));
+    }
+    freeifaddrs(first);
+    return count;
+}
+
 /* Waiting */
 
 static int real_epoll(void)
@@ -601,6 +655,12 @@ const struct lend_sys_ops lend_sys_real = {
     .shutdown = real_shutdown,
     .sendmsg = real_sendmsg,
     .recvmsg = real_recvmsg,
+    .tcp_socket = real_tcp_socket,
+    .set_option = real_set_option,
+    .pending_error = real_pending_error,
+    .own_address = real_own_address,
+    .peer_address = real_peer_address,
+    .interfaces = real_interfaces,
     .epoll = real_epoll,
     .epoll_control = real_epoll_control,
     .epoll_wait = real_epoll_wait,

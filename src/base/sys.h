@@ -89,6 +89,15 @@ struct lend_sys_ops {
     ssize_t (*sendmsg)(int fd, const struct msghdr *message); /* MSG_NOSIGNAL | MSG_DONTWAIT */
     ssize_t (*recvmsg)(int fd, struct msghdr *message);       /* MSG_CMSG_CLOEXEC | MSG_DONTWAIT */
 
+    /* TCP sockets: non-blocking; bind() and what follows above are for them too */
+    int (*tcp_socket)(int family); /* AF_INET, AF_INET6 */
+    int (*set_option)(int fd, int level, int name, int value);
+    int (*pending_error)(int fd); /* of a connection, as a negative errno, once; 0: none */
+    int (*own_address)(int fd, struct sockaddr_storage *out);
+    int (*peer_address)(int fd, struct sockaddr_storage *out);
+    /* Numeric addresses of the interfaces that are up, at most capacity; how many. */
+    int (*interfaces)(struct sockaddr_storage *out, int capacity);
+
     /* Waiting */
     int (*epoll)(void);
     int (*epoll_control)(int epoll, int operation, int fd, struct epoll_event *event);

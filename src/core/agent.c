@@ -251,6 +251,24 @@ static enum lend_status check_list(const char *list, struct lend_error *error)
     return LEND_OK;
 }
 
+/* May the agent be without a transport that did not open? */
+static enum lend_status check_unopened(struct lend_agent *agent,
+                                       const struct lend_agent_config *config,
+                                       const struct lend_transport_ops *ops,
+                                       const struct lend_error *why, struct lend_error *error)
+{
+    bool is_wanted = ops->is_wanted != NULL && ops->is_wanted(&agent->open);
+
+    if (is_wanted && why->status == LEND_E_INVALID)
+        return lend_fail(error, LEND_E_INVALID, "%s", why->message);
+    if (is_wanted || is_listed(config->transports_required, ops->name))
+        return lend_fail(error, LEND_E_NO_PATH, "required transport %s: %.180s", ops->name,
+                         why->message);
+    lend_agent_log(agent, LEND_LOG_WARNING, "transport %s is not open: %s", ops->name,
+                   why->message);
+    return LEND_OK;
+}
+
 static enum lend_status open_transports(struct lend_agent *agent,
                                         const struct lend_agent_config *config,
                                         struct lend_error *error)
@@ -268,6 +286,7 @@ static enum lend_status open_transports(struct lend_agent *agent,
         .local_is_abstract = agent->config.local_is_abstract != 0,
         .ring_bytes = agent->config.local_ring_bytes,
         .connect_timeout_ns = agent->config.connect_timeout_ns,
+        .transfer_timeout_ns = agent->config.transfer_timeout_ns,
         .listen = agent->config.listen,
         .advertise = agent->config.advertise,
         .ucx_devices = agent->config.ucx_devices,
@@ -284,12 +303,11 @@ static enum lend_status open_transports(struct lend_agent *agent,
         if (ops->open(&agent->open, &slot->transport, &why) == LEND_OK) {
             slot->ops = ops;
             agent->transport_count++;
-        } else if (is_listed(config->transports_required, ops->name)) {
-            return lend_fail(error, LEND_E_NO_PATH, "required transport %s: %.180s", ops->name,
-                             why.message);
         } else {
-            lend_agent_log(agent, LEND_LOG_WARNING, "transport %s is not open: %s", ops->name,
-                           why.message);
+            enum lend_status status = check_unopened(agent, config, ops, &why, error);
+
+            if (status != LEND_OK)
+                return status;
         }
     }
     if (agent->transport_count == 0)

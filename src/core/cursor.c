@@ -167,6 +167,28 @@ static inline void *pointer_to(uint64_t address)
     return (void *)(uintptr_t)address;
 }
 
+uint32_t lend_cursor_pieces(struct lend_cursor *cursor, uint64_t max, struct iovec *out,
+                            uint32_t capacity)
+{
+    struct lend_segment segment;
+    uint32_t count = 0;
+
+    while (count < capacity && next(cursor, max, &segment)) {
+        out[count++] = (struct iovec){.iov_base = pointer_to(segment.address),
+                                      .iov_len = segment.length_bytes};
+        max -= segment.length_bytes;
+    }
+    return count;
+}
+
+void lend_cursor_skip(struct lend_cursor *cursor, uint64_t count)
+{
+    struct lend_segment segment;
+
+    while (count > 0 && next(cursor, count, &segment))
+        count -= segment.length_bytes;
+}
+
 void lend_cursor_gather(struct lend_cursor *cursor, void *destination, uint64_t count)
 {
     struct lend_segment segment;

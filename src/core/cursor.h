@@ -6,6 +6,8 @@
 
 #include <lend/region.h>
 
+#include <sys/uio.h>
+
 /*
  * A cursor: one side of a request, as the stream of its bytes in the order that both ends agree on
  * (region by region, run by run, block by block, row by row). Each end walks its own.
@@ -58,6 +60,13 @@ void lend_cursor_init(struct lend_cursor *cursor, const struct lend_extent *exte
 /* The next contiguous piece, at most max bytes, and step past it; pieces that touch are one. False
  * at the end. */
 bool lend_cursor_next(struct lend_cursor *cursor, uint64_t max, struct lend_segment *out);
+
+/* Say where the next bytes of the stream lie, at most max of them, in at most capacity pieces, and
+ * step past them. Returns how many pieces. */
+uint32_t lend_cursor_pieces(struct lend_cursor *cursor, uint64_t max, struct iovec *out,
+                            uint32_t capacity);
+/* Step past the next count bytes, or what is left of them. */
+void lend_cursor_skip(struct lend_cursor *cursor, uint64_t count);
 
 /* Copy the next count bytes of the stream to destination, or from source, and step past them. The
  * stream must have that many. */

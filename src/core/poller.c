@@ -32,6 +32,17 @@ enum lend_status lend_agent_watch(struct lend_agent *agent, struct lend_watch *w
     return LEND_OK;
 }
 
+enum lend_status lend_agent_rewatch(struct lend_agent *agent, struct lend_watch *watch,
+                                    uint32_t events, struct lend_error *error)
+{
+    struct epoll_event event = {.events = events, .data.ptr = watch};
+
+    int result = lend_sys->epoll_control(agent->poller.epoll_fd, EPOLL_CTL_MOD, watch->fd, &event);
+    if (result < 0)
+        return lend_fail_errno(error, -result, "descriptor %d cannot be watched", watch->fd);
+    return LEND_OK;
+}
+
 void lend_agent_unwatch(struct lend_agent *agent, struct lend_watch *watch)
 {
     struct lend_poller *poller = &agent->poller;

@@ -71,6 +71,7 @@ struct lend_transport_open {
     bool local_is_abstract;
     uint64_t ring_bytes;
     uint64_t connect_timeout_ns;
+    uint64_t transfer_timeout_ns;
     const char *listen;    /* as in lend_agent_config, NULL if not given, */
     const char *advertise; /* and so these */
     const char *ucx_devices;
@@ -84,7 +85,12 @@ struct lend_transport_ops {
     uint32_t rank;                /* lower is preferred where several reach a peer */
     uint32_t kinds;               /* bit n set: it moves memory of lend_memory_kind n */
 
-    /* Make ready to connect and to be connected to. On failure nothing is left behind. */
+    /* Do settings ask for it, beyond its name? Then the agent is not made without it. NULL: none
+     * do. */
+    bool (*is_wanted)(const struct lend_transport_open *open);
+
+    /* Make ready to connect and to be connected to. On failure nothing is left behind.
+     * LEND_E_INVALID: a setting makes no sense. */
     enum lend_status (*open)(const struct lend_transport_open *open, void **out,
                              struct lend_error *error);
 
@@ -102,6 +108,12 @@ struct lend_transport_ops {
     /* Could an address like this, from untrusted metadata, be connected to? Looks at bytes alone.
      */
     bool (*reaches)(void *transport, const uint8_t *address, size_t count);
+
+    /* Make an address of a text that somebody typed, "ADDRESS:PORT". False: it is none. NULL: this
+     * transport has no such texts. */
+    bool (*parse)(void *transport, const char *text, uint8_t *address, size_t *count);
+    /* Where peers reach us, as such a text with its NUL. False: nowhere, or it does not fit. */
+    bool (*describe)(void *transport, char *text, size_t capacity);
 
     /* Begin a connection; frames may be sent as soon as room() says so. On failure nothing is left
      * behind. LEND_E_PEER_DEAD: nobody is there. LEND_E_ACCESS: we may not. */
@@ -198,8 +210,8 @@ enum lend_status lend_session_accept(struct lend_agent *agent, struct lend_chann
  * lock of a transport or session. */
 void lend_session_wake(struct lend_session *session);
 
-/* The other end is gone, for that reason. What it had published before is still taken. From
- * ready(), or from any thread that holds no session's lock. The first reason counts. */
+/* The other end is gone, for that reason. What it had published before is still taken. From any
+ * thread, under any lock of a transport or session. The first reason counts. */
 void lend_session_hang_up(struct lend_session *session, enum lend_status status, const char *reason)
     __attribute__((nonnull));
 
@@ -213,6 +225,12 @@ struct lend_watch {
  * watch. */
 enum lend_status lend_agent_watch(struct lend_agent *agent, struct lend_watch *watch,
                                   uint32_t events, struct lend_error *error);
+
+/* Tell other events from now on: those alone, so EPOLLIN | EPOLLRDHUP. With EPOLLONESHOT the first
+ * that comes is told, and then none until this is called again; what is there already counts. From
+ * any thread, as long as nobody unwatches it. */
+enum lend_status lend_agent_rewatch(struct lend_agent *agent, struct lend_watch *watch,
+                                    uint32_t events, struct lend_error *error);
 
 /* Stop. From a ready(), or from close_channel(), or close(): ready() is not called after. */
 void lend_agent_unwatch(struct lend_agent *agent, struct lend_watch *watch);

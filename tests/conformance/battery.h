@@ -16,6 +16,7 @@ enum battery_flag {
     BATTERY_MANUAL = 1,   /* both agents under manual progress */
     BATTERY_APART = 2,    /* the owner in a process of its own */
     BATTERY_ABSTRACT = 4, /* the socket in the abstract name space */
+    BATTERY_IPV6 = 8,     /* by IPv6 */
 };
 
 struct battery_setup {

@@ -132,6 +132,8 @@ static struct lend_agent_config config_of(struct pair *pair, bool is_owner)
     config.transports = pair->setup->transports;
     config.local_directory = pair->directory;
     config.local_is_abstract = (pair->setup->flags & BATTERY_ABSTRACT) != 0;
+    if (strcmp(pair->setup->transports, "tcp") == 0)
+        config.listen = (pair->setup->flags & BATTERY_IPV6) != 0 ? "[::1]" : "127.0.0.1";
     if (pair_is_manual(pair))
         config.flags |= LEND_AGENT_MANUAL_PROGRESS;
     if (is_owner) {

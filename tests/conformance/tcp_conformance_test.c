@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: transport tcp keeps the contract, over IPv4 and IPv6.
+ * Method: the conformance battery, between two agents of one process and of two, under threaded and
+ * under manual progress, by the addresses of loopback.
+ */
+#include "battery.h"
+
+int main(void)
+{
+    static const struct battery_setup setups[] = {
+        {"tcp", "tcp", "tcp/served", 0},
+        {"tcp, manual", "tcp", "tcp/served", BATTERY_MANUAL},
+        {"tcp, IPv6", "tcp", "tcp/served", BATTERY_IPV6},
+        {"tcp, two processes", "tcp", "tcp/served", BATTERY_APART},
+        {"tcp, two processes, manual", "tcp", "tcp/served", BATTERY_APART | BATTERY_MANUAL},
+    };
+
+    return battery_run(setups, sizeof setups / sizeof setups[0]);
+}
