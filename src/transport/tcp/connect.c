@@ -136,7 +136,10 @@ static enum lend_status try_place(struct lend_tcp_channel *channel, struct lend_
         return status;
 
     int result = lend_sys->connect(channel->socket.fd, (const struct sockaddr *)&address, count);
-    if (result < 0 && result != -EINPROGRESS)
+    /* A peer on this machine has refused already. */
+    if (result == -EINPROGRESS)
+        result = lend_sys->pending_error(channel->socket.fd);
+    if (result < 0)
         return fail_connect(channel, -result, error);
 
     channel->socket.ready = connecting_ready;
