@@ -99,6 +99,7 @@ void make_agent(struct world *world, bool is_owner)
     config.transports = world->transports;
     config.local_directory = directory;
     config.local_ring_bytes = 131072;
+    config.listen = strcmp(world->transports, "tcp") == 0 ? "127.0.0.1" : NULL;
     RETRY(lend_agent_create(&config, out, NULL), LEND_E_NO_PATH, LEND_E_NO_MEMORY, LEND_E_SYSTEM);
     assert_non_null(*out);
 }
@@ -207,5 +208,6 @@ void sweep(scenario *play)
     assert_non_null(mkdtemp(directory));
     sweep_over(play, "loopback");
     sweep_over(play, "local");
+    sweep_over(play, "tcp");
     assert_int_equal(rmdir(directory), 0); /* no socket is left there */
 }

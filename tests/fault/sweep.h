@@ -44,7 +44,7 @@ struct world {
 
 typedef void scenario(struct world *world);
 
-/* Play it over both transports, with every fault. */
+/* Play it over every transport, with every fault. */
 void sweep(scenario *play);
 
 /* Memory of the two regions, the same in every run; filled anew before each. */
