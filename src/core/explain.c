@@ -41,7 +41,7 @@ static enum lend_status judge_served(const struct question *question,
                                      const struct lend_metadata_region *region,
                                      struct lend_error *why)
 {
-    const struct lend_transport_ops *ops = question->peer->transport->ops;
+    const struct lend_transport_ops *ops = lend_peer_ops(question->peer);
     uint32_t access = question->direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE;
     int32_t lost = atomic_load(&question->peer->lost);
 
@@ -77,43 +77,103 @@ static enum lend_status judge_locked(const struct question *question, enum lend_
     return lend_onesided_judge_locked(lend_client_onesided(question->session), way, region, why);
 }
 
-/* Every way that there could be, better ones first. Returns how many. */
-static uint32_t answer_locked(const struct question *question,
-                              const struct lend_metadata_region *region,
-                              struct lend_path_info infos[LEND_WAYS])
+/* What is told of a peer's paths. */
+struct answer {
+    struct lend_path_info *infos; /* room for LEND_PATHS_MAX */
+    uint32_t count;
+    bool has_chosen;
+};
+
+static void add_path(struct answer *answer, const char *name, enum lend_way way,
+                     const struct lend_error *why)
 {
-    const struct lend_transport_ops *ops = question->peer->transport->ops;
-    bool is_chosen = false;
-    enum lend_way ways[LEND_WAYS];
-    uint32_t count = 0;
-
-    lend_ways_rank(region->flags, ways);
-    for (int i = 0; i < LEND_WAYS; i++) {
-        struct lend_path_info *info = &infos[count];
-        struct lend_error why = {0};
-
-        if (ops->paths[ways[i]] == NULL)
-            continue;
-        *info = (struct lend_path_info){
-            .struct_size = sizeof *info,
-            .status = judge_locked(question, ways[i], region, &why),
-            .is_one_sided = ways[i] != LEND_WAY_SERVED,
-            .is_fenced = 1,
-        };
-        (void)snprintf(info->name, sizeof info->name, "%s", ops->paths[ways[i]]);
-        if (info->status != LEND_OK)
-            (void)snprintf(info->why, sizeof info->why, "%.*s", (int)sizeof info->why - 1,
-                           why.message);
-        info->is_chosen = info->status == LEND_OK && !is_chosen;
-        is_chosen |= info->is_chosen != 0;
-        count++;
-    }
-    return count;
+    if (name == NULL || answer->count == LEND_PATHS_MAX)
+        return;
+    struct lend_path_info *info = &answer->infos[answer->count++];
+    *info = (struct lend_path_info){
+        .struct_size = sizeof *info,
+        .status = why->status,
+        .is_one_sided = way != LEND_WAY_SERVED,
+        .is_fenced = 1,
+        .is_chosen = why->status == LEND_OK && !answer->has_chosen,
+    };
+    (void)snprintf(info->name, sizeof info->name, "%s", name);
+    if (why->status != LEND_OK)
+        (void)snprintf(info->why, sizeof info->why, "%.*s", (int)sizeof info->why - 1,
+                       why->message);
+    answer->has_chosen |= info->is_chosen != 0;
 }
 
-static enum lend_status answer(struct question *question, struct lend_path_info infos[LEND_WAYS],
-                               uint32_t *out_count, struct lend_error *error)
+/* The paths of a transport that is not the one in use, all for that reason. */
+static void add_others(struct answer *answer, const struct lend_transport_ops *ops,
+                       const enum lend_way ways[LEND_WAYS], const struct lend_error *why)
 {
+    for (int i = 0; i < LEND_WAYS; i++)
+        add_path(answer, ops->paths[ways[i]], ways[i], why);
+}
+
+/* Transports that both have, and that do not reach: of another machine, say. */
+static void add_unreached_locked(struct answer *answer, const struct lend_peer *peer,
+                                 const enum lend_way ways[LEND_WAYS])
+{
+    const struct lend_metadata *metadata = peer->metadata;
+    const struct lend_agent *agent = peer->agent;
+    struct lend_error why;
+
+    for (uint32_t i = 0; i < agent->transport_count; i++) {
+        const struct lend_transport_ops *ops = agent->transports[i].ops;
+        bool is_reached = false, is_theirs = false;
+
+        for (uint32_t j = 0; j < peer->reach_count; j++)
+            is_reached |= peer->reaches[j].transport->ops == ops;
+        for (uint32_t j = 0; j < metadata->transport_count; j++)
+            is_theirs |= strcmp(metadata->transports[j].name, ops->name) == 0;
+        if (is_reached || !is_theirs)
+            continue;
+        (void)lend_fail(
+            &why, LEND_E_NO_PATH,
+            "the address of %s is not one that transport %s of ours reaches (of another "
+            "machine or process, or where nothing listens)",
+            peer->name, ops->name);
+        add_others(answer, ops, ways, &why);
+    }
+}
+
+/* Every way that there could be, better ones first. */
+static void answer_locked(const struct question *question,
+                          const struct lend_metadata_region *region, struct answer *answer)
+{
+    const struct lend_peer *peer = question->peer;
+    uint32_t used = atomic_load_explicit(&peer->reach, memory_order_relaxed);
+    enum lend_way ways[LEND_WAYS];
+
+    lend_ways_rank(region->flags, ways);
+    add_unreached_locked(answer, peer, ways);
+    for (uint32_t i = 0; i < peer->reach_count; i++) {
+        const struct lend_transport_ops *ops = peer->reaches[i].transport->ops;
+        struct lend_error why = {0};
+
+        if (i < used)
+            add_others(answer, ops, ways, &peer->reaches[i].why);
+        for (int j = 0; i == used && j < LEND_WAYS; j++) {
+            why = (struct lend_error){0};
+            if (ops->paths[ways[j]] != NULL)
+                why.status = judge_locked(question, ways[j], region, &why);
+            add_path(answer, ops->paths[ways[j]], ways[j], &why);
+        }
+        if (i > used) {
+            (void)lend_fail(&why, LEND_E_NO_PATH, "transport %s comes before it, and is used",
+                            peer->reaches[used].transport->ops->name);
+            add_others(answer, ops, ways, &why);
+        }
+    }
+}
+
+static enum lend_status answer(struct question *question,
+                               struct lend_path_info infos[LEND_PATHS_MAX], uint32_t *out_count,
+                               struct lend_error *error)
+{
+    struct answer answer = {.infos = infos};
     struct lend_agent *agent = question->peer->agent;
     struct lend_session *session = established(question->peer);
 
@@ -124,7 +184,7 @@ static enum lend_status answer(struct question *question, struct lend_path_info 
     const struct lend_metadata_region *region =
         lend_peer_find_locked(question->peer, question->remote_region);
     if (region != NULL)
-        *out_count = answer_locked(question, region, infos);
+        answer_locked(question, region, &answer);
     (void)pthread_mutex_unlock(&agent->lock);
     if (session != NULL)
         (void)pthread_mutex_unlock(&session->lock);
@@ -132,11 +192,12 @@ static enum lend_status answer(struct question *question, struct lend_path_info 
     if (region == NULL)
         return lend_fail(error, LEND_E_UNKNOWN, "%s has no region %llu in its metadata",
                          question->peer->name, (unsigned long long)question->remote_region);
+    *out_count = answer.count;
     return LEND_OK;
 }
 
 static enum lend_status ask(struct question *question, const struct lend_region *local,
-                            struct lend_path_info infos[LEND_WAYS], uint32_t *out_count,
+                            struct lend_path_info infos[LEND_PATHS_MAX], uint32_t *out_count,
                             struct lend_error *error)
 {
     enum lend_status status = lend_handle_check(question->peer, LEND_TAG_PEER, error);
@@ -163,7 +224,7 @@ enum lend_status lend_explain(struct lend_peer *peer, const struct lend_region *
                                 .local_kind = LEND_MEMORY_SYSTEM,
                                 .direction = direction,
                                 .remote_region = remote_region};
-    struct lend_path_info all[LEND_WAYS];
+    struct lend_path_info all[LEND_PATHS_MAX];
     uint32_t count = 0;
 
     if (out_count == NULL || (infos == NULL && capacity > 0))
@@ -187,7 +248,7 @@ enum lend_status lend_explain_text(struct lend_peer *peer, const struct lend_reg
                                    uint64_t remote_region, uint32_t direction, char *text,
                                    size_t capacity, size_t *out_count, struct lend_error *error)
 {
-    struct lend_path_info infos[LEND_WAYS] = {{.struct_size = sizeof infos[0]}};
+    struct lend_path_info infos[LEND_PATHS_MAX] = {{.struct_size = sizeof infos[0]}};
     uint32_t count = 0;
     size_t length = 0;
 
@@ -195,7 +256,7 @@ enum lend_status lend_explain_text(struct lend_peer *peer, const struct lend_reg
         return lend_fail(error, LEND_E_INVALID, "out_count, or room for %zu bytes, is NULL",
                          capacity);
     enum lend_status status =
-        lend_explain(peer, local, remote_region, direction, infos, LEND_WAYS, &count, error);
+        lend_explain(peer, local, remote_region, direction, infos, LEND_PATHS_MAX, &count, error);
     if (status != LEND_OK)
         return status;
     for (uint32_t i = 0; i < count; i++) {
@@ -229,35 +290,43 @@ static bool is_path_of_this_build(const char *at, size_t length)
     return false;
 }
 
-enum lend_status lend_paths_parse(const struct lend_peer *peer, const char *paths, uint32_t *out,
+/* The bits of that path, in the reaches of the peer that have it. */
+static uint64_t bits_of(const struct lend_peer *peer, const char *at, size_t length)
+{
+    uint64_t bits = 0;
+
+    for (uint32_t i = 0; i < peer->reach_count; i++)
+        for (uint32_t way = 0; way < LEND_WAYS; way++)
+            if (is_word(peer->reaches[i].transport->ops->paths[way], at, length))
+                bits |= UINT64_C(1) << (i * LEND_WAYS + way);
+    return bits;
+}
+
+enum lend_status lend_paths_parse(const struct lend_peer *peer, const char *paths, uint64_t *out,
                                   struct lend_error *error)
 {
-    const struct lend_transport_ops *ops = peer->transport->ops;
-    uint32_t allowed = 0;
+    const uint64_t each = (UINT64_C(1) << LEND_WAYS) - 1;
+    uint32_t reach = atomic_load_explicit(&peer->reach, memory_order_relaxed);
+    uint64_t allowed = 0;
 
     if (paths == NULL || paths[0] == '\0') {
-        *out = UINT32_MAX;
+        *out = UINT64_MAX;
         return LEND_OK;
     }
     for (const char *at = paths; *at != '\0';) {
         size_t length = strcspn(at, ",");
-        bool is_known = is_path_of_this_build(at, length);
 
-        for (int way = 0; way < LEND_WAYS; way++)
-            if (is_word(ops->paths[way], at, length)) {
-                allowed |= UINT32_C(1) << way;
-                is_known = true;
-            }
-        if (!is_known)
+        if (!is_path_of_this_build(at, length))
             return lend_fail(error, LEND_E_INVALID, "there is no path \"%.*s\" in this build",
                              (int)(length < 40 ? length : 40), at);
+        allowed |= bits_of(peer, at, length);
         at += length + (at[length] == ',');
     }
-    if (allowed == 0)
+    if ((allowed >> (reach * LEND_WAYS) & each) == 0)
         return lend_fail(error, LEND_E_NO_PATH,
                          "%s is reached by transport %s, which has none of "
                          "the paths %.80s",
-                         peer->name, ops->name, paths);
+                         peer->name, lend_peer_ops(peer)->name, paths);
     *out = allowed;
     return LEND_OK;
 }
@@ -265,12 +334,7 @@ enum lend_status lend_paths_parse(const struct lend_peer *peer, const char *path
 /* Is the path of that name among the allowed ways? */
 static bool is_allowed(const struct lend_transfer *transfer, const char *name)
 {
-    const struct lend_transport_ops *ops = transfer->peer->transport->ops;
-
-    for (int way = 0; way < LEND_WAYS; way++)
-        if (ops->paths[way] != NULL && strcmp(ops->paths[way], name) == 0)
-            return (transfer->ways_allowed >> way & 1) != 0;
-    return false;
+    return (bits_of(transfer->peer, name, strlen(name)) & transfer->ways_allowed) != 0;
 }
 
 /* Does one allowed path carry the pair? Else the reasons of them all. */
@@ -281,7 +345,7 @@ static enum lend_status check_pair(const struct lend_transfer *transfer, uint64_
                                 .local_kind = transfer->locals[at].region->memory.kind,
                                 .direction = transfer->direction,
                                 .remote_region = transfer->remotes[at]};
-    struct lend_path_info infos[LEND_WAYS];
+    struct lend_path_info infos[LEND_PATHS_MAX];
     char reasons[400] = "";
     uint32_t count = 0;
 
@@ -308,7 +372,7 @@ enum lend_status lend_paths_check(const struct lend_transfer *transfer, struct l
     enum lend_status status = LEND_OK;
 
     /* Ranges name their regions when they are posted. */
-    if (transfer->ways_allowed == UINT32_MAX || transfer->has_ranges)
+    if (transfer->ways_allowed == UINT64_MAX || transfer->has_ranges)
         return LEND_OK;
     for (uint64_t i = 0; status == LEND_OK && i < transfer->region_count; i++)
         status = check_pair(transfer, i, error);

@@ -117,11 +117,37 @@ static enum lend_status check_tags(const struct lend_metadata *metadata, const c
 
 /* --- importing --- */
 
-static bool pick_transport(struct lend_agent *agent, const struct lend_metadata *metadata,
-                           const struct lend_open_transport **out,
-                           const struct lend_metadata_transport **out_address)
+/* What an import works with: decoded bytes, and their index, until a peer takes them. */
+struct import {
+    struct lend_agent *agent;
+    const struct lend_import_desc *desc;
+    struct lend_metadata *metadata;
+    struct lend_range_index ranges;
+    struct lend_peer_reach *reaches; /* room for LEND_PEER_REACHES_MAX */
+    uint32_t reach_count;
+};
+
+/* Keep the reaches in order of rank; of equals, the first to come stays first. */
+static void insert_reach(struct import *import, const struct lend_open_transport *ours,
+                         const struct lend_metadata_transport *theirs)
 {
-    const struct lend_open_transport *best = NULL;
+    uint32_t at = import->reach_count;
+
+    while (at > 0 && import->reaches[at - 1].transport->ops->rank > ours->ops->rank)
+        at--;
+    if (at == LEND_PEER_REACHES_MAX)
+        return;
+    if (import->reach_count < LEND_PEER_REACHES_MAX)
+        import->reach_count++;
+    memmove(&import->reaches[at + 1], &import->reaches[at],
+            (import->reach_count - 1 - at) * sizeof import->reaches[0]);
+    import->reaches[at] = (struct lend_peer_reach){.transport = ours, .address = *theirs};
+}
+
+static void find_reaches(struct import *import)
+{
+    const struct lend_metadata *metadata = import->metadata;
+    struct lend_agent *agent = import->agent;
 
     for (uint32_t i = 0; i < agent->transport_count; i++) {
         const struct lend_open_transport *ours = &agent->transports[i];
@@ -130,15 +156,10 @@ static bool pick_transport(struct lend_agent *agent, const struct lend_metadata 
             const struct lend_metadata_transport *theirs = &metadata->transports[j];
 
             if (strcmp(ours->ops->name, theirs->name) == 0 &&
-                ours->ops->reaches(ours->transport, theirs->address, theirs->address_bytes) &&
-                (best == NULL || ours->ops->rank < best->ops->rank)) {
-                best = ours;
-                *out_address = theirs;
-            }
+                ours->ops->reaches(ours->transport, theirs->address, theirs->address_bytes))
+                insert_reach(import, ours, theirs);
         }
     }
-    *out = best;
-    return best != NULL;
 }
 
 static enum lend_status no_path(const struct lend_agent *agent,
@@ -198,16 +219,6 @@ static enum lend_status index_regions(const struct lend_metadata *metadata,
     return LEND_OK;
 }
 
-/* What an import works with: decoded bytes, and their index, until a peer takes them. */
-struct import {
-    struct lend_agent *agent;
-    const struct lend_import_desc *desc;
-    struct lend_metadata *metadata;
-    struct lend_range_index ranges;
-    const struct lend_open_transport *transport;
-    const struct lend_metadata_transport *address; /* in the metadata */
-};
-
 static void swap_in(struct lend_peer *peer, struct import *import)
 {
     struct lend_metadata *metadata = peer->metadata;
@@ -231,7 +242,7 @@ static enum lend_status renew_locked(struct lend_peer *peer, struct import *impo
     enum lend_status status = check_tags(metadata, import->desc->tags, error);
     if (status == LEND_OK && is_newer)
         status = check_tags(metadata, peer->wanted_tags, error);
-    /* The address of an incarnation does not change; its regions do. */
+    /* The addresses of an incarnation do not change; its regions do. */
     if (status == LEND_OK && is_newer)
         swap_in(peer, import);
     return status;
@@ -269,8 +280,8 @@ static enum lend_status enter_locked(struct import *import, struct lend_peer **o
     if (import->desc->tags != NULL)
         memcpy(peer->wanted_tags, import->desc->tags, strlen(import->desc->tags) + 1);
     peer->import_flags = import->desc->flags;
-    peer->transport = import->transport;
-    peer->address = *import->address;
+    peer->reaches = LEND_TAKE(import->reaches);
+    peer->reach_count = import->reach_count;
     swap_in(peer, import);
     (void)pthread_mutex_init(&peer->lock, NULL);
     lend_list_append(&agent->peer_list, &peer->link);
@@ -301,8 +312,18 @@ static enum lend_status decode(struct import *import, const void *bytes, size_t 
     return index_regions(import->metadata, &import->ranges, error);
 }
 
+static enum lend_status reach_out(struct import *import, struct lend_error *error)
+{
+    import->reaches = lend_sys->allocate(LEND_PEER_REACHES_MAX * sizeof *import->reaches);
+    if (import->reaches == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for the addresses of a peer");
+    find_reaches(import);
+    return import->reach_count > 0 ? LEND_OK : no_path(import->agent, import->metadata, error);
+}
+
 static void let_go(struct import *import)
 {
+    lend_sys->release(import->reaches);
     lend_sys->release(import->metadata);
     lend_range_index_fini(&import->ranges);
 }
@@ -322,9 +343,8 @@ enum lend_status lend_peer_import_with(struct lend_agent *agent, const void *byt
     status = check_desc(import.desc, error);
     if (status == LEND_OK)
         status = decode(&import, bytes, count, error);
-    if (status == LEND_OK &&
-        !pick_transport(agent, import.metadata, &import.transport, &import.address))
-        status = no_path(agent, import.metadata, error);
+    if (status == LEND_OK)
+        status = reach_out(&import, error);
     if (status == LEND_OK) {
         (void)pthread_mutex_lock(&agent->lock);
         status = enter_locked(&import, out, error);

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/sys.h"
 #include "core/client.h"
+#include "core/explain.h"
 #include "core/lease.h"
 #include "core/peer.h"
 #include "core/view.h"
@@ -242,11 +243,6 @@ static enum lend_status place(struct lend_onesided *own, struct lend_transfer *t
     return status;
 }
 
-static bool allows(const struct lend_transfer *transfer, enum lend_way way)
-{
-    return (transfer->ways_allowed >> way & 1) != 0;
-}
-
 static uint32_t flags_of_peer(const struct lend_onesided *own, const struct lend_transfer *transfer)
 {
     uint32_t flags = 0;
@@ -310,7 +306,7 @@ static enum lend_way choose(struct lend_onesided *own, struct lend_transfer *tra
         return now.way; /* as the last time: no lock that other peers use */
     lend_ways_rank(flags_of_peer(own, transfer), ways);
     for (int i = 0; i < LEND_WAYS; i++) {
-        if (!allows(transfer, ways[i]))
+        if (!lend_paths_allow(transfer, ways[i]))
             continue;
         if (ways[i] == LEND_WAY_SERVED)
             transfer->placement = placement_of(own, LEND_WAY_SERVED);
@@ -332,15 +328,40 @@ static bool may_wait(struct lend_onesided *own, const struct lend_transfer *tran
     return why->status == LEND_PENDING && judge_word(own, transfer) == LEND_OK;
 }
 
+/* Prepared before the peer was reached as it is now: does that carry it? */
+static enum lend_status check_reach(const struct lend_transport_ops *ops,
+                                    const struct lend_transfer *transfer, struct lend_error *why)
+{
+    bool is_allowed = false;
+
+    for (int way = 0; way < LEND_WAYS; way++)
+        is_allowed |= ops->paths[way] != NULL && lend_paths_allow(transfer, (enum lend_way)way);
+    if (!is_allowed)
+        return lend_fail(why, LEND_E_NO_PATH,
+                         "%s is reached by transport %s now, which has none of the paths that the "
+                         "transfer allows",
+                         transfer->peer->name, ops->name);
+    if ((transfer->kinds & ~ops->kinds) != 0)
+        return lend_fail(why, LEND_E_NO_PATH,
+                         "%s is reached by transport %s now, which does not move memory of all of "
+                         "the kinds 0x%x",
+                         transfer->peer->name, ops->name, transfer->kinds);
+    return LEND_OK;
+}
+
 enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_transfer *transfer)
 {
     const struct lend_transport_ops *ops = ops_of(own);
     struct lend_error why = {0};
     enum lend_way way = LEND_WAY_SERVED;
 
+    if (check_reach(ops, transfer, &why) != LEND_OK) {
+        lend_client_fail(own->session, transfer, &why);
+        return LEND_OK;
+    }
     if (transfer->direction == LEND_READ && ops->words != NULL)
         way = choose(own, transfer, &why);
-    else if (!allows(transfer, LEND_WAY_SERVED))
+    else if (!lend_paths_allow(transfer, LEND_WAY_SERVED))
         way = LEND_WAYS;
     if (way == LEND_WAYS && may_wait(own, transfer, &why))
         return LEND_PENDING;
@@ -364,7 +385,7 @@ static void fall_back(struct lend_onesided *own, struct lend_transfer *transfer,
                       struct lend_error *why)
 {
     lend_onesided_drop(own, transfer);
-    if (!allows(transfer, LEND_WAY_SERVED)) {
+    if (!lend_paths_allow(transfer, LEND_WAY_SERVED)) {
         fail_without_way(own, transfer, why);
         return;
     }

@@ -122,6 +122,7 @@ void lend_peer_retain(struct lend_peer *peer)
 static void free_contents(struct lend_peer *peer)
 {
     lend_sys->release(peer->metadata);
+    lend_sys->release(peer->reaches);
     lend_range_index_fini(&peer->ranges);
     (void)pthread_mutex_destroy(&peer->lock);
 }
@@ -156,6 +157,8 @@ static void end_session(struct lend_peer *peer)
         (void)lend_fail(&why, LEND_E_CANCELED, "peer %s was forgotten", peer->name);
         if (session->channel != NULL)
             lend_session_bye(session, &why);
+        else /* between two transports */
+            lend_session_die(session, LEND_E_CANCELED, "%s", why.message);
     }
     (void)pthread_mutex_unlock(&session->lock);
     lend_session_release(session);
@@ -217,6 +220,28 @@ enum lend_status lend_peer_session(struct lend_peer *peer, struct lend_session *
     (void)pthread_mutex_unlock(&peer->lock);
     lend_session_release(dead);
     return status;
+}
+
+enum lend_status lend_peer_explain(struct lend_peer *peer, struct lend_error *error)
+{
+    char text[sizeof error->message] = "";
+    enum lend_status status = LEND_E_PEER_DEAD;
+
+    (void)pthread_mutex_lock(&peer->agent->lock);
+    for (uint32_t i = 0; i < peer->reach_count; i++) {
+        const struct lend_peer_reach *reach = &peer->reaches[i];
+        size_t length = strlen(text), room = (sizeof text - length) / (peer->reach_count - i);
+
+        if (peer->reach_count == 1)
+            (void)snprintf(text, sizeof text, "%s", reach->why.message);
+        else
+            (void)snprintf(text + length, room, "%s%.16s: %.200s", i > 0 ? "; " : "",
+                           reach->transport->ops->name, reach->why.message);
+        if (status == LEND_E_PEER_DEAD && reach->why.status < 0)
+            status = (enum lend_status)reach->why.status;
+    }
+    (void)pthread_mutex_unlock(&peer->agent->lock);
+    return lend_fail(error, status, "%s", text);
 }
 
 enum lend_status lend_peer_route(struct lend_peer *peer, struct lend_session **out,
@@ -396,7 +421,7 @@ enum lend_status lend_peer_describe(const struct lend_peer *peer, struct lend_pe
     *out = (struct lend_peer_info){.struct_size = sizeof *out, .status = LEND_PENDING};
     memcpy(out->name, peer->name, sizeof out->name);
     memcpy(out->incarnation, peer->incarnation, sizeof out->incarnation);
-    (void)snprintf(out->transport, sizeof out->transport, "%s", peer->transport->ops->name);
+    (void)snprintf(out->transport, sizeof out->transport, "%s", lend_peer_ops(peer)->name);
     (void)pthread_mutex_lock(&peer->agent->lock);
     out->region_count = peer->metadata->region_count;
     (void)pthread_mutex_unlock(&peer->agent->lock);

@@ -5,6 +5,15 @@
 #include "core/agent.h"
 #include "wire/metadata.h"
 
+enum { LEND_PEER_REACHES_MAX = 5 }; /* all their ways fit LEND_PATHS_MAX */
+
+/* A transport by which a peer may be reached. */
+struct lend_peer_reach {
+    const struct lend_open_transport *transport;
+    struct lend_metadata_transport address; /* where it finds the peer */
+    struct lend_error why; /* of the latest try, if it led nowhere; else LEND_OK; agent's lock */
+};
+
 struct lend_peer {
     struct lend_pool_object object;
     struct lend_agent *agent;
@@ -18,15 +27,28 @@ struct lend_peer {
     struct lend_range_index ranges;  /* of its regions, values are indices + 1; agent's lock */
     /* What its first import asked for, and holds for its later metadata. */
     char wanted_tags[LEND_REGION_TAGS_BYTES_MAX + 1];
-    uint32_t import_flags; /* ::lend_import_flag */
-    const struct lend_open_transport *transport;
-    struct lend_metadata_transport address; /* where that transport finds it */
+    uint32_t import_flags;           /* ::lend_import_flag */
+    struct lend_peer_reach *reaches; /* owned; the preferred first, at least one */
+    uint32_t reach_count;
+    _Atomic uint32_t reach; /* that the latest connection took, or the next one tries first */
 
     pthread_mutex_t lock;         /* guards the two below */
     struct lend_session *session; /* a reference; NULL: not connected */
     bool is_forgotten;
     _Atomic int32_t lost; /* why it is known to be dead; LEND_OK: it is not */
 };
+
+/* The transport that a peer is, or will be, reached by. */
+static inline const struct lend_transport_ops *lend_peer_ops(const struct lend_peer *peer)
+{
+    /* Relaxed: what it stands for never changes. */
+    uint32_t reach = atomic_load_explicit(&peer->reach, memory_order_relaxed);
+
+    return peer->reaches[reach].transport->ops;
+}
+
+/* Why none of a peer's transports led to it: what each of them said. */
+enum lend_status lend_peer_explain(struct lend_peer *peer, struct lend_error *error);
 
 /* One reference more, or less. The last frees. */
 void lend_peer_retain(struct lend_peer *peer);

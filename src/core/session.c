@@ -58,20 +58,42 @@ static bool is_breach(const struct lend_session *session, const struct lend_erro
            (why->status == LEND_E_LIMIT && session->frame.type != LEND_FRAME_BYE);
 }
 
+/* Let the poller see to it. */
+static void call_poller(struct lend_session *session)
+{
+    atomic_store_explicit(&session->agent->poller.has_dead, true, memory_order_seq_cst);
+    lend_poller_kick(&session->agent->poller);
+}
+
+/* Nobody has greeted yet, and the role has another channel to try: then this one is given up, and
+ * not the session. */
+static bool cast_off(struct lend_session *session, const struct lend_error *why)
+{
+    if (session->role->diverts == NULL || session->channel == NULL || session->is_welcome ||
+        !session->role->diverts(session, why))
+        return false;
+    session->spent = session->channel;
+    session->channel = NULL;
+    atomic_store_explicit(&session->is_adrift, true, memory_order_release);
+    call_poller(session);
+    return true;
+}
+
 static void bury(struct lend_session *session, const struct lend_error *why)
 {
     if (atomic_load_explicit(&session->is_dead, memory_order_relaxed))
         return;
     if (is_breach(session, why))
         LEND_STATISTICS_ADD(session->agent, sessions_broken, 1);
+    if (cast_off(session, why))
+        return;
     session->why = *why;
     /* For those who wait, a peer that breaks the protocol is a peer that is lost. */
     if (session->why.status == LEND_E_CORRUPT)
         session->why.status = LEND_E_PEER_DEAD;
     atomic_store_explicit(&session->is_dead, true, memory_order_release);
     session->role->die(session);
-    atomic_store_explicit(&session->agent->poller.has_dead, true, memory_order_seq_cst);
-    lend_poller_kick(&session->agent->poller);
+    call_poller(session);
 }
 
 void lend_session_die(struct lend_session *session, enum lend_status status, const char *format,
@@ -278,13 +300,20 @@ static bool receive(struct lend_session *session)
     return frames > 0;
 }
 
+/* It lives, and has a channel. */
+static bool is_afloat(const struct lend_session *session)
+{
+    return session->channel != NULL &&
+           !atomic_load_explicit(&session->is_dead, memory_order_relaxed);
+}
+
 static bool step_locked(struct lend_session *session)
 {
     /* What it was woken for was there before the wake, and is seen by what follows. The load spares
      * those who look again and again a locked write. */
     if (atomic_load_explicit(&session->is_woken, memory_order_seq_cst))
         (void)atomic_exchange_explicit(&session->is_woken, false, memory_order_seq_cst);
-    if (session->channel == NULL || atomic_load_explicit(&session->is_dead, memory_order_relaxed))
+    if (!is_afloat(session))
         return false;
     stay_awake(session);
     /* Asked before we look: what was published before the end is there when we do. */
@@ -292,9 +321,9 @@ static bool step_locked(struct lend_session *session)
     bool received = receive(session);
     bool moved = received;
 
-    if (!atomic_load_explicit(&session->is_dead, memory_order_relaxed))
+    if (is_afloat(session))
         moved |= lend_session_pump(session);
-    if (is_over && !received && !atomic_load_explicit(&session->is_dead, memory_order_relaxed)) {
+    if (is_over && !received && is_afloat(session)) {
         bury_hung(session);
         moved = true;
     }
@@ -379,36 +408,99 @@ static void close_channel(struct lend_session *session, bool forked)
         channel->ops->close_channel(channel, forked);
 }
 
+/* The channel that led nowhere, if there is one. */
+static void close_spent(struct lend_session *session, bool forked)
+{
+    struct lend_channel *spent = session->spent;
+
+    session->spent = NULL;
+    atomic_store_explicit(&session->is_adrift, false, memory_order_relaxed);
+    if (spent != NULL)
+        spent->ops->close_channel(spent, forked);
+}
+
+/* Begin anew with that channel; false if the session has died meanwhile. */
+static bool begin_again(struct lend_session *session, struct lend_channel *channel)
+{
+    (void)pthread_mutex_lock(&session->lock);
+    bool is_dead = atomic_load_explicit(&session->is_dead, memory_order_relaxed);
+    if (!is_dead) {
+        session->sent_sequence = session->due_sequence = 0;
+        session->has_frame = false;
+        session->is_asleep = false;
+        session->channel = channel;
+        (void)lend_session_pump(session);
+    }
+    (void)pthread_mutex_unlock(&session->lock);
+    return !is_dead;
+}
+
+static void divert(struct lend_session *session)
+{
+    struct lend_error why = {0};
+
+    close_spent(session, false);
+    /* Nobody says any more that the other end is gone: there is none. */
+    (void)pthread_mutex_lock(&session->hung_lock);
+    session->hung = (struct lend_error){0};
+    atomic_store_explicit(&session->is_hung, false, memory_order_relaxed);
+    (void)pthread_mutex_unlock(&session->hung_lock);
+
+    struct lend_channel *channel = session->role->divert(session, &why);
+    if (channel == NULL) {
+        (void)pthread_mutex_lock(&session->lock);
+        bury(session, &why);
+        (void)pthread_mutex_unlock(&session->lock);
+    } else if (begin_again(session, channel)) {
+        lend_session_wake(session);
+    } else {
+        channel->ops->close_channel(channel, false);
+    }
+}
+
 static void drop(struct lend_session *session)
 {
+    close_spent(session, false);
     close_channel(session, false);
     session->role->buried(session);
     lend_session_release(session);
 }
 
-/* A dead session, taken off the list; NULL: none. */
-static struct lend_session *take_dead(struct lend_agent *agent)
+/* A session that is dead, taken off the list, or is adrift and not dead, with a reference; NULL:
+ * none. */
+static struct lend_session *take_lost(struct lend_agent *agent, bool *out_is_dead)
 {
-    struct lend_session *dead = NULL;
+    struct lend_session *lost = NULL;
 
     (void)pthread_mutex_lock(&agent->lock);
-    for (struct lend_list *link = agent->sessions.next; link != &agent->sessions && dead == NULL;
+    for (struct lend_list *link = agent->sessions.next; link != &agent->sessions && lost == NULL;
          link = link->next) {
         struct lend_session *session = LEND_LIST_OWNER(link, struct lend_session, link);
 
-        if (atomic_load_explicit(&session->is_dead, memory_order_acquire))
-            dead = session;
+        *out_is_dead = atomic_load_explicit(&session->is_dead, memory_order_acquire);
+        if (*out_is_dead || atomic_load_explicit(&session->is_adrift, memory_order_acquire))
+            lost = session;
     }
-    if (dead != NULL)
-        lend_list_remove(&dead->link);
+    if (lost != NULL && *out_is_dead)
+        lend_list_remove(&lost->link);
+    else if (lost != NULL)
+        lend_session_retain(lost);
     (void)pthread_mutex_unlock(&agent->lock);
-    return dead;
+    return lost;
 }
 
 void lend_sessions_reap(struct lend_agent *agent)
 {
-    for (struct lend_session *session; (session = take_dead(agent)) != NULL;)
-        drop(session);
+    bool is_dead = false;
+
+    for (struct lend_session *session; (session = take_lost(agent, &is_dead)) != NULL;) {
+        if (is_dead) {
+            drop(session);
+        } else {
+            divert(session);
+            lend_session_release(session);
+        }
+    }
 }
 
 /* The session at that place of the list, with a reference; NULL: past the end. */
@@ -459,6 +551,7 @@ void lend_sessions_fini(struct lend_agent *agent, bool forked)
         struct lend_session *session = LEND_LIST_OWNER(link, struct lend_session, link);
 
         if (forked) {
+            close_spent(session, true);
             close_channel(session, true);
             lend_sys->release(session);
             continue;

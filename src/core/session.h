@@ -35,9 +35,11 @@ struct lend_session {
     bool is_posting;    /* the pump is that of a post, which is to copy little */
     bool pump_moved;    /* the last pump sent something, so there may be more to send */
     bool is_asleep;     /* the channel was told so, and not yet that it is up again */
-    uint64_t greet_until_ns; /* the greeting must be over by then */
-    struct lend_error why;   /* of the death */
-    _Atomic bool is_dead;    /* set under the lock */
+    uint64_t greet_until_ns;    /* the greeting must be over by then */
+    struct lend_channel *spent; /* led nowhere: to be closed, and another one begun */
+    _Atomic bool is_adrift;     /* there is such a one; set under the lock */
+    struct lend_error why;      /* of the death */
+    _Atomic bool is_dead;       /* set under the lock */
 
     pthread_mutex_t hung_lock; /* a leaf: the transport says that the other end is gone */
     struct lend_error hung;    /* status LEND_OK: it is not */
@@ -65,6 +67,13 @@ struct lend_session_role {
 
     /* The session has died of session->why: let go of everything. */
     void (*die)(struct lend_session *session);
+
+    /* Before the greeting is over, the channel has failed for that reason: is there another to try?
+     * NULL: never. */
+    bool (*diverts)(struct lend_session *session, const struct lend_error *why);
+    /* Then begin it: the session has no channel. In the poller's turn, and not under the lock.
+     * NULL, and the session's end is told to it, if none can be begun. */
+    struct lend_channel *(*divert)(struct lend_session *session, struct lend_error *error);
 
     /* It is off the agent's list and its channel is closed. Under no lock, in the poller's turn. */
     void (*buried)(struct lend_session *session);
@@ -119,7 +128,8 @@ void lend_session_bye(struct lend_session *session, const struct lend_error *why
 /* Send what can be sent at once; publish it. Under the lock. */
 bool lend_session_pump(struct lend_session *session);
 
-/* In the poller's turn: close the channels of the dead, and drop them. */
+/* In the poller's turn: close the channels of the dead, and drop them; give those another channel
+ * who want one. */
 void lend_sessions_reap(struct lend_agent *agent);
 /* In the poller's turn: run out deadlines; the time to look again. */
 uint64_t lend_sessions_timers(struct lend_agent *agent, uint64_t now_ns);

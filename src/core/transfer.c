@@ -87,7 +87,7 @@ static enum lend_status check_rights(const struct lend_transfer *transfer,
                                      struct lend_error *error)
 {
     uint32_t access = transfer->direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE;
-    uint32_t kinds = transfer->peer->transport->ops->kinds;
+    const struct lend_transport_ops *ops = lend_peer_ops(transfer->peer);
 
     if (atomic_load(&local->is_withdrawn))
         return lend_fail(error, LEND_E_REVOKED, "local region %s (%llu) is withdrawn", local->name,
@@ -96,10 +96,10 @@ static enum lend_status check_rights(const struct lend_transfer *transfer,
         return lend_fail(error, LEND_E_ACCESS, "region %s (%llu) of %s is not lent for %s",
                          remote->name, (unsigned long long)remote->id, transfer->peer->name,
                          access == LEND_ACCESS_READ ? "reading" : "writing");
-    if ((kinds >> local->memory.kind & 1) == 0 || (kinds >> remote->kind & 1) == 0)
+    if ((ops->kinds >> local->memory.kind & 1) == 0 || (ops->kinds >> remote->kind & 1) == 0)
         return lend_fail(error, LEND_E_UNSUPPORTED,
-                         "transport %s does not move between memory of kinds %u and %u",
-                         transfer->peer->transport->ops->name, local->memory.kind, remote->kind);
+                         "transport %s does not move between memory of kinds %u and %u", ops->name,
+                         local->memory.kind, remote->kind);
     return LEND_OK;
 }
 
@@ -139,6 +139,7 @@ static enum lend_status take_pair_locked(struct lend_transfer *transfer,
     transfer->locals[at] = (struct lend_transfer_region){
         .region = local, .id = local->id, .address = local->memory.address};
     transfer->remotes[at] = remote->id;
+    transfer->kinds |= UINT32_C(1) << local->memory.kind | UINT32_C(1) << remote->kind;
     transfer->extents[at] =
         lend_extent_of(local->memory.address, &local->geometry, desc->local_slice.offset_bytes,
                        desc->local_slice.length_bytes);
@@ -244,7 +245,7 @@ static enum lend_status fill(struct lend_transfer *transfer, const struct lend_t
                                      ? (uint64_t)LEND_SUMS_BYTES_MAX
                                      : (uint64_t)LEND_WINDOW_BYTES;
     transfer->local_blocks_min = transfer->remote_blocks_min = UINT64_MAX;
-    transfer->path = transfer->peer->transport->ops->paths[LEND_WAY_SERVED];
+    transfer->path = lend_peer_ops(transfer->peer)->paths[LEND_WAY_SERVED];
 
     enum lend_status status =
         lend_paths_parse(transfer->peer, desc->paths, &transfer->ways_allowed, error);

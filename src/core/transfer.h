@@ -87,7 +87,8 @@ struct lend_transfer {
     struct lend_run *local_runs;   /* with ranges: the one run that all extents share */
     struct lend_run *remote_runs;  /* NULL with ranges */
     struct lend_run_range *ranges; /* of the peer's side */
-    uint32_t ways_allowed;         /* bit n set: lend_way n */
+    uint64_t ways_allowed;         /* bits of lend_way, LEND_WAYS for each of the peer's reaches */
+    uint32_t kinds;                /* bit n set: memory of that kind has a part in it */
 
     /* A READ that we carry out ourselves (onesided.c); under the session's lock. */
     struct lend_source *sources;        /* of the peer's side; NULL in a WRITE */

@@ -390,7 +390,7 @@ static void test_nobody_there_is_told_with_the_path(void **state)
     size_t count = ops->address(server.local, address);
     assert_true(ops->reaches(client.local, address, count));
     stub_close(&server);
-    expect_failure(&client, address, count, LEND_E_PEER_DEAD, (const char *)address + 2);
+    expect_failure(&client, address, count, LEND_E_PEER_DEAD, (const char *)address + 18);
     expect_failure(&client, "\1\1nobody here", 13, LEND_E_PEER_DEAD, "@nobody here");
 
     /* A socket whose agent was killed stays in its folder. */
@@ -427,6 +427,9 @@ static void test_a_full_queue_is_busy(void **state)
     stub_unpair(&client, &server);
 }
 
+/* A boot id that is not known. */
+#define NOWHERE "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+
 static void test_addresses_are_looked_at_byte_by_byte(void **state)
 {
     static const struct {
@@ -434,14 +437,27 @@ static void test_addresses_are_looked_at_byte_by_byte(void **state)
         size_t count;
         bool is_good;
     } addresses[] = {
-        {"\1\0/a", 4, true},     {"\1\1a", 3, true},      {"\1\0a", 3, false},
-        {"\1\0", 2, false},      {"\1", 1, false},        {"", 0, false},
-        {"\2\0/a", 4, false},    {"\1\2/a", 4, false},    {"\1\0/\0a", 5, false},
-        {"\1\0/a\nb", 6, false}, {"\1\0/\177", 4, false},
+        {"\1\0/a", 4, true},
+        {"\1\1a", 3, true},
+        {"\1\0a", 3, false},
+        {"\1\0", 2, false},
+        {"\1", 1, false},
+        {"", 0, false},
+        {"\3\0/a", 4, false},
+        {"\1\2/a", 4, false},
+        {"\1\0/\0a", 5, false},
+        {"\1\0/a\nb", 6, false},
+        {"\1\0/\177", 4, false},
+        {"\2\0" NOWHERE "/a", 20, true},
+        {"\2\0" NOWHERE, 18, false},
+        {"\2\0" NOWHERE "a", 19, false},
+        {"\2\0/a", 4, false},
     };
     uint8_t longest[2 + LEND_LOCAL_PATH_MAX + 1] = {1, 0};
+    static struct lend_agent client;
 
     (void)state;
+    stub_open(&client, 1, false);
     for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
         /* A copy of exactly that size, so that a look past the end is seen by the sanitizer. */
         uint8_t *exact = malloc(addresses[i].count + 1);
@@ -449,12 +465,94 @@ static void test_addresses_are_looked_at_byte_by_byte(void **state)
         exact = realloc(exact, addresses[i].count > 0 ? addresses[i].count : 1);
         assert_non_null(exact);
         memcpy(exact, addresses[i].bytes, addresses[i].count);
-        assert_int_equal(ops->reaches(NULL, exact, addresses[i].count), addresses[i].is_good);
+        assert_int_equal(ops->reaches(client.local, exact, addresses[i].count),
+                         addresses[i].is_good);
         free(exact);
     }
     memset(longest + 2, '/', sizeof longest - 2);
-    assert_true(ops->reaches(NULL, longest, sizeof longest - 1));
-    assert_false(ops->reaches(NULL, longest, sizeof longest));
+    assert_true(ops->reaches(client.local, longest, sizeof longest - 1));
+    assert_false(ops->reaches(client.local, longest, sizeof longest));
+    stub_close(&client);
+}
+
+static void test_an_address_of_another_machine_is_not_reached(void **state)
+{
+    static struct lend_agent client, server;
+    uint8_t address[512] = {0};
+
+    (void)state;
+    stub_open(&client, 1, false);
+    stub_open(&server, 2, false);
+    size_t count = ops->address(server.local, address);
+    assert_true(ops->reaches(client.local, address, count));
+    address[2 + 7] ^= 0x40; /* another machine, or this one before it booted */
+    bool is_known = memcmp(address + 2, NOWHERE, 16) != 0;
+    assert_true(is_known); /* Linux tells it */
+    assert_false(ops->reaches(client.local, address, count));
+    memset(address + 2, 0, 16); /* one that does not tell */
+    assert_true(ops->reaches(client.local, address, count));
+    stub_close(&server);
+    stub_close(&client);
+}
+
+/* A kernel that does not tell its boot id, or not as one. */
+static const char *boot_id_text;
+
+static int open_boot_id(const char *path)
+{
+    if (strstr(path, "boot_id") == NULL)
+        return lend_sys_real.open_read(path);
+    return boot_id_text != NULL ? 4711 : -ENOENT;
+}
+
+static ssize_t read_boot_id(int fd, void *bytes, size_t count)
+{
+    if (fd != 4711)
+        return lend_sys_real.read(fd, bytes, count);
+    assert_true(strlen(boot_id_text) <= count);
+    memcpy(bytes, boot_id_text, strlen(boot_id_text));
+    return (ssize_t)strlen(boot_id_text);
+}
+
+static void close_boot_id(int fd)
+{
+    if (fd != 4711)
+        lend_sys_real.close(fd);
+}
+
+static void test_a_boot_id_is_zeros_where_it_is_not_known(void **state)
+{
+    static const struct {
+        const char *text;
+        uint8_t first, last;
+    } cases[] = {
+        {NULL, 0, 0},
+        {"", 0, 0},
+        {"12345678-1234", 0, 0},
+        {"1a345678-1234-1234-1234-1234567890xy\n", 0, 0},
+        {"1a345678-1234-1234-1234-1234567890abcd\n", 0, 0},
+        {"1a345678-1234-1234-1234-1234567890ab\n", 0x1a, 0xab},
+    };
+    const struct lend_sys_ops *before = lend_sys;
+    struct lend_sys_ops faked = *before;
+
+    (void)state;
+    faked.open_read = open_boot_id;
+    faked.read = read_boot_id;
+    faked.close = close_boot_id;
+    lend_sys = &faked;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        static struct lend_agent agent;
+        uint8_t address[512] = {0};
+
+        boot_id_text = cases[i].text;
+        stub_open(&agent, 1, false);
+        assert_true(ops->address(agent.local, address) > 18);
+        assert_int_equal(address[2], cases[i].first);
+        assert_int_equal(address[17], cases[i].last);
+        stub_close(&agent);
+    }
+    lend_sys = before;
 }
 
 /* Where an agent listens */
@@ -500,7 +598,7 @@ static void test_the_socket_has_its_mode_and_a_name_that_is_safe(void **state)
     terms.local_mode = 0640;
     stub_open_on(&agent, &terms);
     (void)ops->address(agent.local, address);
-    const char *path = (const char *)address + 2;
+    const char *path = (const char *)address + 18;
     assert_string_equal(path + strlen(terms.local_directory), "/a_gent_..-fedcba98.sock");
     assert_int_equal(lend_sys->stat(path, &found), 0);
     assert_int_equal(found.st_mode, S_IFSOCK | 0640);
@@ -669,6 +767,8 @@ int main(void)
         STUB_TEST(test_nobody_there_is_told_with_the_path),
         STUB_TEST(test_a_full_queue_is_busy),
         STUB_TEST(test_addresses_are_looked_at_byte_by_byte),
+        STUB_TEST(test_an_address_of_another_machine_is_not_reached),
+        STUB_TEST(test_a_boot_id_is_zeros_where_it_is_not_known),
         STUB_TEST(test_an_abstract_socket_leaves_no_file_and_connects),
         STUB_TEST(test_the_socket_has_its_mode_and_a_name_that_is_safe),
         STUB_TEST(test_a_directory_that_cannot_be_is_refused),

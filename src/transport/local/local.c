@@ -329,10 +329,11 @@ static size_t local_address(void *transport, uint8_t *bytes)
 
 static bool local_reaches(void *transport, const uint8_t *address, size_t count)
 {
+    const struct lend_local *local = transport;
     struct lend_local_place place;
 
-    (void)transport;
-    return lend_local_place_decode(&place, address, count);
+    return lend_local_place_decode(&place, address, count) &&
+           lend_local_place_is_near(&local->place, &place);
 }
 
 static enum lend_status local_connect(void *transport, const uint8_t *address, size_t count,

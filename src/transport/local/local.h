@@ -46,7 +46,7 @@ enum {
     LEND_LOCAL_RING_BYTES_MIN = 65536,
     LEND_LOCAL_RING_BYTES_MAX = 64 << 20,
     LEND_LOCAL_FDS_MAX = 2, /* that come with a packet */
-    LEND_LOCAL_ADDRESS_HEADER_BYTES = 2,
+    LEND_LOCAL_BOOT_ID_BYTES = 16,
     LEND_LOCAL_FILES_MAX = 64,  /* that one connection shares at a time, */
     LEND_LOCAL_ABSENT_MAX = 64, /* and of which it is told why it may not map them */
     LEND_LOCAL_TEXT_MAX = 160,
@@ -57,6 +57,7 @@ struct lend_local_place {
     bool is_abstract;
     size_t length;
     char path[LEND_LOCAL_PATH_MAX + 1];
+    uint8_t boot_id[LEND_LOCAL_BOOT_ID_BYTES]; /* of the machine, since it booted; zeros: unknown */
 };
 
 /* What the packets of one-sided ways are. */
@@ -182,6 +183,9 @@ enum lend_status lend_local_place_choose(struct lend_local_place *out,
 size_t lend_local_place_encode(const struct lend_local_place *place, uint8_t *bytes);
 /* False for anything that no agent of this version exports. */
 bool lend_local_place_decode(struct lend_local_place *out, const uint8_t *bytes, size_t count);
+/* May both be of one machine? What is unknown may be. */
+bool lend_local_place_is_near(const struct lend_local_place *ours,
+                              const struct lend_local_place *theirs);
 socklen_t lend_local_place_socket(const struct lend_local_place *place, struct sockaddr_un *out);
 
 /* setup.c */

@@ -3,16 +3,80 @@
 
 #include "base/directory.h"
 #include "base/error.h"
+#include "base/reader.h"
+#include "base/sys.h"
+#include "base/writer.h"
+#include "wire/metadata.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
-/* An address: u8 version, u8 flags, the path or abstract name. */
-enum { ADDRESS_VERSION = 1, ADDRESS_ABSTRACT = 1 };
+/* An address: u8 version, u8 flags, the machine's boot id, the path or abstract name. Version 1 has
+ * no boot id. */
+enum { ADDRESS_VERSION = 2, ADDRESS_ABSTRACT = 1 };
+
+static const char boot_id_path[] = "/proc/sys/kernel/random/boot_id";
 
 _Static_assert(sizeof(((struct sockaddr_un *)0)->sun_path) == LEND_LOCAL_PATH_MAX + 1,
                "the limit that messages name");
+
+/* --- which machine --- */
+
+static int digit_of(char character)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *at = character != '\0' ? strchr(digits, character) : NULL;
+
+    return at != NULL ? (int)(at - digits) : -1;
+}
+
+/* 32 digits, with hyphens between; anything else leaves zeros. */
+static void parse_boot_id(const char *text, size_t length, uint8_t *out)
+{
+    uint8_t bytes[LEND_LOCAL_BOOT_ID_BYTES] = {0};
+    size_t count = 0;
+
+    for (size_t i = 0; i < length && text[i] != '\n'; i++) {
+        int digit = digit_of(text[i]);
+
+        if (text[i] == '-')
+            continue;
+        if (digit < 0 || count == 2 * sizeof bytes)
+            return;
+        bytes[count / 2] = (uint8_t)(bytes[count / 2] << 4 | digit);
+        count++;
+    }
+    if (count == 2 * sizeof bytes)
+        memcpy(out, bytes, sizeof bytes);
+}
+
+/* The machine's, or zeros where the kernel does not tell. */
+static void read_boot_id(uint8_t *out)
+{
+    char text[64];
+    int fd = lend_sys->open_read(boot_id_path);
+
+    memset(out, 0, LEND_LOCAL_BOOT_ID_BYTES);
+    if (fd < 0)
+        return;
+    ssize_t count = lend_sys->read(fd, text, sizeof text);
+    lend_sys->close(fd);
+    if (count > 0)
+        parse_boot_id(text, (size_t)count, out);
+}
+
+bool lend_local_place_is_near(const struct lend_local_place *ours,
+                              const struct lend_local_place *theirs)
+{
+    static const uint8_t unknown[LEND_LOCAL_BOOT_ID_BYTES];
+
+    return memcmp(ours->boot_id, unknown, sizeof unknown) == 0 ||
+           memcmp(theirs->boot_id, unknown, sizeof unknown) == 0 ||
+           memcmp(ours->boot_id, theirs->boot_id, sizeof unknown) == 0;
+}
+
+/* --- where there --- */
 
 enum lend_status lend_local_place_choose(struct lend_local_place *out,
                                          const struct lend_transport_open *open,
@@ -23,6 +87,7 @@ enum lend_status lend_local_place_choose(struct lend_local_place *out,
     char made[LEND_DIRECTORY_DEFAULT_BYTES];
     int length;
 
+    read_boot_id(out->boot_id);
     lend_file_stem(open->name, open->incarnation, stem);
     if (open->local_is_abstract) {
         length = snprintf(out->path, sizeof out->path, "lend/%s", stem);
@@ -48,27 +113,31 @@ enum lend_status lend_local_place_choose(struct lend_local_place *out,
 
 size_t lend_local_place_encode(const struct lend_local_place *place, uint8_t *bytes)
 {
-    _Static_assert(LEND_LOCAL_ADDRESS_HEADER_BYTES + LEND_LOCAL_PATH_MAX <= 512,
-                   "fits LEND_METADATA_ADDRESS_MAX");
+    struct lend_writer writer = lend_writer_init(bytes, LEND_METADATA_ADDRESS_MAX);
 
-    bytes[0] = ADDRESS_VERSION;
-    bytes[1] = place->is_abstract ? ADDRESS_ABSTRACT : 0;
-    memcpy(bytes + LEND_LOCAL_ADDRESS_HEADER_BYTES, place->path, place->length);
-    return LEND_LOCAL_ADDRESS_HEADER_BYTES + place->length;
+    lend_write_u8(&writer, ADDRESS_VERSION);
+    lend_write_u8(&writer, place->is_abstract ? ADDRESS_ABSTRACT : 0);
+    lend_write_bytes(&writer, place->boot_id, sizeof place->boot_id);
+    lend_write_bytes(&writer, place->path, place->length);
+    assert(lend_writer_fits(&writer));
+    return writer.count;
 }
 
 bool lend_local_place_decode(struct lend_local_place *out, const uint8_t *bytes, size_t count)
 {
-    if (count <= LEND_LOCAL_ADDRESS_HEADER_BYTES ||
-        count > LEND_LOCAL_ADDRESS_HEADER_BYTES + LEND_LOCAL_PATH_MAX ||
-        bytes[0] != ADDRESS_VERSION || (bytes[1] & ~ADDRESS_ABSTRACT) != 0)
-        return false;
+    struct lend_reader reader = lend_reader_init(bytes, count);
+    struct lend_local_place place = {0};
+    uint8_t version = lend_read_u8(&reader);
+    uint8_t flags = lend_read_u8(&reader);
 
-    struct lend_local_place place = {
-        .is_abstract = bytes[1] == ADDRESS_ABSTRACT,
-        .length = count - LEND_LOCAL_ADDRESS_HEADER_BYTES,
-    };
-    memcpy(place.path, bytes + LEND_LOCAL_ADDRESS_HEADER_BYTES, place.length);
+    if (version == ADDRESS_VERSION)
+        lend_read_bytes(&reader, place.boot_id, sizeof place.boot_id);
+    place.is_abstract = flags == ADDRESS_ABSTRACT;
+    place.length = reader.left;
+    if (reader.bad || version == 0 || version > ADDRESS_VERSION ||
+        (flags & ~ADDRESS_ABSTRACT) != 0 || place.length == 0 || place.length > LEND_LOCAL_PATH_MAX)
+        return false;
+    lend_read_bytes(&reader, place.path, place.length);
 
     /* It ends up in messages, and in what the kernel takes for a path. */
     for (size_t i = 0; i < place.length; i++) {
