@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/dial.h"
 #include "core/onesided.h"
 #include "core/peer.h"
 
@@ -31,7 +32,7 @@ struct slot {
 struct client {
     struct lend_session session;
     struct lend_peer *peer; /* a reference */
-    uint32_t reach;         /* of the peer's: which one the channel goes by */
+    struct lend_dial dial;  /* how it is reached */
     bool has_said_hello;
     uint32_t requests_max;
     uint64_t next_request;
@@ -719,63 +720,9 @@ static void fini(struct lend_session *session)
     lend_peer_release(client_of(session)->peer);
 }
 
-/* --- reaching the peer --- */
-
-static void note_reach(struct client *client, enum lend_status status, const char *message)
-{
-    struct lend_peer *peer = client->peer;
-
-    (void)pthread_mutex_lock(&peer->agent->lock);
-    peer->reaches[client->reach].why = (struct lend_error){.status = status};
-    (void)snprintf(peer->reaches[client->reach].why.message,
-                   sizeof peer->reaches[client->reach].why.message, "%s", message);
-    (void)pthread_mutex_unlock(&peer->agent->lock);
-}
-
-/* Is that a reason to try another transport? Nobody is there, or nobody of ours, or not for us. */
-static bool is_dead_end(int32_t status)
-{
-    return status == LEND_E_PEER_DEAD || status == LEND_E_ACCESS || status == LEND_E_NO_PATH ||
-           status == LEND_E_CORRUPT || status == LEND_E_UNSUPPORTED || status == LEND_E_SYSTEM;
-}
-
-/* Begin a connection by the first of the peer's transports that begins one. */
-static enum lend_status dial(struct client *client, struct lend_channel **out,
-                             struct lend_error *error)
-{
-    struct lend_peer *peer = client->peer;
-    struct lend_error why;
-
-    for (; client->reach < peer->reach_count; client->reach++) {
-        const struct lend_peer_reach *reach = &peer->reaches[client->reach];
-
-        why = (struct lend_error){0};
-        enum lend_status status = reach->transport->ops->connect(
-            reach->transport->transport, reach->address.address, reach->address.address_bytes,
-            &client->session, out, &why);
-        note_reach(client, status, why.message);
-        if (status == LEND_OK) {
-            atomic_store_explicit(&peer->reach, client->reach, memory_order_relaxed);
-            return LEND_OK;
-        }
-        if (!is_dead_end(status)) {
-            if (error != NULL)
-                *error = why;
-            return status;
-        }
-    }
-    return lend_peer_explain(peer, error);
-}
-
 static bool diverts(struct lend_session *session, const struct lend_error *why)
 {
-    struct client *client = client_of(session);
-
-    if (!is_dead_end(why->status))
-        return false;
-    note_reach(client, (enum lend_status)why->status, why->message);
-    /* A last one is diverted too, where others were tried: its end is theirs together. */
-    return client->reach + 1 < client->peer->reach_count || client->reach > 0;
+    return lend_dial_goes_on(&client_of(session)->dial, why);
 }
 
 static struct lend_channel *divert(struct lend_session *session, struct lend_error *error)
@@ -783,9 +730,9 @@ static struct lend_channel *divert(struct lend_session *session, struct lend_err
     struct client *client = client_of(session);
     struct lend_channel *channel = NULL;
 
-    client->reach++;
     client->has_said_hello = false;
-    return dial(client, &channel, error) == LEND_OK ? channel : NULL;
+    client->dial.reach++;
+    return lend_dial(&client->dial, session, &channel, error) == LEND_OK ? channel : NULL;
 }
 
 static const struct lend_session_role role = {
@@ -820,7 +767,8 @@ enum lend_status lend_client_connect(struct lend_peer *peer, struct lend_session
     lend_peer_retain(peer);
 
     struct lend_channel *channel = NULL;
-    enum lend_status status = dial(client, &channel, error);
+    client->dial.peer = peer;
+    enum lend_status status = lend_dial(&client->dial, session, &channel, error);
     if (status != LEND_OK) {
         lend_session_release(session);
         return status;
