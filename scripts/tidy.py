@@ -20,6 +20,7 @@ ROOMS = {
     "wire": {"base"},
     "core": {"base", "memory", "wire"},
     "transport": {"base", "memory", "wire", "core/transport.h", "core/cursor.h"},
+    "plugin": set(),
     "tool": set(),
 }
 # Folders that know the public headers alone.

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -23,6 +24,7 @@ static atomic_int live_allocations;
 static atomic_int live_descriptors;
 static atomic_int live_maps;
 static atomic_int live_threads;
+static atomic_int live_libraries;
 static atomic_int closed_twice;
 static _Atomic uint64_t clock_ns; /* 0: the real one */
 static _Atomic uint64_t clock_tick_ns;
@@ -407,6 +409,30 @@ static void *run_counted(void *context)
     return result;
 }
 
+static void *load_library(const char *path, char *why, size_t capacity)
+{
+    if (FAILS()) {
+        (void)snprintf(why, capacity, "%s: it is this call's turn to fail", path);
+        return NULL;
+    }
+    void *library = lend_sys_real.load(path, why, capacity);
+    if (library != NULL)
+        atomic_fetch_add(&live_libraries, 1);
+    return library;
+}
+
+static void *find_symbol(void *library, const char *name)
+{
+    return FAILS() ? NULL : lend_sys_real.symbol(library, name);
+}
+
+static void unload_library(void *library)
+{
+    if (library != NULL)
+        atomic_fetch_sub(&live_libraries, 1);
+    lend_sys_real.unload(library);
+}
+
 static int make_thread(pthread_t *out, void *(*body)(void *context), void *context,
                        const char *name)
 {
@@ -450,10 +476,12 @@ static void install(int nth, bool by_site)
     faulty.tcp_socket = make_tcp_socket, faulty.set_option = set_option;
     faulty.pending_error = pending_error, faulty.own_address = own_address;
     faulty.peer_address = peer_address, faulty.interfaces = interfaces;
+    faulty.load = load_library, faulty.symbol = find_symbol, faulty.unload = unload_library;
     faulty.epoll = make_epoll, faulty.epoll_control = epoll_control;
     faulty.epoll_wait = wait_epoll, faulty.event = make_event, faulty.poll = poll_descriptors;
     faulty.pidfd_self = pidfd_self, faulty.thread = make_thread;
 
+    live_libraries = 0;
     calls = live_allocations = live_descriptors = live_maps = live_threads = closed_twice = 0;
     fault_was_reached = false;
     clock_ns = clock_tick_ns = 0;
@@ -480,6 +508,7 @@ bool double_remove(void)
 {
     lend_sys = &lend_sys_real;
     assert_int_equal(live_threads, 0);
+    assert_int_equal(live_libraries, 0);
     assert_int_equal(live_allocations, 0);
     assert_int_equal(live_descriptors, 0);
     assert_int_equal(live_maps, 0);

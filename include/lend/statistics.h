@@ -101,6 +101,8 @@ struct lend_statistics {
     uint64_t notifications_sent;
     uint64_t notifications_received;
     uint64_t sessions_broken; /**< Cut because a peer broke the protocol. */
+    /** Connections that ended before they had proved to have lend_agent_config::secret. */
+    uint64_t secrets_refused;
 
     uint64_t leases_omitted; /**< That live, and found no row. */
     uint64_t peers_omitted;

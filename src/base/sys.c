@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/sys.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
@@ -593,6 +594,29 @@ static int real_thread(pthread_t *out, void *(*body)(void *context), void *conte
     return 0;
 }
 
+static void *real_load(const char *path, char *why, size_t capacity)
+{
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+
+    if (library == NULL) {
+        const char *words = dlerror();
+
+        (void)snprintf(why, capacity, "%s", words != NULL ? words : "the loader does not say why");
+    }
+    return library;
+}
+
+static void *real_symbol(void *library, const char *name)
+{
+    return dlsym(library, name);
+}
+
+static void real_unload(void *library)
+{
+    if (library != NULL)
+        (void)dlclose(library); /* what it says is no help to anybody */
+}
+
 static void real_yield(void)
 {
     (void)sched_yield(); /* never fails on Linux */
@@ -661,6 +685,9 @@ const struct lend_sys_ops lend_sys_real = {
     .own_address = real_own_address,
     .peer_address = real_peer_address,
     .interfaces = real_interfaces,
+    .load = real_load,
+    .symbol = real_symbol,
+    .unload = real_unload,
     .epoll = real_epoll,
     .epoll_control = real_epoll_control,
     .epoll_wait = real_epoll_wait,

@@ -97,6 +97,10 @@ struct lend_sys_ops {
     int (*peer_address)(int fd, struct sockaddr_storage *out);
     /* Numeric addresses of the interfaces that are up, at most capacity; how many. */
     int (*interfaces)(struct sockaddr_storage *out, int capacity);
+    /* Libraries that are loaded while we run */
+    void *(*load)(const char *path, char *why, size_t capacity); /* NULL: why, in its words */
+    void *(*symbol)(void *library, const char *name);            /* NULL: it has none */
+    void (*unload)(void *library);                               /* NULL is a no-op */
 
     /* Waiting */
     int (*epoll)(void);

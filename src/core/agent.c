@@ -134,7 +134,7 @@ static enum lend_status check_config(const struct lend_agent_config *config,
         return lend_fail(error, LEND_E_INVALID,
                          "local_ring_bytes is %u; it must be a power of two, %d to %d", ring,
                          RING_BYTES_MIN * 2, RING_BYTES_MAX);
-    return LEND_OK;
+    return lend_secret_check(config, error);
 }
 
 static void fill_u32(uint32_t *field, uint32_t value)
@@ -208,7 +208,8 @@ static enum lend_status adopt_config(struct lend_agent *agent,
     agent->config.name = agent->name;
     agent->config.transports = NULL;
     agent->config.transports_required = NULL;
-    agent->config.secret = NULL;
+    agent->config.secret = NULL; /* the plugin gets the caller's */
+    agent->config.secret_bytes = 0;
     agent->config.secret_plugin = NULL;
 
     enum lend_status status = LEND_OK;
@@ -392,6 +393,9 @@ static enum lend_status build(struct lend_agent *agent, const struct lend_agent_
     status = lend_poller_init(&agent->poller, agent, error);
     if (status != LEND_OK)
         return status;
+    status = lend_secret_open(&agent->secret, config, error);
+    if (status != LEND_OK)
+        return status;
     lend_statistics_open(agent);
     status = open_transports(agent, config, error);
     if (status == LEND_OK)
@@ -454,6 +458,7 @@ static void demolish(struct lend_agent *agent, bool forked)
         (void)pthread_mutex_destroy(&agent->completion_lock);
         (void)pthread_cond_destroy(&agent->completion);
     }
+    lend_secret_close(&agent->secret); /* last: keys of the sessions are the plugin's too */
     lend_sys->release(agent);
 }
 

@@ -8,6 +8,7 @@
 #include "core/puller.h"
 #include "core/range_index.h"
 #include "core/region_table.h"
+#include "core/secret.h"
 #include "core/slot.h"
 #include "core/statistics.h"
 #include "core/transport.h"
@@ -58,6 +59,7 @@ struct lend_agent {
     char name[LEND_AGENT_NAME_BYTES_MAX + 1];
     uint8_t incarnation[LEND_INCARNATION_BYTES];
     struct lend_agent_config config; /* defaults filled in; strings NULL or owned */
+    struct lend_secret secret;
     struct lend_transport_open open; /* what the transports were told */
     uint32_t transport_count;
     struct lend_open_transport transports[LEND_METADATA_TRANSPORTS_MAX];

@@ -197,7 +197,7 @@ static bool send_request(struct client *client, struct slot *slot)
 {
     const struct lend_transfer *transfer = slot->transfer;
     const struct lend_transfer_window *window = &transfer->window;
-    uint8_t bytes[LEND_FRAME_CONTROL_MAX];
+    uint8_t bytes[LEND_FRAME_MESSAGE_MAX];
     const struct lend_request request = {
         .direction = (uint8_t)transfer->direction,
         .has_ranges = transfer->has_ranges,
@@ -227,11 +227,12 @@ static bool send_runs(struct client *client, struct slot *slot)
     const struct lend_transfer *transfer = slot->transfer;
     const struct lend_transfer_window *window = &transfer->window;
     size_t each = transfer->has_ranges ? LEND_RUN_RANGE_BYTES : LEND_RUN_BYTES;
+    size_t most = lend_session_message_max(&client->session) / each;
     uint8_t bytes[LEND_FRAME_CONTROL_MAX];
 
     while (slot->runs_sent < window->run_count) {
         uint64_t left = window->run_count - slot->runs_sent;
-        size_t count = left < sizeof bytes / each ? (size_t)left : sizeof bytes / each;
+        size_t count = left < most ? (size_t)left : most;
         uint64_t first = window->run + slot->runs_sent;
 
         if (transfer->has_ranges)
@@ -737,6 +738,7 @@ static struct lend_channel *divert(struct lend_session *session, struct lend_err
 
 static const struct lend_session_role role = {
     .bytes = sizeof(struct client),
+    .is_client = true,
     .control = control,
     .data = data,
     .pump = pump,

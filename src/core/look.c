@@ -84,22 +84,22 @@ static size_t refuse(const struct lend_error *why, uint8_t *bytes, size_t capaci
 }
 
 static size_t answer(struct lend_agent *agent, const struct lend_look *look,
-                     const struct lend_lease_user *user, uint8_t *bytes)
+                     const struct lend_lease_user *user, uint8_t *bytes, size_t capacity)
 {
     struct lend_lease *lease = NULL;
     struct lend_error why;
     size_t count = 0;
 
     if (lend_lease_get(agent, &look->name, user, LEND_ACCESS_READ, &lease, &why) == LEND_OK) {
-        count = encode(lease, bytes, LEND_FRAME_CONTROL_MAX);
+        count = encode(lease, bytes, capacity);
         lend_lease_put(lease);
-        if (count > 0 && count <= LEND_FRAME_CONTROL_MAX)
+        if (count > 0 && count <= capacity)
             return count;
         (void)lend_fail(&why, count == 0 ? LEND_E_NO_MEMORY : LEND_E_LIMIT,
                         count == 0 ? "the owner has no memory to describe the lease"
                                    : "the lease names its blocks in too many pieces to be told");
     }
-    return refuse(&why, bytes, LEND_FRAME_CONTROL_MAX);
+    return refuse(&why, bytes, capacity);
 }
 
 bool lend_look_pump(struct lend_looks *looks, struct lend_session *session,
@@ -113,7 +113,8 @@ bool lend_look_pump(struct lend_looks *looks, struct lend_session *session,
         session->wanted_room = sizeof bytes;
         return false;
     }
-    size_t count = answer(session->agent, &looks->waiting[0], user, bytes);
+    size_t count =
+        answer(session->agent, &looks->waiting[0], user, bytes, lend_session_message_max(session));
     LEND_INVARIANT(count <= sizeof bytes);
     (void)lend_session_send(session, LEND_FRAME_VIEW, looks->waiting[0].id, bytes, count);
     looks->count--;

@@ -28,6 +28,7 @@ struct lend_session *lend_session_create(struct lend_agent *agent,
     lend_list_init(&session->hot_link);
     (void)pthread_mutex_init(&session->lock, NULL);
     (void)pthread_mutex_init(&session->hung_lock, NULL);
+    lend_guard_init(&session->guard, &agent->secret, role->is_client);
     session->greet_until_ns = lend_deadline(lend_sys->now_ns(), agent->config.connect_timeout_ns);
     return session;
 }
@@ -46,6 +47,7 @@ void lend_session_release(struct lend_session *session)
     if (atomic_fetch_sub_explicit(&session->references, 1, memory_order_acq_rel) > 1)
         return;
     session->role->fini(session);
+    lend_guard_fini(&session->guard);
     (void)pthread_mutex_destroy(&session->lock);
     (void)pthread_mutex_destroy(&session->hung_lock);
     lend_sys->release(session);
@@ -79,11 +81,20 @@ static bool cast_off(struct lend_session *session, const struct lend_error *why)
     return true;
 }
 
+/* Has a client gone, or been sent away, before it proved that it has our secret? */
+static bool is_refusal(const struct lend_session *session, const struct lend_error *why)
+{
+    return lend_guard_is_shut(&session->guard) && !session->role->is_client &&
+           why->status != LEND_E_CANCELED && why->status != LEND_E_NO_MEMORY;
+}
+
 static void bury(struct lend_session *session, const struct lend_error *why)
 {
     if (atomic_load_explicit(&session->is_dead, memory_order_relaxed))
         return;
-    if (is_breach(session, why))
+    if (is_refusal(session, why))
+        lend_guard_refuse(session->agent, why);
+    else if (is_breach(session, why))
         LEND_STATISTICS_ADD(session->agent, sessions_broken, 1);
     if (cast_off(session, why))
         return;
@@ -129,9 +140,15 @@ static bool is_hung(const struct lend_session *session)
 static void bury_hung(struct lend_session *session)
 {
     (void)pthread_mutex_lock(&session->hung_lock);
-    struct lend_error why = session->hung;
+    struct lend_error why = session->hung, told = why;
     (void)pthread_mutex_unlock(&session->hung_lock);
-    bury(session, &why);
+    /* A server that wants a secret hangs up without a word; so does one that is killed. */
+    if (session->role->is_client && session->due_sequence == 0 && why.status == LEND_E_PEER_DEAD)
+        (void)lend_fail(&told, LEND_E_PEER_DEAD,
+                        "%.110s; it had said nothing yet: if it lives, it may have another secret "
+                        "than we, or only one of us has one (lend_agent_config::secret)",
+                        why.message);
+    bury(session, &told);
 }
 
 /* Whoever steps a session is up: the other end need not ring for us. */
@@ -150,25 +167,52 @@ size_t lend_session_room(struct lend_session *session)
     return session->channel != NULL ? session->channel->ops->room(session->channel) : 0;
 }
 
+size_t lend_session_message_max(const struct lend_session *session)
+{
+    return lend_guard_is_sealed(&session->guard) ? LEND_FRAME_MESSAGE_MAX : LEND_FRAME_CONTROL_MAX;
+}
+
+/* With the MAC behind the payload. */
+static void send_sealed(struct lend_session *session, const struct lend_frame *frame,
+                        const void *payload)
+{
+    uint8_t header[LEND_FRAME_HEADER_BYTES];
+    uint8_t sealed[LEND_FRAME_CONTROL_MAX];
+    size_t count = frame->payload_bytes - LEND_FRAME_MAC_BYTES;
+
+    LEND_INVARIANT(frame->payload_bytes <= sizeof sealed);
+    if (count > 0)
+        memcpy(sealed, payload, count);
+    lend_guard_seal(session, frame, payload, sealed + count);
+    lend_frame_encode(frame, sealed, header);
+    session->channel->ops->send(session->channel, header, sealed, frame->payload_bytes);
+}
+
 bool lend_session_send(struct lend_session *session, enum lend_frame_type type, uint64_t request,
                        const void *payload, size_t count)
 {
     uint8_t header[LEND_FRAME_HEADER_BYTES];
+    bool is_sealed = lend_guard_is_sealed(&session->guard);
+    size_t bytes = is_sealed ? count + LEND_FRAME_MAC_BYTES : count;
     size_t room = lend_session_room(session);
 
-    assert(count <= LEND_FRAME_CONTROL_MAX);
+    assert(count <= lend_session_message_max(session));
     /* An empty frame takes room too, and room() says 0 when there is none. */
-    if (room == 0 || room < count) {
-        session->wanted_room = count > 0 ? count : 1;
+    if (room == 0 || room < bytes) {
+        session->wanted_room = bytes > 0 ? bytes : 1;
         return false;
     }
 
     const struct lend_frame frame = {
         .type = (uint8_t)type,
-        .payload_bytes = (uint32_t)count,
+        .payload_bytes = (uint32_t)bytes,
         .sequence = session->sent_sequence++,
         .request = request,
     };
+    if (is_sealed) {
+        send_sealed(session, &frame, payload);
+        return true;
+    }
     lend_frame_encode(&frame, payload, header);
     session->channel->ops->send(session->channel, header, payload, count);
     return true;
@@ -194,17 +238,26 @@ void lend_session_bye(struct lend_session *session, const struct lend_error *why
     struct lend_verdict verdict = {.status = why->status};
     uint8_t bytes[512];
 
-    (void)snprintf(verdict.text, sizeof verdict.text, "%.*s", LEND_MESSAGE_TEXT_MAX, why->message);
-    size_t count = lend_verdict_encode(&verdict, bytes, sizeof bytes);
-    (void)lend_session_send(session, LEND_FRAME_BYE, 0, bytes, count); /* a courtesy */
-    session->channel->ops->flush(session->channel);
+    if (!lend_guard_is_shut(&session->guard)) { /* strangers are told nothing */
+        (void)snprintf(verdict.text, sizeof verdict.text, "%.*s", LEND_MESSAGE_TEXT_MAX,
+                       why->message);
+        size_t count = lend_verdict_encode(&verdict, bytes, sizeof bytes);
+        (void)lend_session_send(session, LEND_FRAME_BYE, 0, bytes, count); /* a courtesy */
+        session->channel->ops->flush(session->channel);
+    }
     bury(session, why);
 }
 
 bool lend_session_pump(struct lend_session *session)
 {
+    bool moved = false;
+
     session->wanted_room = 0;
-    session->pump_moved = session->role->pump(session);
+    if (lend_guard_is_shut(&session->guard))
+        moved = lend_guard_pump(session);
+    if (!lend_guard_is_shut(&session->guard))
+        moved |= session->role->pump(session);
+    session->pump_moved = moved;
     session->channel->ops->flush(session->channel);
     return session->pump_moved;
 }
@@ -213,9 +266,10 @@ bool lend_session_pump(struct lend_session *session)
 
 static void break_off(struct lend_session *session, const struct lend_error *why)
 {
-    lend_agent_log(session->agent,
-                   why->status == LEND_E_CANCELED ? LEND_LOG_DEBUG : LEND_LOG_WARNING,
-                   "connection cut: %s", why->message);
+    if (!is_refusal(session, why)) /* of which not all are told */
+        lend_agent_log(session->agent,
+                       why->status == LEND_E_CANCELED ? LEND_LOG_DEBUG : LEND_LOG_WARNING,
+                       "connection cut: %s", why->message);
     lend_session_bye(session, why);
 }
 
@@ -238,6 +292,11 @@ static enum lend_status next_frame(struct lend_session *session, struct lend_err
             error, LEND_E_PEER_DEAD,
             "frame %llu came where %llu was due: the connection lost or reordered some",
             (unsigned long long)session->frame.sequence, (unsigned long long)session->due_sequence);
+    if (lend_guard_is_shut(&session->guard)) {
+        status = lend_guard_expect(session, &session->frame, error);
+        if (status != LEND_OK)
+            return status;
+    }
     session->due_sequence++;
     session->has_frame = true;
     session->frame_left = session->frame.payload_bytes;
@@ -247,7 +306,7 @@ static enum lend_status next_frame(struct lend_session *session, struct lend_err
 static enum lend_status take_control(struct lend_session *session, struct lend_error *error)
 {
     uint8_t payload[LEND_FRAME_CONTROL_MAX];
-    const struct lend_frame *frame = &session->frame;
+    struct lend_frame *frame = &session->frame;
 
     enum lend_status status =
         session->channel->ops->take(session->channel, payload, frame->payload_bytes, error);
@@ -255,6 +314,10 @@ static enum lend_status take_control(struct lend_session *session, struct lend_e
         return status;
     session->has_frame = false;
     status = lend_frame_check(frame, payload, error);
+    if (status == LEND_OK && lend_guard_is_shut(&session->guard))
+        return lend_guard_take(session, frame, payload, error);
+    if (status == LEND_OK && lend_guard_is_sealed(&session->guard))
+        status = lend_guard_unseal(session, frame, payload, error);
     if (status != LEND_OK)
         return status;
     return session->role->control(session, frame, payload, error);
@@ -425,6 +488,8 @@ static bool begin_again(struct lend_session *session, struct lend_channel *chann
     (void)pthread_mutex_lock(&session->lock);
     bool is_dead = atomic_load_explicit(&session->is_dead, memory_order_relaxed);
     if (!is_dead) {
+        lend_guard_fini(&session->guard);
+        lend_guard_init(&session->guard, &session->agent->secret, session->role->is_client);
         session->sent_sequence = session->due_sequence = 0;
         session->has_frame = false;
         session->is_asleep = false;
@@ -553,6 +618,7 @@ void lend_sessions_fini(struct lend_agent *agent, bool forked)
         if (forked) {
             close_spent(session, true);
             close_channel(session, true);
+            lend_guard_fini(&session->guard);
             lend_sys->release(session);
             continue;
         }

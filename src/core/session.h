@@ -3,6 +3,7 @@
 #define LEND_CORE_SESSION_H
 
 #include "core/agent.h"
+#include "core/guard.h"
 
 /*
  * A session: one channel, and what the two agents at its ends say over it. The agent that connected
@@ -27,6 +28,7 @@ struct lend_session {
     pthread_mutex_t lock; /* guards all below */
     uint64_t sent_sequence;
     uint64_t due_sequence;
+    struct lend_guard guard;
     struct lend_frame frame; /* the one that is being taken */
     bool has_frame;
     size_t frame_left;       /* of its data */
@@ -49,6 +51,7 @@ struct lend_session {
 /* What a role does. All under the session's lock. */
 struct lend_session_role {
     size_t bytes; /* of its struct, which begins with a lend_session */
+    bool is_client;
 
     /* A control frame, payload checked. A failure breaks the session. */
     enum lend_status (*control)(struct lend_session *session, const struct lend_frame *frame,
@@ -112,6 +115,8 @@ bool lend_session_sleep(struct lend_session *session);
 /* Payload bytes that a frame could carry now. */
 size_t lend_session_room(struct lend_session *session);
 
+/* Payload bytes that a control frame may have: a MAC, where there is one, takes its part. */
+size_t lend_session_message_max(const struct lend_session *session);
 /* Send a frame, if there is room: false if not. */
 bool lend_session_send(struct lend_session *session, enum lend_frame_type type, uint64_t request,
                        const void *payload, size_t count);

@@ -46,6 +46,8 @@ const struct statistics_field statistics_fields[] = {
           "Notifications that came."),
     TOTAL(sessions_broken, "lend_sessions_broken_total", NULL, NULL,
           "Connections that were cut because the peer broke the protocol."),
+    TOTAL(secrets_refused, "lend_secrets_refused_total", NULL, NULL,
+          "Connections that ended before they proved to have the agent's secret."),
 };
 const size_t statistics_fields_count = sizeof statistics_fields / sizeof statistics_fields[0];
 

@@ -15,12 +15,17 @@
  * and payload_bytes of payload. `sequence` counts the frames of one direction from 0, so that a
  * lost, doubled or reordered frame is seen; `request` names the request that the frame is about, or
  * is 0.
+ *
+ * Between agents with a secret (core/guard.h) the payload of each control frame that follows PROOF
+ * ends in a MAC.
  */
 
 enum {
     LEND_FRAME_HEADER_BYTES = 32,
     LEND_FRAME_PAYLOAD_MAX = 65536,
     LEND_FRAME_CONTROL_MAX = 32768, /* payload of any type but DATA */
+    LEND_FRAME_MAC_BYTES = 16,      /* of it, between agents with a secret; which leaves: */
+    LEND_FRAME_MESSAGE_MAX = LEND_FRAME_CONTROL_MAX - LEND_FRAME_MAC_BYTES,
     LEND_PROTOCOL_VERSION = 1,
 };
 

@@ -10,7 +10,7 @@
 
 /*
  * The payloads of control frames. Each encoder returns how many bytes the message takes, and has
- * written them if that is at most capacity (LEND_FRAME_CONTROL_MAX always suffices, except where
+ * written them if that is at most capacity (LEND_FRAME_MESSAGE_MAX always suffices, except where
  * noted). Each decoder takes untrusted bytes, and leaves `out` untouched unless it returns LEND_OK;
  * it refuses trailing bytes, values out of range, and names that are empty, too long or
  * unprintable.

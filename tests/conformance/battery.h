@@ -17,6 +17,7 @@ enum battery_flag {
     BATTERY_APART = 2,    /* the owner in a process of its own */
     BATTERY_ABSTRACT = 4, /* the socket in the abstract name space */
     BATTERY_IPV6 = 8,     /* by IPv6 */
+    BATTERY_SECRET = 16,  /* both agents have the same one; left out where there is no plugin */
 };
 
 struct battery_setup {

@@ -32,6 +32,8 @@ int main(void)
         {"mapped, manual", "local", "local/mapped", BATTERY_MANUAL},
         {"cross-memory", "local", "local/cross-memory", 0},
         {"cross-memory, manual", "local", "local/cross-memory", BATTERY_MANUAL},
+        {"local, two processes, secret", "local", "local/served", BATTERY_APART | BATTERY_SECRET},
+        {"mapped, two processes, secret", "local", "local/mapped", BATTERY_APART | BATTERY_SECRET},
         {"local, two processes", "local", "local/served", BATTERY_APART},
         {"local, two processes, manual", "local", "local/served", BATTERY_APART | BATTERY_MANUAL},
         {"mapped, two processes", "local", "local/mapped", BATTERY_APART},

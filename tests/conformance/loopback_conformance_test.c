@@ -10,6 +10,8 @@ int main(void)
     static const struct battery_setup setups[] = {
         {"loopback", "loopback", "loopback", 0},
         {"loopback, manual", "loopback", "loopback", BATTERY_MANUAL},
+        {"loopback, secret", "loopback", "loopback", BATTERY_SECRET},
+        {"loopback, secret, manual", "loopback", "loopback", BATTERY_SECRET | BATTERY_MANUAL},
     };
 
     return battery_run(setups, sizeof setups / sizeof setups[0]);

@@ -136,6 +136,11 @@ static struct lend_agent_config config_of(struct pair *pair, bool is_owner)
         config.listen = (pair->setup->flags & BATTERY_IPV6) != 0 ? "[::1]" : "127.0.0.1";
     if (pair_is_manual(pair))
         config.flags |= LEND_AGENT_MANUAL_PROGRESS;
+    if ((pair->setup->flags & BATTERY_SECRET) != 0) {
+        config.secret = "what the two of them know";
+        config.secret_bytes = 25;
+        config.secret_plugin = LEND_TEST_SECRET_PLUGIN;
+    }
     if (is_owner) {
         config.flags |= LEND_AGENT_ALLOW_CROSS_MEMORY;
         config.on_lease_end = note_end;
