@@ -55,7 +55,7 @@ class Page(ctypes.Structure):
                 ("bytes", ctypes.c_uint32), ("pid", ctypes.c_uint64),
                 ("started_ns", ctypes.c_uint64), ("incarnation", ctypes.c_uint8 * 16),
                 ("name", ctypes.c_char * 64), ("library_version", ctypes.c_char * 32),
-                ("numbers", ctypes.c_uint64 * 22), ("paths", Path * 16),
+                ("numbers", ctypes.c_uint64 * 23), ("paths", Path * 16),
                 ("lease_rows", Lease * 256), ("peer_rows", Peer * 64)]
 
 
