@@ -41,7 +41,8 @@ static int spawn(pid_t *out, const posix_spawn_file_actions_t *actions, char *co
     char path[PATH_BYTES];
     int result = posix_spawnp(out, words[0], actions, NULL, words, environ);
 
-    for (size_t i = 0; result == ENOENT && i < sizeof folders / sizeof folders[0]; i++) {
+    for (size_t i = 0;
+         (result == ENOENT || result == EACCES) && i < sizeof folders / sizeof folders[0]; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", folders[i], words[0]);
         result = posix_spawn(out, path, actions, NULL, words, environ);
     }
@@ -73,7 +74,7 @@ static enum lend_status run(char *const *words, int file, struct lend_error *err
     if (result == 0)
         result = spawn(&pid, &actions, words);
     (void)posix_spawn_file_actions_destroy(&actions);
-    if (result == ENOENT)
+    if (result == ENOENT || result == EACCES)
         return trouble(error, LEND_E_ABSENT,
                        "there is no `%s' on this machine: as root: apt-get install iproute2",
                        words[0]);

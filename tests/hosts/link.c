@@ -202,6 +202,8 @@ static enum lend_status open_device(const struct hosts *hosts, int which, int *o
     enum lend_status back = hosts_leave(hosts, status == LEND_OK ? error : &ignored);
     if (status == LEND_OK)
         status = back;
+    if (status == LEND_OK) /* what the link does not read in time shall wait, not be lost unseen */
+        status = hosts_run(hosts, which, error, "ip link set " HOSTS_DEVICE " txqueuelen 10000");
     return status == LEND_OK ? hosts_plug(hosts, which, error) : status;
 }
 
