@@ -252,8 +252,8 @@ static bool send_bytes(struct client *client, struct slot *slot)
 {
     struct lend_transfer *transfer = slot->transfer;
     size_t room = lend_session_room(&client->session);
-    size_t count = slot->bytes_left < LEND_FRAME_PAYLOAD_MAX ? (size_t)slot->bytes_left
-                                                             : LEND_FRAME_PAYLOAD_MAX;
+    size_t most = client->session.is_posting ? POST_BYTES_MAX : LEND_FRAME_DATA_MAX;
+    size_t count = slot->bytes_left < most ? (size_t)slot->bytes_left : most;
     size_t least = count < DATA_BYTES_LEAST ? count : DATA_BYTES_LEAST;
 
     if (room < least) {

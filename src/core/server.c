@@ -235,7 +235,7 @@ static void count_moved(struct server *server, struct lend_served_request *reque
 static bool serve_read(struct server *server, struct lend_served_request *request)
 {
     uint64_t left = request->asked.total_bytes - request->moved_bytes;
-    size_t count = left < LEND_FRAME_PAYLOAD_MAX ? (size_t)left : LEND_FRAME_PAYLOAD_MAX;
+    size_t count = left < LEND_FRAME_DATA_MAX ? (size_t)left : LEND_FRAME_DATA_MAX;
     size_t least = count < DATA_BYTES_LEAST ? count : DATA_BYTES_LEAST;
     size_t room = lend_session_room(&server->session);
 

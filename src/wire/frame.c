@@ -15,7 +15,7 @@ enum {
 
 static uint32_t payload_max(uint8_t type)
 {
-    return type == LEND_FRAME_DATA ? LEND_FRAME_PAYLOAD_MAX : LEND_FRAME_CONTROL_MAX;
+    return type == LEND_FRAME_DATA ? LEND_FRAME_DATA_MAX : LEND_FRAME_CONTROL_MAX;
 }
 
 void lend_frame_encode(const struct lend_frame *frame, const void *payload, uint8_t *out)

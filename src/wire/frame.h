@@ -22,7 +22,8 @@
 
 enum {
     LEND_FRAME_HEADER_BYTES = 32,
-    LEND_FRAME_PAYLOAD_MAX = 65536,
+    LEND_FRAME_DATA_MAX = 262144,   /* payload of DATA; a transport may carry less at a time, */
+    LEND_FRAME_PAYLOAD_MAX = 65536, /* as those that copy into a ring do */
     LEND_FRAME_CONTROL_MAX = 32768, /* payload of any type but DATA */
     LEND_FRAME_MAC_BYTES = 16,      /* of it, between agents with a secret; which leaves: */
     LEND_FRAME_MESSAGE_MAX = LEND_FRAME_CONTROL_MAX - LEND_FRAME_MAC_BYTES,

@@ -13,7 +13,7 @@ static void check_limits(const struct lend_frame *frame)
 {
     CHECK(frame->type >= LEND_FRAME_HELLO && frame->type <= LEND_FRAME_LAST);
     if (frame->type == LEND_FRAME_DATA) {
-        CHECK(frame->payload_bytes > 0 && frame->payload_bytes <= LEND_FRAME_PAYLOAD_MAX);
+        CHECK(frame->payload_bytes > 0 && frame->payload_bytes <= LEND_FRAME_DATA_MAX);
         CHECK(frame->payload_crc == 0);
     } else {
         CHECK(frame->payload_bytes <= LEND_FRAME_CONTROL_MAX);

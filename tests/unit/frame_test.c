@@ -168,7 +168,7 @@ static void test_unknown_types_are_refused(void **state)
 static void test_payloads_have_their_limits(void **state)
 {
     (void)state;
-    struct lend_frame data = {.type = LEND_FRAME_DATA, .payload_bytes = LEND_FRAME_PAYLOAD_MAX};
+    struct lend_frame data = {.type = LEND_FRAME_DATA, .payload_bytes = LEND_FRAME_DATA_MAX};
     struct lend_frame control = {.type = LEND_FRAME_RUNS, .payload_bytes = LEND_FRAME_CONTROL_MAX};
     uint8_t *payload = calloc(1, LEND_FRAME_CONTROL_MAX);
     uint8_t header[LEND_FRAME_HEADER_BYTES];
@@ -178,7 +178,7 @@ static void test_payloads_have_their_limits(void **state)
     lend_frame_encode(&data, NULL, header);
     assert_int_equal(decode(header, false, &again, NULL), LEND_OK);
     header[COUNT_AT] = 1; /* 65,537 */
-    assert_refused(header, LEND_E_CORRUPT, "65537 bytes, over the limit of 65536");
+    assert_refused(header, LEND_E_CORRUPT, "262145 bytes, over the limit of 262144");
 
     lend_frame_encode(&control, payload, header);
     assert_int_equal(decode(header, false, &again, NULL), LEND_OK);

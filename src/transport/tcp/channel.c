@@ -165,9 +165,9 @@ size_t lend_tcp_room(struct lend_channel *base)
 
     if (!is_ready(channel) || channel->is_blocked || channel->is_deaf)
         return 0;
-    if (LEND_TCP_OUT_BYTES - out->end < LEND_FRAME_HEADER_BYTES + LEND_FRAME_PAYLOAD_MAX)
+    if (LEND_TCP_OUT_BYTES - out->end < LEND_FRAME_HEADER_BYTES + LEND_FRAME_DATA_MAX)
         push_out(channel);
-    return channel->is_blocked || channel->is_deaf ? 0 : LEND_FRAME_PAYLOAD_MAX;
+    return channel->is_blocked || channel->is_deaf ? 0 : LEND_FRAME_DATA_MAX;
 }
 
 void lend_tcp_send(struct lend_channel *base, const uint8_t *header, const void *payload,
@@ -342,7 +342,7 @@ enum lend_status lend_tcp_peek(struct lend_channel *base, uint8_t *header, struc
         /* The rest of the header is for core to judge. */
         struct lend_reader reader = lend_reader_init(channel->header + 4, sizeof(uint32_t));
         channel->payload_bytes = lend_read_u32(&reader);
-        if (channel->payload_bytes > LEND_FRAME_PAYLOAD_MAX)
+        if (channel->payload_bytes > LEND_FRAME_DATA_MAX)
             return lend_fail(error, LEND_E_CORRUPT, "the peer sent a frame whose payload is %u",
                              channel->payload_bytes);
         channel->taken_bytes = 0;

@@ -14,6 +14,7 @@
 enum {
     PREAMBLE_MAGIC = 0x544e444c, /* "LDNT" */
     PREAMBLE_VERSION = 1,
+    UNSENT_BYTES = 2 * LEND_FRAME_DATA_MAX,
     PROBES = 5, /* to a peer that says nothing */
 };
 
@@ -65,6 +66,8 @@ enum lend_status lend_tcp_tune(int fd, uint64_t timeout_ns, struct lend_error *e
         int level, name, value;
     } options[] = {
         {IPPROTO_TCP, TCP_NODELAY, 1},
+        /* What waits in the kernel, unsent, stands before whatever small is said behind it. */
+        {IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES},
         /* A peer that acknowledges nothing, or takes nothing, for so long is dead; and one that
          * is idle is asked whether it is there. */
         {IPPROTO_TCP, TCP_USER_TIMEOUT, ms > 0 ? ms : 1},
