@@ -320,6 +320,44 @@ static void test_copy_in_any_cuts_carries_one_stream_to_the_other(void **state)
     }
 }
 
+static void test_pieces_in_any_cuts_are_the_stream(void **state)
+{
+    uint64_t random = 17;
+
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        struct side side;
+        uint64_t at = 0;
+
+        make_side(&side, &random);
+        struct lend_cursor cursor = begin(&side);
+        while (at < side.bytes) {
+            struct iovec pieces[7];
+            uint32_t capacity = (uint32_t)draw(&random, 8);
+            uint64_t max = draw(&random, 100), found = 0;
+            struct lend_cursor before = cursor;
+            uint32_t count = lend_cursor_pieces(&cursor, max, pieces, capacity);
+
+            assert_true(count <= capacity);
+            for (uint32_t i = 0; i < count; i++)
+                for (uint64_t byte = 0; byte < pieces[i].iov_len; byte++)
+                    assert_int_equal((uintptr_t)pieces[i].iov_base + byte,
+                                     side.addresses[at + found++]);
+            assert_true(found <= max);
+            /* Where there was room for more pieces, all that was asked for is there. */
+            if (count < capacity)
+                assert_int_equal(found, max < side.bytes - at ? max : side.bytes - at);
+            at += found;
+            /* To skip them comes to the same place. */
+            lend_cursor_skip(&before, found);
+            assert_memory_equal(&before, &cursor, sizeof cursor);
+        }
+        lend_cursor_skip(&cursor, 5);
+        assert_int_equal(lend_cursor_pieces(&cursor, 5, &(struct iovec){0}, 1), 0);
+        free_side(&side);
+    }
+}
+
 static void test_zero_clears_what_is_left_and_says_how_much(void **state)
 {
     uint64_t random = 5;
@@ -429,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_gather_in_any_cuts_reads_the_stream),
         cmocka_unit_test(test_scatter_in_any_cuts_writes_the_stream_and_nothing_else),
         cmocka_unit_test(test_copy_in_any_cuts_carries_one_stream_to_the_other),
+        cmocka_unit_test(test_pieces_in_any_cuts_are_the_stream),
         cmocka_unit_test(test_zero_clears_what_is_left_and_says_how_much),
         cmocka_unit_test(test_regions_side_by_side_are_one_piece),
         cmocka_unit_test(test_interleaved_halves_alternate_block_by_block),

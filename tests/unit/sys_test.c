@@ -17,6 +17,8 @@
 #include <sys/mman.h>
 #include <sys/un.h>
 #include <linux/magic.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <unistd.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -525,6 +527,64 @@ static void *report_thread(void *context)
     return context;
 }
 
+static void test_tcp_connections_know_both_ends_and_their_errors(void **state)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_storage listens, from, seen;
+    int listener = lend_sys->tcp_socket(AF_INET), client = lend_sys->tcp_socket(AF_INET);
+
+    (void)state;
+    assert_closes_on_exec(listener);
+    assert_int_equal(fcntl(client, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+    assert_int_equal(lend_sys->bind(listener, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(lend_sys->own_address(listener, &listens), 0);
+    assert_int_equal(lend_sys->listen(listener, 1), 0);
+    assert_int_equal(lend_sys->set_option(client, IPPROTO_TCP, TCP_NODELAY, 1), 0);
+    assert_int_equal(lend_sys->set_option(client, IPPROTO_TCP, -1, 1), -ENOPROTOOPT);
+    int result = lend_sys->connect(client, (struct sockaddr *)&listens, sizeof at);
+    assert_true(result == 0 || result == -EINPROGRESS);
+    struct pollfd look = {.fd = listener, .events = POLLIN};
+    assert_int_equal(lend_sys->poll(&look, 1, UINT64_C(20000000000)), 1);
+    int server = lend_sys->accept(listener);
+    assert_closes_on_exec(server);
+    assert_int_equal(lend_sys->pending_error(client), 0);
+    assert_int_equal(lend_sys->own_address(client, &from), 0);
+    assert_int_equal(lend_sys->peer_address(server, &seen), 0);
+    assert_memory_equal(&from, &seen, sizeof at);
+    assert_int_equal(lend_sys->peer_address(listener, &seen), -ENOTCONN);
+
+    /* A connection that is cut tells so once. */
+    const struct linger cut = {.l_onoff = 1};
+    assert_int_equal(setsockopt(server, SOL_SOCKET, SO_LINGER, &cut, sizeof cut), 0);
+    lend_sys->close(server);
+    look = (struct pollfd){.fd = client, .events = POLLIN};
+    assert_int_equal(lend_sys->poll(&look, 1, UINT64_C(20000000000)), 1);
+    assert_int_equal(lend_sys->pending_error(client), -ECONNRESET);
+    assert_int_equal(lend_sys->pending_error(client), 0);
+    assert_int_equal(lend_sys->pending_error(-1), -EBADF);
+    lend_sys->close(client);
+    lend_sys->close(listener);
+}
+
+static void test_interfaces_are_numeric_and_no_more_than_asked_for(void **state)
+{
+    struct sockaddr_storage found[64];
+    bool has_loopback = false;
+
+    (void)state;
+    int count = lend_sys->interfaces(found, 64);
+    assert_true(count >= 0 && count <= 64);
+    for (int i = 0; i < count; i++) {
+        struct sockaddr_in v4;
+
+        assert_true(found[i].ss_family == AF_INET || found[i].ss_family == AF_INET6);
+        memcpy(&v4, &found[i], sizeof v4);
+        has_loopback |= v4.sin_family == AF_INET && v4.sin_addr.s_addr == htonl(INADDR_LOOPBACK);
+    }
+    assert_true(has_loopback || count == 0); /* a name space whose loopback is down has none */
+    assert_int_equal(lend_sys->interfaces(found, 0), 0);
+}
+
 static void test_threads_leave_signals_to_the_application(void **state)
 {
     pthread_t thread;
@@ -631,6 +691,8 @@ int main(void)
         cmocka_unit_test(test_own_pidfd_says_that_we_live),
         cmocka_unit_test(test_waits_end_at_their_time_and_not_before),
         cmocka_unit_test(test_messages_and_descriptors_cross_a_socket),
+        cmocka_unit_test(test_tcp_connections_know_both_ends_and_their_errors),
+        cmocka_unit_test(test_interfaces_are_numeric_and_no_more_than_asked_for),
         cmocka_unit_test(test_threads_leave_signals_to_the_application),
         cmocka_unit_test(test_stopped_clock_moves_as_it_is_told),
         cmocka_unit_test(test_double_fails_the_nth_call_and_no_other),
