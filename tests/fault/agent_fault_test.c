@@ -227,6 +227,22 @@ static void test_peers_are_met_and_forgotten(void **state)
     sweep(meet_and_part);
 }
 
+static void prove_and_part(struct world *world)
+{
+    world->has_secret = true;
+    meet_and_part(world);
+}
+
+static void test_secrets_are_kept_and_proved(void **state)
+{
+    (void)state;
+    if (LEND_TEST_SECRET_PLUGIN[0] == '\0') {
+        print_message("libsodium was not there to build the plugin\n");
+        skip();
+    }
+    sweep(prove_and_part);
+}
+
 /* A region sleeps and comes back elsewhere, and the peer that wants its tags takes that over. */
 static void sleep_and_wake(struct world *world)
 {
@@ -271,6 +287,7 @@ int main(void)
         cmocka_unit_test(test_leases_are_granted_and_revoked),
         cmocka_unit_test(test_regions_sleep_and_wake),
         cmocka_unit_test(test_peers_are_met_and_forgotten),
+        cmocka_unit_test(test_secrets_are_kept_and_proved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

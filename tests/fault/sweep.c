@@ -100,6 +100,14 @@ void make_agent(struct world *world, bool is_owner)
     config.local_directory = directory;
     config.local_ring_bytes = 131072;
     config.listen = strcmp(world->transports, "tcp") == 0 ? "127.0.0.1" : NULL;
+    if (world->has_secret) {
+        config.secret = "what the two of them know";
+        config.secret_bytes = 25;
+        config.secret_plugin = LEND_TEST_SECRET_PLUGIN;
+        RETRY(lend_agent_create(&config, out, NULL), LEND_E_NO_PATH, LEND_E_ABSENT,
+              LEND_E_NO_MEMORY, LEND_E_SYSTEM);
+        return;
+    }
     RETRY(lend_agent_create(&config, out, NULL), LEND_E_NO_PATH, LEND_E_NO_MEMORY, LEND_E_SYSTEM);
     assert_non_null(*out);
 }

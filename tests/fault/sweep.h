@@ -29,6 +29,7 @@ enum { BLOCKS = 16, BLOCK_BYTES = 8192, LENT_BYTES = BLOCKS * BLOCK_BYTES };
  * given back after it. */
 struct world {
     const char *transports;
+    bool has_secret; /* agents that are made share one */
     struct lend_agent *owner;
     struct lend_agent *reader;
     struct lend_region *lent; /* the owner's: BLOCKS blocks, read and write, named "lent" */
