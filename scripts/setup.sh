@@ -5,7 +5,7 @@
 # Debian 12, or an Ubuntu of that age or later. Without the right to install: say what is missing.
 set -eu
 
-BUILD="gcc libc6-dev libjansson-dev libsmartcols-dev meson ninja-build pkg-config"
+BUILD="gcc libc6-dev libjansson-dev libsmartcols-dev libsodium-dev meson ninja-build pkg-config"
 TEST="$BUILD binutils g++ libcmocka-dev python3 util-linux"
 # Without one of these the tests that need it are skipped, with the reason.
 OPTIONAL="abigail-tools clang-14 clang-format-14 cmake codespell debhelper dpkg-dev
