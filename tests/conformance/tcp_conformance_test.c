@@ -12,6 +12,8 @@ int main(void)
         {"tcp", "tcp", "tcp/served", 0},
         {"tcp, manual", "tcp", "tcp/served", BATTERY_MANUAL},
         {"tcp, IPv6", "tcp", "tcp/served", BATTERY_IPV6},
+        {"tcp, secret", "tcp", "tcp/served", BATTERY_SECRET},
+        {"tcp, two processes, secret", "tcp", "tcp/served", BATTERY_APART | BATTERY_SECRET},
         {"tcp, two processes", "tcp", "tcp/served", BATTERY_APART},
         {"tcp, two processes, manual", "tcp", "tcp/served", BATTERY_APART | BATTERY_MANUAL},
     };
