@@ -13,6 +13,25 @@ static void fill(uint8_t *bytes, size_t count, uint8_t first)
         bytes[i] = (uint8_t)(first + 7 * i);
 }
 
+struct lend_fetch_message sample_fetch(void)
+{
+    return (struct lend_fetch_message){.version_min = 1, .version_max = 3, .name = "asker"};
+}
+
+struct lend_found_part sample_found(void)
+{
+    static const char some[] = "some of the bytes of what an agent tells";
+
+    return (struct lend_found_part){
+        .version = 1,
+        .metadata_bytes = 70000,
+        .attachment_bytes = 120,
+        .offset = 65536,
+        .count = sizeof some,
+        .bytes = (const uint8_t *)some,
+    };
+}
+
 struct lend_hello sample_hello(void)
 {
     struct lend_hello hello = {.version_min = 1, .version_max = 3, .name = "decode-7"};

@@ -5,6 +5,7 @@
 /* Messages to test with, and whether two of them say the same (field by field: structs have
  * padding). */
 
+#include "wire/found.h"
 #include "wire/frame.h"
 #include "wire/message.h"
 #include "wire/metadata.h"
@@ -16,6 +17,8 @@ struct lend_verdict sample_verdict(void);
 struct lend_lease_name sample_lease_name(void);
 struct lend_request sample_request(void); /* for 3 regions */
 struct lend_ticket_bytes sample_ticket(void);
+struct lend_fetch_message sample_fetch(void);
+struct lend_found_part sample_found(void);
 
 /* An agent with two transports and `layers` layers of K and V: regions of 16,384 blocks of 64 KiB,
  * named "layers.17.k", at addresses that have nothing in common. Free it. */

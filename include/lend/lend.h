@@ -29,6 +29,7 @@
  */
 
 #include <lend/agent.h>
+#include <lend/discovery.h>
 #include <lend/explain.h>
 #include <lend/lease.h>
 #include <lend/memory.h>

@@ -10,6 +10,7 @@
 #include "core/region.h"
 #include "core/session.h"
 #include "core/share.h"
+#include "core/snapshot.h"
 #include "core/transfer.h"
 
 #include <errno.h>
@@ -345,9 +346,9 @@ static void init_tables(struct lend_agent *agent)
 static void init_lists(struct lend_agent *agent)
 {
     struct lend_list *const lists[] = {
-        &agent->live_leases,   &agent->ended_leases, &agent->peer_list,
-        &agent->transfer_list, &agent->sessions,     &agent->notifications,
-        &agent->zeroing,       &agent->logs,         &agent->files,
+        &agent->live_leases, &agent->ended_leases,  &agent->peer_list, &agent->transfer_list,
+        &agent->sessions,    &agent->notifications, &agent->zeroing,   &agent->logs,
+        &agent->files,       &agent->snapshots,
     };
 
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
@@ -443,6 +444,7 @@ static void demolish(struct lend_agent *agent, bool forked)
     lend_regions_fini(agent, !forked);
     lend_files_fini(agent);
     lend_notifications_fini(agent, forked);
+    lend_snapshots_fini(agent);
     free_logs(agent);
     lend_slots_fini(&agent->slots);
     lend_poller_fini(&agent->poller);

@@ -70,6 +70,10 @@ struct lend_agent {
 
     pthread_mutex_t lock; /* guards all below, up to the next lock */
     uint64_t serial;      /* of the metadata */
+    uint8_t *attachment;  /* NULL: none */
+    uint32_t attachment_bytes;
+    uint64_t attachment_serial; /* grows when it changes */
+    struct lend_list snapshots; /* of both, that are being told: struct lend_snapshot */
     struct lend_pool regions;
     struct lend_pool registrations;
     struct lend_region_table table; /* of the regions, */

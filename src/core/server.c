@@ -8,6 +8,7 @@
 #include "core/outgoing.h"
 #include "core/peer.h"
 #include "core/served_request.h"
+#include "core/snapshot.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -38,8 +39,9 @@ struct server {
     uint32_t turn;         /* who is first at the next pump */
     struct lend_served_request requests[REQUESTS_MAX];
     struct lend_looks looks;
-    _Atomic uint64_t notified; /* cost of the notifications that came; changed under the lock */
-    _Atomic uint64_t credited; /* of which the peer was told that they are taken; the same */
+    struct lend_telling telling; /* to who asks for our metadata, and greets us never */
+    _Atomic uint64_t notified;   /* cost of the notifications that came; changed under the lock */
+    _Atomic uint64_t credited;   /* of which the peer was told that they are taken; the same */
     _Atomic uint64_t taken;
     struct lend_statistics_peer *row; /* on the statistics page; NULL: none */
 };
@@ -409,8 +411,10 @@ static enum lend_status control(struct lend_session *session, const struct lend_
 {
     struct server *server = server_of(session);
 
-    if (!server->has_greeted && frame->type == LEND_FRAME_HELLO)
+    if (!server->has_greeted && server->telling.snapshot == NULL && frame->type == LEND_FRAME_HELLO)
         return take_hello(server, frame, payload, error);
+    if (!server->has_greeted && frame->type == LEND_FRAME_FETCH)
+        return lend_telling_begin(&server->telling, session, frame, payload, error);
     if (frame->type == LEND_FRAME_BYE)
         return lend_fail(error, LEND_E_CANCELED, "%s hung up", server->name);
     if (!server->has_greeted)
@@ -469,6 +473,8 @@ static bool pump(struct lend_session *session)
     struct server *server = server_of(session);
     bool moved = false;
 
+    if (server->telling.snapshot != NULL)
+        return lend_telling_pump(&server->telling, session);
     if (server->owes_welcome && !send_welcome(server))
         return false;
     if (!session->is_welcome)
@@ -531,6 +537,7 @@ static void die(struct lend_session *session)
     }
     server->active_count = 0;
     server->active_bytes = 0;
+    lend_telling_end(&server->telling, session->agent);
     if (server->has_greeted)
         lend_statistics_end_peer(session->agent, server->row);
     server->row = NULL;

@@ -3,7 +3,8 @@
 /*
  * Makes what the fuzz targets begin with, one file an input:
  *
- *     corpus FOLDER          write FOLDER/frame/..., message/..., metadata/..., ticket/...
+ *     corpus FOLDER          write FOLDER/found/..., frame/..., message/..., metadata/...,
+ *                            ticket/...
  *     corpus --check FOLDER  compare instead; a difference means that the format has changed
  */
 
@@ -147,6 +148,17 @@ static void put_messages(void)
     put_message(7, "lease-name", lend_lease_name_encode(&name, payload, PAYLOAD_ROOM));
 }
 
+static void put_found(void)
+{
+    struct lend_fetch_message fetch = sample_fetch();
+    struct lend_found_part part = sample_found();
+
+    message[0] = 0;
+    put("found", "fetch", message, 1 + lend_fetch_encode(&fetch, payload, PAYLOAD_ROOM));
+    message[0] = 1;
+    put("found", "part", message, 1 + lend_found_encode(&part, payload, PAYLOAD_ROOM));
+}
+
 /* ---- Tickets and metadata ---- */
 
 static void put_tickets(void)
@@ -226,6 +238,7 @@ int main(int argc, char **argv)
     options.folder = argv[argc - 1];
     put_frames();
     put_messages();
+    put_found();
     put_tickets();
     put_metadata();
     return options.differences > 0;

@@ -453,6 +453,30 @@ static bool loopback_reaches(void *object, const uint8_t *address, size_t count)
     return parse_address(object, address, count, incarnation);
 }
 
+/* "loopback:" and the incarnation in 32 digits: for tests, which ask by address where there is no
+ * network. */
+static bool loopback_parse(void *object, const char *text, uint8_t *address, size_t *count)
+{
+    static const char prefix[] = "loopback:", digits[] = "0123456789abcdef";
+    const struct transport *transport = object;
+    struct lend_writer writer = lend_writer_init(address, LEND_METADATA_ADDRESS_MAX);
+    const char *at = text;
+
+    if (strncmp(text, prefix, strlen(prefix)) != 0)
+        return false;
+    at += strlen(prefix);
+    if (strlen(at) != 2 * LEND_INCARNATION_BYTES ||
+        strspn(at, digits) != 2 * LEND_INCARNATION_BYTES)
+        return false;
+    lend_write_u8(&writer, ADDRESS_VERSION);
+    for (; *at != '\0'; at += 2)
+        lend_write_u8(&writer, (uint8_t)((strchr(digits, at[0]) - digits) << 4 |
+                                         (strchr(digits, at[1]) - digits)));
+    lend_write_u64(&writer, transport->nonce);
+    *count = writer.count;
+    return true;
+}
+
 /* Connecting */
 
 static bool add_line(struct channel *channel, const uint8_t *from, const uint8_t *to)
@@ -762,6 +786,7 @@ const struct lend_transport_ops lend_transport_loopback = {
     .close_forked = loopback_close_forked,
     .address = loopback_address,
     .reaches = loopback_reaches,
+    .parse = loopback_parse,
     .connect = loopback_connect,
     .close_channel = loopback_close_channel,
     .room = loopback_room,
