@@ -166,6 +166,7 @@ static void fini(struct lend_session *session)
 
 static const struct lend_session_role role = {
     .bytes = sizeof(struct fetch),
+    .is_client = true,
     .control = control,
     .data = data,
     .pump = pump,
