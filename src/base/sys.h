@@ -101,6 +101,9 @@ struct lend_sys_ops {
     void *(*load)(const char *path, char *why, size_t capacity); /* NULL: why, in its words */
     void *(*symbol)(void *library, const char *name);            /* NULL: it has none */
     void (*unload)(void *library);                               /* NULL is a no-op */
+    /* How many loaded libraries have a file name that begins so, and the path of the first that
+     * contains the address (or of any, for NULL), "" if there is none. */
+    unsigned (*libraries)(const char *name, const void *address, char *path, size_t capacity);
 
     /* Waiting */
     int (*epoll)(void);

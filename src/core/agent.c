@@ -266,8 +266,10 @@ static enum lend_status check_unopened(struct lend_agent *agent,
     if (is_wanted || is_listed(config->transports_required, ops->name))
         return lend_fail(error, LEND_E_NO_PATH, "required transport %s: %.180s", ops->name,
                          why->message);
-    lend_agent_log(agent, LEND_LOG_WARNING, "transport %s is not open: %s", ops->name,
-                   why->message);
+    /* One that nobody has named, and that is opened only where it is configured, is no news. */
+    bool is_idle = config->transports == NULL && why->status == LEND_E_ABSENT;
+    lend_agent_log(agent, is_idle ? LEND_LOG_DEBUG : LEND_LOG_WARNING,
+                   "transport %s is not open: %s", ops->name, why->message);
     return LEND_OK;
 }
 

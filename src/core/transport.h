@@ -90,7 +90,7 @@ struct lend_transport_ops {
     bool (*is_wanted)(const struct lend_transport_open *open);
 
     /* Make ready to connect and to be connected to. On failure nothing is left behind.
-     * LEND_E_INVALID: a setting makes no sense. */
+     * LEND_E_INVALID: a setting makes no sense. LEND_E_ABSENT: none asks for it. */
     enum lend_status (*open)(const struct lend_transport_open *open, void **out,
                              struct lend_error *error);
 

@@ -26,6 +26,8 @@ struct battery_setup {
     const char *path;       /* that completion records of reads shall name; if the reader copies by
                                itself, reads are held to it, and writes are served */
     uint32_t flags;
+    const char *ucx_devices; /* of the same configuration, and so is the next; NULL: none */
+    const char *ucx_transports;
 };
 
 /* Run the whole battery over each setup; the number of failures, for main() to return. */

@@ -511,6 +511,8 @@ static void test_lease_of_a_named_peer_ends_with_it(void **state)
     pair_die(pair);
     config.name = "heir";
     config.transports = pair->setup->transports;
+    config.ucx_devices = pair->setup->ucx_devices;
+    config.ucx_transports = pair->setup->ucx_transports;
     config.local_directory = pair->directory;
     config.flags = pair_is_manual(pair) ? LEND_AGENT_MANUAL_PROGRESS : 0;
     EXPECT(lend_agent_create(&config, &pair->reader, &error), LEND_OK, &error);

@@ -381,6 +381,8 @@ static void test_owner_token_is_retained_and_released_once(void **state)
 
     config.name = "short-lived";
     config.transports = pair->setup->transports;
+    config.ucx_devices = pair->setup->ucx_devices;
+    config.ucx_transports = pair->setup->ucx_transports;
     config.local_directory = pair->directory;
     EXPECT(lend_agent_create(&config, &agent, &error), LEND_OK, &error);
     EXPECT(lend_region_register(agent, &desc, 1, &region, NULL, &error), LEND_OK, &error);

@@ -131,6 +131,8 @@ static struct lend_agent_config config_of(struct pair *pair, bool is_owner)
     config.name = is_owner ? "owner" : "reader";
     config.transports = pair->setup->transports;
     config.local_directory = pair->directory;
+    config.ucx_devices = pair->setup->ucx_devices;
+    config.ucx_transports = pair->setup->ucx_transports;
     config.local_is_abstract = (pair->setup->flags & BATTERY_ABSTRACT) != 0;
     if (strcmp(pair->setup->transports, "tcp") == 0)
         config.listen = (pair->setup->flags & BATTERY_IPV6) != 0 ? "[::1]" : "127.0.0.1";

@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transport/ucx/ucx.h"
+
+#include "base/error.h"
+#include "base/reader.h"
+#include "base/sys.h"
+
+#include <string.h>
+
+/*
+ * Channels: frames out and in. What arrives stays in UCX's memory until core takes it, in the order
+ * of its positions; so a window bounds what a peer may send before we have taken it.
+ */
+
+static struct lend_ucx_channel *channel_of(struct lend_channel *base)
+{
+    return (struct lend_ucx_channel *)base;
+}
+
+/* --- life --- */
+
+static struct lend_list *bucket_of(struct lend_ucx_transport *transport, uint64_t number)
+{
+    return &transport->channels[(number >> 1) % LEND_UCX_BUCKETS];
+}
+
+struct lend_ucx_channel *lend_ucx_channel_create(struct lend_ucx_link *link)
+{
+    struct lend_ucx_channel *channel = lend_sys->allocate(sizeof *channel);
+
+    if (channel == NULL)
+        return NULL;
+    if (lend_sys->random(&channel->number, sizeof channel->number) < 0) {
+        lend_sys->release(channel);
+        return NULL;
+    }
+    channel->number |= 1; /* 0 stands for none */
+    channel->base.ops = &lend_transport_ucx;
+    channel->transport = link->transport;
+    channel->link = link;
+    lend_list_init(&channel->mail);
+    lend_list_init(&channel->in_link);
+    lend_list_init(&channel->in_table);
+    lend_list_init(&channel->frames);
+    lend_list_append(&link->channels, &channel->in_link);
+    lend_list_append(bucket_of(link->transport, channel->number), &channel->in_table);
+    return channel;
+}
+
+struct lend_ucx_channel *lend_ucx_channel_find(struct lend_ucx_transport *transport,
+                                               uint64_t number)
+{
+    struct lend_list *bucket = bucket_of(transport, number);
+
+    for (struct lend_list *at = bucket->next; at != bucket; at = at->next) {
+        struct lend_ucx_channel *channel = LEND_LIST_OWNER(at, struct lend_ucx_channel, in_table);
+
+        if (channel->number == number)
+            return channel;
+    }
+    return NULL;
+}
+
+struct lend_ucx_greeting lend_ucx_channel_greet(const struct lend_ucx_channel *channel)
+{
+    return (struct lend_ucx_greeting){
+        .link = channel->link->number,
+        .channel = channel->number,
+        .window_bytes = channel->transport->window_bytes,
+    };
+}
+
+void lend_ucx_channel_hang_up(struct lend_ucx_channel *channel, enum lend_status status,
+                              const char *reason)
+{
+    if (channel->hung.status != LEND_OK)
+        return;
+    (void)lend_fail(&channel->hung, status, "%s", reason);
+    lend_list_append(&channel->transport->hung, &channel->mail);
+    lend_ucx_ring(channel->transport);
+}
+
+static void drop_frame(struct lend_ucx_channel *channel, struct lend_ucx_frame *frame, bool forked)
+{
+    lend_list_remove(&frame->link);
+    if (forked) {
+        lend_sys->release(frame);
+        return;
+    }
+    if (frame->data != NULL)
+        channel->transport->door.data_release(channel->transport->worker, frame->data);
+    lend_list_append(&channel->transport->spare_frames, &frame->link);
+}
+
+static void drop_frames(struct lend_ucx_channel *channel, bool forked)
+{
+    while (!lend_list_is_empty(&channel->frames))
+        drop_frame(channel, LEND_LIST_OWNER(channel->frames.next, struct lend_ucx_frame, link),
+                   forked);
+}
+
+void lend_ucx_close_channel(struct lend_channel *base, bool forked)
+{
+    struct lend_ucx_channel *channel = channel_of(base);
+    struct lend_ucx_transport *transport = channel->transport;
+
+    if (!forked) {
+        lend_ucx_lock(transport);
+        if (channel->peer_number != 0) {
+            const struct lend_ucx_message message = {
+                .kind = LEND_UCX_CLOSE,
+                .channel = channel->peer_number,
+                .position = channel->next_position,
+                .taken = channel->taken,
+            };
+            lend_ucx_send_bytes(channel->link, &message, NULL, 0);
+        }
+    }
+    drop_frames(channel, forked);
+    lend_list_remove(&channel->mail);
+    lend_list_remove(&channel->in_link);
+    lend_list_remove(&channel->in_table);
+    if (!forked) {
+        /* It may have been the last of a link that is broken. */
+        lend_ucx_ring(transport);
+        lend_ucx_unlock(transport);
+    }
+    lend_sys->release(channel);
+}
+
+/* --- arriving; in callbacks --- */
+
+static void breach(struct lend_ucx_channel *channel, const char *reason)
+{
+    if (channel->breach.status == LEND_OK)
+        (void)lend_fail(&channel->breach, LEND_E_CORRUPT, "%s", reason);
+}
+
+static struct lend_ucx_frame *take_spare(struct lend_ucx_transport *transport)
+{
+    struct lend_list *spare = lend_list_take_first(&transport->spare_frames);
+
+    if (spare != NULL)
+        return LEND_LIST_OWNER(spare, struct lend_ucx_frame, link);
+    struct lend_ucx_frame *frame = lend_sys->allocate(sizeof *frame);
+    if (frame != NULL)
+        lend_list_init(&frame->link);
+    return frame;
+}
+
+/* Put it in its place; what comes out of order is rare, and comes late. False: there is one of that
+ * position already. */
+static bool insert(struct lend_ucx_channel *channel, struct lend_ucx_frame *frame)
+{
+    struct lend_list *after = channel->frames.previous;
+
+    while (after != &channel->frames) {
+        const struct lend_ucx_frame *other = LEND_LIST_OWNER(after, struct lend_ucx_frame, link);
+
+        if (other->position == frame->position)
+            return false;
+        if (other->position < frame->position)
+            break;
+        after = after->previous;
+    }
+    /* Appending to a ring whose head is the next one puts it before that. */
+    lend_list_append(after->next, &frame->link);
+    return true;
+}
+
+static struct lend_ucx_frame *due_frame(struct lend_ucx_channel *channel)
+{
+    if (lend_list_is_empty(&channel->frames))
+        return NULL;
+    struct lend_ucx_frame *first =
+        LEND_LIST_OWNER(channel->frames.next, struct lend_ucx_frame, link);
+    return first->position == channel->due_position ? first : NULL;
+}
+
+/* If all that came before its end has been taken, say that it has ended. */
+static void look_for_close(struct lend_ucx_channel *channel)
+{
+    const struct lend_ucx_frame *frame = due_frame(channel);
+
+    if (frame != NULL && frame->is_close)
+        lend_ucx_channel_hang_up(channel, LEND_E_PEER_DEAD, "the peer closed the connection");
+}
+
+static void wake(struct lend_ucx_channel *channel)
+{
+    if (!channel->is_asleep)
+        return;
+    channel->is_asleep = false;
+    lend_session_wake(channel->base.session);
+}
+
+static const char *check_frame(const struct lend_ucx_channel *channel,
+                               const struct lend_ucx_message *message, size_t length)
+{
+    struct lend_reader reader = lend_reader_init(message->frame + 4, 4);
+
+    if (message->position < channel->due_position)
+        return "the peer sent a frame of UCX twice";
+    if (message->kind == LEND_UCX_CLOSE)
+        return length == 0 ? NULL : "the peer closed the connection with more to say";
+    if (lend_read_u32(&reader) != length || length > LEND_FRAME_PAYLOAD_MAX)
+        return "a frame and the message of UCX that it came in differ in length";
+    if (channel->arrived + lend_ucx_cost(length) - channel->taken >
+        channel->transport->window_bytes)
+        return "the peer sent more than it was given credit for";
+    return NULL;
+}
+
+static bool take_frame(struct lend_ucx_channel *channel, const struct lend_ucx_message *message,
+                       void *data, size_t length)
+{
+    const char *reason = check_frame(channel, message, length);
+    struct lend_ucx_frame *frame = reason == NULL ? take_spare(channel->transport) : NULL;
+
+    wake(channel);
+    if (reason != NULL) {
+        breach(channel, reason);
+        return false;
+    }
+    if (frame == NULL) {
+        lend_ucx_channel_hang_up(channel, LEND_E_NO_MEMORY, "no memory for a frame that came");
+        return false;
+    }
+    frame->position = message->position;
+    frame->is_close = message->kind == LEND_UCX_CLOSE;
+    memcpy(frame->header, message->frame, sizeof frame->header);
+    frame->data = length > 0 ? data : NULL;
+    frame->length = length;
+    if (!insert(channel, frame)) {
+        lend_list_append(&channel->transport->spare_frames, &frame->link);
+        breach(channel, "the peer sent a frame of UCX twice");
+        return false;
+    }
+    if (!frame->is_close)
+        channel->arrived += lend_ucx_cost(length);
+    look_for_close(channel);
+    return frame->data != NULL;
+}
+
+/* The peer has taken that much of what we sent. */
+static void take_credit(struct lend_ucx_channel *channel, uint64_t taken)
+{
+    if (taken > channel->sent) {
+        breach(channel, "the peer took more than it was sent");
+        wake(channel);
+    } else if (taken > channel->sent_taken) {
+        channel->sent_taken = taken;
+        wake(channel);
+    }
+}
+
+static void take_accept(struct lend_ucx_channel *channel, const void *data, size_t length)
+{
+    struct lend_ucx_greeting greeting;
+
+    if (channel->peer_number != 0 || !lend_ucx_decode_greeting(data, length, &greeting)) {
+        breach(channel, "the peer accepted the connection in a way that makes no sense");
+    } else {
+        channel->peer_number = greeting.channel;
+        channel->window_bytes = greeting.window_bytes;
+        if (channel->link->peer_number == 0)
+            channel->link->peer_number = greeting.link;
+    }
+    wake(channel);
+}
+
+static void take_refusal(struct lend_ucx_channel *channel, const void *data, size_t length)
+{
+    struct lend_reader reader = lend_reader_init(data, length);
+    enum lend_status status = lend_status_from_wire((int32_t)lend_read_u32(&reader));
+    char text[LEND_UCX_TEXT_MAX + 1] = {0};
+    struct lend_error why;
+
+    if (status != LEND_E_LIMIT && status != LEND_E_NO_MEMORY)
+        status = LEND_E_PEER_DEAD;
+    size_t count = reader.left < LEND_UCX_TEXT_MAX ? reader.left : LEND_UCX_TEXT_MAX;
+    lend_read_bytes(&reader, text, count);
+    for (size_t i = 0; i < count; i++)
+        if (text[i] < ' ' || text[i] > '~')
+            text[i] = '?';
+    (void)lend_fail(&why, status, "the peer turned us away: %s", text);
+    lend_ucx_channel_hang_up(channel, status, why.message);
+}
+
+bool lend_ucx_channel_take(struct lend_ucx_channel *channel, const struct lend_ucx_message *message,
+                           void *data, size_t length)
+{
+    take_credit(channel, message->taken);
+    switch (message->kind) {
+    case LEND_UCX_ACCEPT: take_accept(channel, data, length); break;
+    case LEND_UCX_REFUSE: take_refusal(channel, data, length); break;
+    case LEND_UCX_FRAME:
+    case LEND_UCX_CLOSE: return take_frame(channel, message, data, length);
+    case LEND_UCX_CREDIT:
+    case LEND_UCX_OPEN: break;
+    }
+    return false;
+}
+
+/* --- sending --- */
+
+static size_t room_of(const struct lend_ucx_channel *channel)
+{
+    uint64_t used = channel->sent - channel->sent_taken + lend_ucx_cost(0);
+
+    if (channel->peer_number == 0 || channel->link->is_broken || used >= channel->window_bytes)
+        return 0;
+    uint64_t room = channel->window_bytes - used;
+    return room < LEND_FRAME_PAYLOAD_MAX ? (size_t)room : LEND_FRAME_PAYLOAD_MAX;
+}
+
+size_t lend_ucx_room(struct lend_channel *base)
+{
+    struct lend_ucx_channel *channel = channel_of(base);
+
+    lend_ucx_lock(channel->transport);
+    size_t room = room_of(channel);
+    lend_ucx_unlock(channel->transport);
+    return room;
+}
+
+/* Send one frame, from memory or from a cursor. */
+static void send_frame(struct lend_ucx_channel *channel, const uint8_t *header, const void *payload,
+                       struct lend_cursor *from, size_t count)
+{
+    struct lend_ucx_message message = {
+        .kind = LEND_UCX_FRAME,
+        .channel = channel->peer_number,
+    };
+
+    lend_ucx_lock(channel->transport);
+    struct lend_ucx_send *send =
+        channel->link->is_broken ? NULL : lend_ucx_send_take(channel->link, count);
+    if (send != NULL) {
+        message.position = channel->next_position++;
+        message.taken = channel->told = channel->taken;
+        memcpy(message.frame, header, sizeof message.frame);
+        if (from != NULL)
+            lend_cursor_gather(from, send->bytes, count);
+        else if (count > 0)
+            memcpy(send->bytes, payload, count);
+        channel->sent += lend_ucx_cost(count);
+        lend_ucx_send(send, &message, count);
+    }
+    lend_ucx_unlock(channel->transport);
+}
+
+void lend_ucx_send_frame(struct lend_channel *base, const uint8_t *header, const void *payload,
+                         size_t count)
+{
+    send_frame(channel_of(base), header, payload, NULL, count);
+}
+
+void lend_ucx_send_data(struct lend_channel *base, const uint8_t *header, struct lend_cursor *from,
+                        size_t count)
+{
+    send_frame(channel_of(base), header, NULL, from, count);
+}
+
+void lend_ucx_flush(struct lend_channel *base)
+{
+    struct lend_ucx_channel *channel = channel_of(base);
+
+    /* Only we, under the session's lock, change what is read here. */
+    if (channel->taken - channel->told < channel->transport->window_bytes / 4)
+        return;
+    lend_ucx_lock(channel->transport);
+    if (channel->peer_number != 0 && !channel->link->is_broken) {
+        const struct lend_ucx_message message = {
+            .kind = LEND_UCX_CREDIT, .channel = channel->peer_number, .taken = channel->taken};
+
+        channel->told = channel->taken;
+        lend_ucx_send_bytes(channel->link, &message, NULL, 0);
+    }
+    lend_ucx_unlock(channel->transport);
+}
+
+/* --- taking --- */
+
+/* The frame at hand; let UCX work if there is none yet. */
+static struct lend_ucx_frame *frame_at_hand(struct lend_ucx_channel *channel)
+{
+    struct lend_ucx_frame *frame = due_frame(channel);
+
+    if (frame == NULL) {
+        lend_ucx_progress(channel->transport);
+        frame = due_frame(channel);
+    }
+    return frame != NULL && !frame->is_close ? frame : NULL;
+}
+
+enum lend_status lend_ucx_peek(struct lend_channel *base, uint8_t *header, struct lend_error *error)
+{
+    struct lend_ucx_channel *channel = channel_of(base);
+    enum lend_status status = LEND_PENDING;
+
+    lend_ucx_lock(channel->transport);
+    const struct lend_ucx_frame *frame = frame_at_hand(channel);
+    if (channel->breach.status != LEND_OK) {
+        status = lend_fail(error, (enum lend_status)channel->breach.status, "%s",
+                           channel->breach.message);
+    } else if (frame != NULL) {
+        memcpy(header, frame->header, sizeof frame->header);
+        status = LEND_OK;
+    }
+    lend_ucx_unlock(channel->transport);
+    return status;
+}
+
+/* The frame at hand has been taken whole. */
+static void step_past(struct lend_ucx_channel *channel, struct lend_ucx_frame *frame)
+{
+    channel->taken += lend_ucx_cost(frame->length);
+    channel->due_position++;
+    channel->data_taken = 0;
+    drop_frame(channel, frame, false);
+    look_for_close(channel);
+}
+
+enum lend_status lend_ucx_take(struct lend_channel *base, void *payload, size_t count,
+                               struct lend_error *error)
+{
+    struct lend_ucx_channel *channel = channel_of(base);
+    enum lend_status status = LEND_OK;
+
+    lend_ucx_lock(channel->transport);
+    struct lend_ucx_frame *frame = due_frame(channel);
+    if (frame == NULL || frame->length != count) {
+        status = lend_fail(error, LEND_E_CORRUPT, "a frame has %zu of its %zu bytes",
+                           frame != NULL ? frame->length : 0, count);
+    } else {
+        if (count > 0)
+            memcpy(payload, frame->data, count);
+        step_past(channel, frame);
+    }
+    lend_ucx_unlock(channel->transport);
+    return status;
+}
+
+size_t lend_ucx_take_data(struct lend_channel *base, struct lend_cursor *to, size_t count,
+                          size_t total)
+{
+    struct lend_ucx_channel *channel = channel_of(base);
+
+    lend_ucx_lock(channel->transport);
+    struct lend_ucx_frame *frame = due_frame(channel);
+    lend_ucx_unlock(channel->transport);
+    if (frame == NULL || frame->length != total)
+        return 0;
+
+    /* The frame is ours until it has been taken; others need not wait for the copy. */
+    if (count > total - channel->data_taken)
+        count = total - channel->data_taken;
+    if (to != NULL && count > 0)
+        lend_cursor_scatter(to, (const uint8_t *)frame->data + channel->data_taken, count);
+    channel->data_taken += count;
+    if (channel->data_taken == total) {
+        lend_ucx_lock(channel->transport);
+        step_past(channel, frame);
+        lend_ucx_unlock(channel->transport);
+    }
+    return count;
+}
+
+/* --- sleeping --- */
+
+bool lend_ucx_sleep(struct lend_channel *base, bool wants_room, size_t wanted)
+{
+    struct lend_ucx_channel *channel = channel_of(base);
+
+    lend_ucx_lock(channel->transport);
+    bool sleeps = due_frame(channel) == NULL && lend_ucx_arm(channel->transport);
+    const struct lend_ucx_frame *frame = due_frame(channel);
+    if ((frame != NULL && !frame->is_close) || channel->breach.status != LEND_OK ||
+        (wants_room && room_of(channel) >= wanted))
+        sleeps = false;
+    channel->is_asleep = sleeps;
+    lend_ucx_unlock(channel->transport);
+    return sleeps;
+}
+
+void lend_ucx_awake(struct lend_channel *base)
+{
+    struct lend_ucx_channel *channel = channel_of(base);
+
+    lend_ucx_lock(channel->transport);
+    channel->is_asleep = false;
+    lend_ucx_unlock(channel->transport);
+}

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transport/ucx/ucx.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+
+#include <string.h>
+
+/* Endpoints: making, using, breaking and closing them. All of it under the transport's lock. */
+
+enum {
+    SPARE_LARGE_MAX = 16,  /* of 64 KiB */
+    FLUSH_NS = 100000000,  /* that the end of an agent waits for its last words to leave, */
+    CLOSE_NS = 1000000000, /* and for its endpoints to be closed */
+};
+
+/* --- messages --- */
+
+struct lend_ucx_send *lend_ucx_send_take(struct lend_ucx_link *link, size_t count)
+{
+    struct lend_ucx_transport *transport = link->transport;
+    bool is_large = count > LEND_UCX_SMALL_BYTES;
+    struct lend_list *spare =
+        lend_list_take_first(is_large ? &transport->spare_large : &transport->spare_small);
+    struct lend_ucx_send *send;
+
+    if (spare != NULL) {
+        transport->spare_large_count -= is_large;
+        send = LEND_LIST_OWNER(spare, struct lend_ucx_send, spare);
+    } else {
+        send = lend_sys->allocate(sizeof *send +
+                                  (is_large ? LEND_FRAME_PAYLOAD_MAX : LEND_UCX_SMALL_BYTES));
+        if (send == NULL) {
+            lend_ucx_link_break(link, LEND_E_NO_MEMORY, "no memory for a message of UCX");
+            return NULL;
+        }
+        lend_list_init(&send->spare);
+        send->is_large = is_large;
+    }
+    send->link = link;
+    return send;
+}
+
+static void give_send(struct lend_ucx_send *send)
+{
+    struct lend_ucx_transport *transport = send->link->transport;
+
+    if (send->is_large && transport->spare_large_count == SPARE_LARGE_MAX) {
+        lend_sys->release(send);
+        return;
+    }
+    transport->spare_large_count += send->is_large;
+    lend_list_append(send->is_large ? &transport->spare_large : &transport->spare_small,
+                     &send->spare);
+}
+
+static void break_with(struct lend_ucx_link *link, lend_ucx_status status)
+{
+    struct lend_error why;
+
+    (void)lend_fail(&why, LEND_E_PEER_DEAD, "UCX lost the peer: %s (%d)",
+                    link->transport->door.status_string(status), status);
+    lend_ucx_link_break(link, LEND_E_PEER_DEAD, why.message);
+}
+
+static void was_sent(void *request, lend_ucx_status status, void *user_data)
+{
+    struct lend_ucx_send *send = user_data;
+    struct lend_ucx_link *link = send->link;
+
+    link->pending--;
+    give_send(send);
+    link->transport->door.request_free(request);
+    if (status != LEND_UCX_OK)
+        break_with(link, status);
+}
+
+void lend_ucx_send(struct lend_ucx_send *send, const struct lend_ucx_message *message, size_t count)
+{
+    struct lend_ucx_link *link = send->link;
+    const struct lend_ucx_operation how = {
+        .op_attr_mask = LEND_UCX_OPERATION_CALLBACK | LEND_UCX_OPERATION_USER_DATA |
+                        LEND_UCX_OPERATION_FLAGS | LEND_UCX_OPERATION_MEMORY_TYPE,
+        .flags = LEND_UCX_SEND_EAGER,
+        .callback.send = was_sent,
+        .user_data = send,
+        .memory_type = LEND_UCX_MEMORY_HOST,
+    };
+
+    if (link->is_broken) {
+        give_send(send);
+        return;
+    }
+    lend_ucx_encode(message, send->header);
+    void *state = link->transport->door.send(link->endpoint, LEND_UCX_ID, send->header,
+                                             sizeof send->header, send->bytes, count, &how);
+    if (lend_ucx_is_request(state)) {
+        link->pending++;
+        return;
+    }
+    give_send(send);
+    if (state != NULL)
+        break_with(link, lend_ucx_state_status(state));
+}
+
+void lend_ucx_send_bytes(struct lend_ucx_link *link, const struct lend_ucx_message *message,
+                         const void *bytes, size_t count)
+{
+    struct lend_ucx_send *send = lend_ucx_send_take(link, count);
+
+    if (send == NULL)
+        return;
+    if (count > 0)
+        memcpy(send->bytes, bytes, count);
+    lend_ucx_send(send, message, count);
+}
+
+/* --- links --- */
+
+/* UCX says that the endpoint is of no use any more. */
+static void failed(void *argument, void *endpoint, lend_ucx_status status)
+{
+    (void)endpoint;
+    break_with(argument, status);
+}
+
+void lend_ucx_link_break(struct lend_ucx_link *link, enum lend_status status, const char *reason)
+{
+    struct lend_ucx_transport *transport = link->transport;
+
+    if (link->is_broken)
+        return;
+    link->is_broken = true;
+    (void)lend_fail(&link->why, status, "%s", reason);
+    for (struct lend_list *at = link->channels.next; at != &link->channels; at = at->next)
+        lend_ucx_channel_hang_up(LEND_LIST_OWNER(at, struct lend_ucx_channel, in_link), status,
+                                 reason);
+    lend_list_remove(&link->link);
+    lend_list_append(&transport->broken, &link->link);
+    lend_ucx_ring(transport);
+}
+
+struct lend_ucx_link *lend_ucx_link_find(struct lend_ucx_transport *transport,
+                                         const uint8_t *incarnation)
+{
+    for (struct lend_list *at = transport->links.next; at != &transport->links; at = at->next) {
+        struct lend_ucx_link *link = LEND_LIST_OWNER(at, struct lend_ucx_link, link);
+
+        if (memcmp(link->incarnation, incarnation, LEND_INCARNATION_BYTES) == 0)
+            return link;
+    }
+    return NULL;
+}
+
+static enum lend_status create_endpoint(struct lend_ucx_link *link, const void *address,
+                                        struct lend_error *error)
+{
+    const struct lend_ucx_ops *door = &link->transport->door;
+    const struct lend_ucx_endpoint_params params = {
+        .field_mask = LEND_UCX_ENDPOINT_ADDRESS | LEND_UCX_ENDPOINT_ERROR_MODE |
+                      LEND_UCX_ENDPOINT_ERROR_HANDLER,
+        .address = address,
+        .err_mode = LEND_UCX_ERROR_MODE_PEER,
+        .error_callback = failed,
+        .error_argument = link,
+    };
+
+    lend_ucx_status result =
+        door->endpoint_create(link->transport->worker, &params, &link->endpoint);
+    if (result == LEND_UCX_OK)
+        return LEND_OK;
+    link->endpoint = NULL;
+    if (result == LEND_UCX_UNREACHABLE)
+        return lend_fail(error, LEND_E_NO_PATH,
+                         "UCX finds no way to the peer (%s) over the devices and transports that "
+                         "both name (ucx_devices, ucx_transports)",
+                         door->status_string(result));
+    return lend_fail(error, result == LEND_UCX_NO_MEMORY ? LEND_E_NO_MEMORY : LEND_E_PEER_DEAD,
+                     "UCX cannot connect to the peer: %s (%d)", door->status_string(result),
+                     result);
+}
+
+enum lend_status lend_ucx_link_get(struct lend_ucx_transport *transport,
+                                   const struct lend_ucx_address *address,
+                                   struct lend_ucx_link **out, struct lend_error *error)
+{
+    struct lend_ucx_link *link = lend_ucx_link_find(transport, address->incarnation);
+
+    if (link != NULL) {
+        *out = link;
+        return LEND_OK;
+    }
+    link = lend_sys->allocate(sizeof *link);
+    if (link == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a connection of UCX");
+    link->transport = transport;
+    lend_list_init(&link->link);
+    lend_list_init(&link->channels);
+    memcpy(link->incarnation, address->incarnation, sizeof link->incarnation);
+    int result = lend_sys->random(&link->number, sizeof link->number);
+    link->number |= 1; /* 0 stands for none */
+    enum lend_status status =
+        result < 0 ? lend_fail_errno(error, -result, "no random number for a connection of UCX")
+                   : create_endpoint(link, address->bytes, error);
+    if (status != LEND_OK) {
+        lend_sys->release(link);
+        return status;
+    }
+    lend_list_append(&transport->links, &link->link);
+    *out = link;
+    return LEND_OK;
+}
+
+/* --- closing --- */
+
+static void was_closed(void *request, lend_ucx_status status, void *user_data)
+{
+    struct lend_ucx_link *link = user_data;
+
+    (void)status; /* it is closed anyway */
+    link->pending--;
+    link->transport->door.request_free(request);
+}
+
+static void close_endpoint(struct lend_ucx_link *link)
+{
+    const struct lend_ucx_operation how = {
+        .op_attr_mask =
+            LEND_UCX_OPERATION_CALLBACK | LEND_UCX_OPERATION_USER_DATA | LEND_UCX_OPERATION_FLAGS,
+        .flags = LEND_UCX_CLOSE_FORCE,
+        .callback.send = was_closed,
+        .user_data = link,
+    };
+    void *endpoint = link->endpoint;
+
+    link->endpoint = NULL;
+    if (endpoint == NULL)
+        return;
+    link->pending++; /* before: the callbacks of others come meanwhile */
+    if (!lend_ucx_is_request(link->transport->door.endpoint_close(endpoint, &how)))
+        link->pending--;
+}
+
+static void free_closed(struct lend_ucx_transport *transport)
+{
+    struct lend_list *at = transport->closing.next;
+
+    while (at != &transport->closing) {
+        struct lend_ucx_link *link = LEND_LIST_OWNER(at, struct lend_ucx_link, link);
+
+        at = at->next;
+        if (link->pending > 0 || !lend_list_is_empty(&link->channels))
+            continue;
+        lend_list_remove(&link->link);
+        lend_sys->release(link);
+    }
+}
+
+void lend_ucx_links_tidy(struct lend_ucx_transport *transport)
+{
+    for (struct lend_list *at; (at = lend_list_take_first(&transport->broken)) != NULL;) {
+        lend_list_append(&transport->closing, at);
+        close_endpoint(LEND_LIST_OWNER(at, struct lend_ucx_link, link));
+    }
+    free_closed(transport);
+}
+
+static uint32_t count_pending(struct lend_list *list)
+{
+    uint32_t count = 0;
+
+    for (struct lend_list *at = list->next; at != list; at = at->next)
+        count += LEND_LIST_OWNER(at, struct lend_ucx_link, link)->pending;
+    return count;
+}
+
+static void work_until_none(struct lend_ucx_transport *transport, struct lend_list *list,
+                            uint64_t duration_ns)
+{
+    uint64_t until = lend_sys->now_ns() + duration_ns;
+
+    while (count_pending(list) > 0 && lend_sys->now_ns() < until)
+        lend_ucx_progress(transport);
+}
+
+static void flush_endpoint(struct lend_ucx_link *link)
+{
+    const struct lend_ucx_operation how = {
+        .op_attr_mask = LEND_UCX_OPERATION_CALLBACK | LEND_UCX_OPERATION_USER_DATA,
+        .callback.send = was_closed,
+        .user_data = link,
+    };
+
+    link->pending++;
+    if (!lend_ucx_is_request(link->transport->door.endpoint_flush(link->endpoint, &how)))
+        link->pending--;
+}
+
+void lend_ucx_links_close(struct lend_ucx_transport *transport)
+{
+    for (struct lend_list *at = transport->links.next, *next; at != &transport->links; at = next) {
+        next = at->next;
+        flush_endpoint(LEND_LIST_OWNER(at, struct lend_ucx_link, link));
+    }
+    work_until_none(transport, &transport->links, FLUSH_NS);
+    while (!lend_list_is_empty(&transport->links))
+        lend_ucx_link_break(LEND_LIST_OWNER(transport->links.next, struct lend_ucx_link, link),
+                            LEND_E_CANCELED, "the agent was destroyed");
+    lend_ucx_links_tidy(transport);
+    work_until_none(transport, &transport->closing, CLOSE_NS);
+    free_closed(transport);
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_TRANSPORT_UCX_UCX_H
+#define LEND_TRANSPORT_UCX_UCX_H
+
+#include "base/list.h"
+#include "core/transport.h"
+#include "transport/ucx/door.h"
+#include "transport/ucx/message.h"
+
+#include <pthread.h>
+
+/*
+ * Agents reach each other through UCX: one worker an agent, one endpoint (a *link*) for each agent
+ * that it talks to, as client, server, or both, and any number of channels over a link.
+ *
+ * A link is made by whoever opens a channel first, and lives until one of the two workers does not.
+ * It is shared because UCX pairs the endpoints of two workers as they come: of two that connect to
+ * each other at one time, either's channels would end with the other's.
+ *
+ * Callbacks of UCX come from inside its functions, under our lock and perhaps a session's. They
+ * queue, and wake a session; what is to be told or closed is left to the poller, whose bell they
+ * ring.
+ *
+ * Locks: session > this transport's > what lend_session_wake() takes.
+ */
+
+extern const struct lend_transport_ops lend_transport_ucx;
+
+enum { LEND_UCX_BUCKETS = 64, LEND_UCX_SMALL_BYTES = 1024 };
+
+struct lend_ucx_transport {
+    struct lend_watch watch; /* of the worker's descriptor */
+    struct lend_watch bell;  /* of an eventfd: there is something to tell */
+    struct lend_agent *agent;
+    struct lend_ucx_ops door;
+    uint64_t window_bytes; /* that a channel's peer may send before it hears of `taken` */
+    uint8_t incarnation[LEND_INCARNATION_BYTES];
+    uint8_t address[LEND_METADATA_ADDRESS_MAX]; /* ours, as peers are told */
+    size_t address_bytes;
+
+    pthread_mutex_t lock; /* guards the worker, and all that follows */
+    void *context;
+    void *worker;
+    struct lend_list links;                      /* that can be used */
+    struct lend_list broken;                     /* that are to be closed */
+    struct lend_list closing;                    /* that are being closed */
+    struct lend_list channels[LEND_UCX_BUCKETS]; /* by number */
+    struct lend_list arrivals;                   /* opens to be answered */
+    uint32_t arrival_count;
+    struct lend_list hung; /* channels whose end is to be told */
+    struct lend_list spare_small;
+    struct lend_list spare_large;
+    uint32_t spare_large_count;
+    struct lend_list spare_frames;
+};
+
+/* An endpoint, and what goes over it. */
+struct lend_ucx_link {
+    struct lend_list link; /* in one of the transport's three lists */
+    struct lend_ucx_transport *transport;
+    void *endpoint;       /* NULL: closed */
+    uint64_t number;      /* random */
+    uint64_t peer_number; /* 0: not known yet */
+    struct lend_list channels;
+    uint32_t pending; /* operations whose callback is to come */
+    bool is_broken;
+    struct lend_error why;
+    uint8_t incarnation[LEND_INCARNATION_BYTES];
+};
+
+/* A message that is on its way out; it lies still until UCX says that it is done with it. */
+struct lend_ucx_send {
+    struct lend_list spare;
+    struct lend_ucx_link *link;
+    bool is_large;
+    uint8_t header[LEND_UCX_HEADER_BYTES];
+    uint8_t bytes[];
+};
+
+/* A frame that has arrived, in UCX's memory. */
+struct lend_ucx_frame {
+    struct lend_list link; /* in lend_ucx_channel::frames */
+    uint64_t position;
+    bool is_close; /* it is none: no other comes after it */
+    uint8_t header[LEND_FRAME_HEADER_BYTES];
+    void *data; /* UCX's; NULL for length 0 */
+    size_t length;
+};
+
+/* Somebody wants a channel. */
+struct lend_ucx_arrival {
+    struct lend_list link;
+    struct lend_ucx_greeting greeting;
+    size_t address_bytes;
+    uint8_t address[LEND_METADATA_ADDRESS_MAX];
+};
+
+/* All of it, but for base, under the transport's lock. */
+struct lend_ucx_channel {
+    struct lend_channel base;
+    struct lend_ucx_transport *transport;
+    struct lend_ucx_link *link;
+    struct lend_list in_link;
+    struct lend_list in_table;
+    struct lend_list mail; /* in lend_ucx_transport::hung */
+    uint64_t number;
+    uint64_t peer_number;     /* 0: not accepted yet */
+    struct lend_error hung;   /* status LEND_OK: it is not */
+    struct lend_error breach; /* of the peer's; status LEND_OK: none */
+    bool is_asleep;
+
+    uint64_t next_position; /* of what is sent */
+    uint64_t sent;          /* costs, summed up */
+    uint64_t sent_taken;    /* of them, what the peer has taken */
+    uint64_t window_bytes;  /* the peer's */
+
+    struct lend_list frames; /* that have arrived, by position */
+    uint64_t due_position;   /* of the next to be taken */
+    uint64_t arrived;        /* costs, summed up */
+    uint64_t taken;
+    uint64_t told;     /* of taken, what the peer was told */
+    size_t data_taken; /* of the DATA frame at hand */
+};
+
+static inline void lend_ucx_lock(struct lend_ucx_transport *transport)
+{
+    (void)pthread_mutex_lock(&transport->lock);
+}
+
+static inline void lend_ucx_unlock(struct lend_ucx_transport *transport)
+{
+    (void)pthread_mutex_unlock(&transport->lock);
+}
+
+/* --- ucx.c; under the lock --- */
+
+/* Have the poller tell what is to be told. */
+void lend_ucx_ring(struct lend_ucx_transport *transport);
+/* Let UCX work, for a while. */
+void lend_ucx_progress(struct lend_ucx_transport *transport);
+/* The same, and see that the worker's descriptor tells of what comes. False: there is more to do
+ * already. */
+bool lend_ucx_arm(struct lend_ucx_transport *transport);
+
+/* --- link.c; under the lock --- */
+
+/* The link to that agent, made if there is none. LEND_E_NO_PATH, LEND_E_NO_MEMORY. */
+enum lend_status lend_ucx_link_get(struct lend_ucx_transport *transport,
+                                   const struct lend_ucx_address *address,
+                                   struct lend_ucx_link **out, struct lend_error *error);
+/* The link to that agent; NULL: none. */
+struct lend_ucx_link *lend_ucx_link_find(struct lend_ucx_transport *transport,
+                                         const uint8_t *incarnation);
+/* It is of no use any more: its channels hang up, and the poller closes it. */
+void lend_ucx_link_break(struct lend_ucx_link *link, enum lend_status status, const char *reason);
+/* Close what is broken, and free what is closed. In the poller's turn. */
+void lend_ucx_links_tidy(struct lend_ucx_transport *transport);
+/* At the end, with no channel left: let what was sent go out, for a while, then close all. */
+void lend_ucx_links_close(struct lend_ucx_transport *transport);
+
+/* A message to be filled in, with room for count bytes; NULL: no memory, and the link is broken. */
+struct lend_ucx_send *lend_ucx_send_take(struct lend_ucx_link *link, size_t count);
+/* Send it, with the first count of its bytes as payload. It is not the caller's any more. */
+void lend_ucx_send(struct lend_ucx_send *send, const struct lend_ucx_message *message,
+                   size_t count);
+/* Send a message of those bytes, at most LEND_UCX_SMALL_BYTES. */
+void lend_ucx_send_bytes(struct lend_ucx_link *link, const struct lend_ucx_message *message,
+                         const void *bytes, size_t count);
+
+/* --- channel.c --- */
+
+/* A channel over that link, in the table; NULL: no memory, or no random number. Under the lock. */
+struct lend_ucx_channel *lend_ucx_channel_create(struct lend_ucx_link *link);
+/* The channel of that number; NULL: none. Under the lock. */
+struct lend_ucx_channel *lend_ucx_channel_find(struct lend_ucx_transport *transport,
+                                               uint64_t number);
+/* Its end has come: the poller shall tell. The first reason counts. Under the lock. */
+void lend_ucx_channel_hang_up(struct lend_ucx_channel *channel, enum lend_status status,
+                              const char *reason);
+/* A message for it has come, data being UCX's. True: data is kept. Under the lock. */
+bool lend_ucx_channel_take(struct lend_ucx_channel *channel, const struct lend_ucx_message *message,
+                           void *data, size_t length);
+/* How others are told of it. Under the lock. */
+struct lend_ucx_greeting lend_ucx_channel_greet(const struct lend_ucx_channel *channel);
+
+void lend_ucx_close_channel(struct lend_channel *base, bool forked);
+size_t lend_ucx_room(struct lend_channel *base);
+void lend_ucx_send_frame(struct lend_channel *base, const uint8_t *header, const void *payload,
+                         size_t count);
+void lend_ucx_send_data(struct lend_channel *base, const uint8_t *header, struct lend_cursor *from,
+                        size_t count);
+void lend_ucx_flush(struct lend_channel *base);
+enum lend_status lend_ucx_peek(struct lend_channel *base, uint8_t *header,
+                               struct lend_error *error);
+enum lend_status lend_ucx_take(struct lend_channel *base, void *payload, size_t count,
+                               struct lend_error *error);
+size_t lend_ucx_take_data(struct lend_channel *base, struct lend_cursor *to, size_t count,
+                          size_t total);
+bool lend_ucx_sleep(struct lend_channel *base, bool wants_room, size_t wanted);
+void lend_ucx_awake(struct lend_channel *base);
+
+#endif
