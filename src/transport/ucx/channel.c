@@ -99,33 +99,37 @@ static void drop_frames(struct lend_ucx_channel *channel, bool forked)
                    forked);
 }
 
+void lend_ucx_channel_free(struct lend_ucx_channel *channel, bool forked)
+{
+    drop_frames(channel, forked);
+    lend_list_remove(&channel->mail);
+    lend_list_remove(&channel->in_link);
+    lend_list_remove(&channel->in_table);
+    lend_sys->release(channel);
+}
+
 void lend_ucx_close_channel(struct lend_channel *base, bool forked)
 {
     struct lend_ucx_channel *channel = channel_of(base);
     struct lend_ucx_transport *transport = channel->transport;
 
-    if (!forked) {
-        lend_ucx_lock(transport);
-        if (channel->peer_number != 0) {
-            const struct lend_ucx_message message = {
-                .kind = LEND_UCX_CLOSE,
-                .channel = channel->peer_number,
-                .position = channel->next_position,
-                .taken = channel->taken,
-            };
-            lend_ucx_send_bytes(channel->link, &message, NULL, 0);
-        }
+    if (forked) {
+        lend_ucx_channel_free(channel, true);
+        return;
     }
-    drop_frames(channel, forked);
-    lend_list_remove(&channel->mail);
-    lend_list_remove(&channel->in_link);
-    lend_list_remove(&channel->in_table);
-    if (!forked) {
-        /* It may have been the last of a link that is broken. */
-        lend_ucx_ring(transport);
-        lend_ucx_unlock(transport);
+    lend_ucx_lock(transport);
+    if (channel->peer_number != 0) {
+        const struct lend_ucx_message message = {
+            .kind = LEND_UCX_CLOSE,
+            .channel = channel->peer_number,
+            .position = channel->next_position,
+            .taken = channel->taken,
+        };
+        lend_ucx_send_bytes(channel->link, &message, NULL, 0);
     }
-    lend_sys->release(channel);
+    lend_ucx_channel_free(channel, false);
+    lend_ucx_ring(transport); /* it may have been the last of a link that is broken */
+    lend_ucx_unlock(transport);
 }
 
 /* --- arriving; in callbacks --- */

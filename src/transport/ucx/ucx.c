@@ -608,14 +608,16 @@ static enum lend_status ucx_connect(void *object, const uint8_t *address, size_t
         channel->base.session = session;
         send_open(channel);
         lend_ucx_progress(transport); /* who is of this host, and refuses, has done so by now */
-        if (link->is_broken)
+        if (link->is_broken) {
             status = lend_fail(error, (enum lend_status)link->why.status, "%s", link->why.message);
+            /* With the lock held still: the poller shall not tell a session that core lets go of.
+             */
+            lend_ucx_channel_free(channel, false);
+        }
     }
     lend_ucx_unlock(transport);
     if (status == LEND_OK)
         *out = &channel->base;
-    else if (channel != NULL)
-        lend_ucx_close_channel(&channel->base, false);
     return status;
 }
 

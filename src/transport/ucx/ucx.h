@@ -171,6 +171,8 @@ void lend_ucx_send_bytes(struct lend_ucx_link *link, const struct lend_ucx_messa
 
 /* A channel over that link, in the table; NULL: no memory, or no random number. Under the lock. */
 struct lend_ucx_channel *lend_ucx_channel_create(struct lend_ucx_link *link);
+/* Without a word to the peer. Under the lock, but `forked`. */
+void lend_ucx_channel_free(struct lend_ucx_channel *channel, bool forked);
 /* The channel of that number; NULL: none. Under the lock. */
 struct lend_ucx_channel *lend_ucx_channel_find(struct lend_ucx_transport *transport,
                                                uint64_t number);
