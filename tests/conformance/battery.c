@@ -1,7 +1,66 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pair.h"
 
+#include "tool/hosts.h"
+
+enum { OWNER, READER }; /* the two hosts */
+
 const struct battery_setup *battery_current;
+
+static struct hosts hosts;
+
+const char *battery_address(const struct battery_setup *setup, bool is_owner)
+{
+    static char text[HOSTS][64];
+    int host = is_owner ? OWNER : READER;
+    bool is_v6 = (setup->flags & BATTERY_IPV6) != 0;
+
+    if ((setup->flags & BATTERY_HOSTS) == 0)
+        return is_v6 ? "[::1]" : "127.0.0.1";
+    (void)snprintf(text[host], sizeof text[host], is_v6 ? "[%s]" : "%s",
+                   is_v6 ? hosts_ipv6[host] : hosts_ipv4[host]);
+    return text[host];
+}
+
+bool battery_enter_owner(const struct battery_setup *setup)
+{
+    struct lend_error error = {0};
+
+    if ((setup->flags & BATTERY_HOSTS) == 0 || hosts_enter(&hosts, OWNER, &error) == LEND_OK)
+        return true;
+    (void)fprintf(stderr, "%s: %s\n", setup->name, error.message);
+    return false;
+}
+
+/* Make both hosts, and go to the reader's. False: this setup is left out, or has failed. */
+static bool go_to_hosts(int *failures)
+{
+    struct lend_error error = {0};
+    enum lend_status status = hosts_open(&hosts, &error);
+
+    if (status == LEND_E_ACCESS || status == LEND_E_ABSENT) {
+        print_message("%s: left out: %s\n", battery_current->name, error.message);
+        return false;
+    }
+    if (status == LEND_OK)
+        status = hosts_enter(&hosts, READER, &error);
+    if (status == LEND_OK)
+        return true;
+    print_error("%s: %s\n", battery_current->name, error.message);
+    ++*failures;
+    return false;
+}
+
+static void leave_hosts(int *failures)
+{
+    struct lend_error error = {0};
+
+    if (hosts_leave(&hosts, &error) != LEND_OK) {
+        print_error("%s: %s\n", battery_current->name, error.message);
+        ++*failures;
+    }
+    hosts_close(&hosts);
+}
 
 int battery_pair_up(void **state)
 {
@@ -23,7 +82,8 @@ static int run_part(const char *part, const struct CMUnitTest *tests, size_t cou
     return _cmocka_run_group_tests(title, tests, count, NULL, NULL);
 }
 
-int battery_run(const struct battery_setup *setups, size_t count)
+/* All of the current setup; the number of failures. */
+static int run_setup(void)
 {
     static const struct {
         const char *name;
@@ -40,8 +100,23 @@ int battery_run(const struct battery_setup *setups, size_t count)
         {"input", battery_input},
         {"paths", battery_paths},
     };
+    const char *only = getenv("LEND_PART");
+    int failures = 0;
+
+    for (size_t part = 0; part < sizeof parts / sizeof parts[0]; part++) {
+        size_t test_count = 0;
+        const struct CMUnitTest *tests = parts[part].tests(&test_count);
+
+        if (only == NULL || strcmp(only, parts[part].name) == 0)
+            failures += run_part(parts[part].name, tests, test_count);
+    }
+    return failures;
+}
+
+int battery_run(const struct battery_setup *setups, size_t count)
+{
     /* For whoever debugs: one setup, one part, tests by a pattern of their names. */
-    const char *only_setup = getenv("LEND_SETUP"), *only = getenv("LEND_PART");
+    const char *only_setup = getenv("LEND_SETUP");
     int failures = 0;
 
     if (getenv("LEND_TEST") != NULL)
@@ -56,13 +131,12 @@ int battery_run(const struct battery_setup *setups, size_t count)
                           battery_current->name);
             continue;
         }
-        for (size_t part = 0; part < sizeof parts / sizeof parts[0]; part++) {
-            size_t test_count = 0;
-            const struct CMUnitTest *tests = parts[part].tests(&test_count);
-
-            if (only == NULL || strcmp(only, parts[part].name) == 0)
-                failures += run_part(parts[part].name, tests, test_count);
-        }
+        bool has_hosts = (battery_current->flags & BATTERY_HOSTS) != 0;
+        if (has_hosts && !go_to_hosts(&failures))
+            continue;
+        failures += run_setup();
+        if (has_hosts)
+            leave_hosts(&failures);
     }
     return failures;
 }

@@ -2,6 +2,7 @@
 #ifndef LEND_TESTS_CONFORMANCE_BATTERY_H
 #define LEND_TESTS_CONFORMANCE_BATTERY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,8 @@ enum battery_flag {
     BATTERY_ABSTRACT = 4, /* the socket in the abstract name space */
     BATTERY_IPV6 = 8,     /* by IPv6 */
     BATTERY_SECRET = 16,  /* both agents have the same one; left out where there is no plugin */
+    BATTERY_HOSTS = 32,   /* with BATTERY_APART: each process on a host of its own, that is, in a
+                             network namespace; left out where there can be none */
 };
 
 struct battery_setup {
@@ -47,6 +50,10 @@ const struct CMUnitTest *battery_input(size_t *out_count);
 
 /* What runs now. */
 extern const struct battery_setup *battery_current;
+/* Where an agent listens if its transport is tcp. */
+const char *battery_address(const struct battery_setup *setup, bool is_owner);
+/* Go to the owner's host, if it has one. False, and says why: that cannot be. */
+bool battery_enter_owner(const struct battery_setup *setup);
 /* For tests: make *state the default pair of the current setup, and take it down. */
 int battery_pair_up(void **state);
 int battery_pair_down(void **state);

@@ -135,7 +135,7 @@ static struct lend_agent_config config_of(struct pair *pair, bool is_owner)
     config.ucx_transports = pair->setup->ucx_transports;
     config.local_is_abstract = (pair->setup->flags & BATTERY_ABSTRACT) != 0;
     if (strcmp(pair->setup->transports, "tcp") == 0)
-        config.listen = (pair->setup->flags & BATTERY_IPV6) != 0 ? "[::1]" : "127.0.0.1";
+        config.listen = battery_address(pair->setup, is_owner);
     if (pair_is_manual(pair))
         config.flags |= LEND_AGENT_MANUAL_PROGRESS;
     if ((pair->setup->flags & BATTERY_SECRET) != 0) {
@@ -205,6 +205,8 @@ static void part(struct pair *pair)
     if (pair->child == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         (void)close(ends[0]);
+        if (!battery_enter_owner(pair->setup))
+            _exit(1);
         serve(pair, ends[1]);
     }
     (void)close(ends[1]);
