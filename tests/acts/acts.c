@@ -199,6 +199,33 @@ struct lend_agent_config acts_config(const char *name, const struct acts_directo
     return config;
 }
 
+static bool is_by_tcp(const char *path)
+{
+    return strncmp(path, "tcp/", 4) == 0;
+}
+
+struct lend_agent_config acts_config_for(const char *name, const struct acts_directory *directory,
+                                         const char *path, const char *address)
+{
+    struct lend_agent_config config = acts_config(name, directory);
+
+    if (is_by_tcp(path)) {
+        config.transports = "tcp";
+        config.listen = address != NULL ? address : "127.0.0.1";
+    }
+    return config;
+}
+
+const char *acts_path_served(const char *path)
+{
+    return is_by_tcp(path) ? "tcp/served" : "local/served";
+}
+
+bool acts_path_copies(const char *path)
+{
+    return strcmp(path, acts_path_served(path)) != 0;
+}
+
 bool acts_furnish(struct acts_region *region, const char *path)
 {
     struct lend_storage_desc desc = LEND_STORAGE_DESC_INIT;

@@ -73,6 +73,13 @@ int acts_reap(pid_t child);
 bool acts_ok(enum lend_status status, const struct lend_error *error, const char *what);
 
 struct lend_agent_config acts_config(const char *name, const struct acts_directory *directory);
+/* One with the transport of that path; tcp listens at that address, NULL: of loopback. */
+struct lend_agent_config acts_config_for(const char *name, const struct acts_directory *directory,
+                                         const char *path, const char *address);
+/* On that path the reader copies by itself. */
+bool acts_path_copies(const char *path);
+/* The path of the same transport on which the owner copies. */
+const char *acts_path_served(const char *path);
 
 /* What travels between the processes outside lend. */
 struct acts_blob {

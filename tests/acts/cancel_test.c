@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: a cancel that says CANCELED is quiet: not one more byte lands, whatever path reads take.
- * Method: 10,000 times a READ or a WRITE between two processes is canceled at a random moment, and
+ * Method: 12,500 times a READ or a WRITE between two processes is canceled at a random moment, and
  * both buffers are reused at once: the destination filled with a byte of its own, the source with
- * another. Half of the times READs are served, and else mapped or read across; WRITEs are always
- * served. A later transfer passes over the same connection; then the destination must be as it was
- * filled. The moment is tuned so that many are caught in the middle, and the test fails if they are
- * few.
+ * another. READs are served by shared memory (5,000 transfers) or by tcp, mapped, or read across;
+ * WRITEs are always served. A later transfer passes over the same connection; then the destination
+ * must be as it was filled. The moment is tuned so that many are caught in the middle, and the test
+ * fails if they are few.
  */
 #include "acts.h"
 
@@ -33,7 +33,8 @@ struct stage {
 static int owner_main(void *context)
 {
     struct stage *stage = context;
-    struct lend_agent_config config = acts_config("owner", &stage->directory);
+    struct lend_agent_config config =
+        acts_config_for("owner", &stage->directory, stage->path, NULL);
     struct lend_agent *agent = NULL;
     struct lend_error error = {0};
 
@@ -107,7 +108,8 @@ static struct acts_region reader_region(struct reader *reader, uint64_t block_by
 static void reader_begin(struct reader *reader)
 {
     struct stage *stage = reader->stage;
-    struct lend_agent_config config = acts_config("reader", &stage->directory);
+    struct lend_agent_config config =
+        acts_config_for("reader", &stage->directory, stage->path, NULL);
     struct lend_error error = {0};
 
     assert_true(acts_ok(lend_agent_create(&config, &reader->agent, &error), &error, "reader"));
@@ -130,7 +132,8 @@ static void reader_begin(struct reader *reader)
         }
     }
     reader->aside = reader_region(reader, shapes[0].block_bytes, 1);
-    reader_prepare(reader, &reader->aside, stage->ids[0], "local/served", &reader->passing);
+    reader_prepare(reader, &reader->aside, stage->ids[0], acts_path_served(stage->path),
+                   &reader->passing);
 }
 
 static void reader_end(struct reader *reader)
@@ -305,12 +308,19 @@ static void test_nothing_that_is_read_across_lands_after_canceled(void **state)
     cancel_on("local/cross-memory", 2500);
 }
 
+static void test_nothing_by_tcp_lands_after_canceled(void **state)
+{
+    (void)state;
+    cancel_on("tcp/served", 2500);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_served_lands_after_canceled),
         cmocka_unit_test(test_nothing_mapped_lands_after_canceled),
         cmocka_unit_test(test_nothing_that_is_read_across_lands_after_canceled),
+        cmocka_unit_test(test_nothing_by_tcp_lands_after_canceled),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -128,7 +128,8 @@ static int owner_main(void *context)
 {
     struct stage *stage = context;
     struct acts_chance chance = {stage->plan.chance.state ^ 1};
-    struct lend_agent_config config = acts_config("owner", &stage->directory);
+    struct lend_agent_config config =
+        acts_config_for("owner", &stage->directory, stage->plan.path, NULL);
     struct acts_region regions[SHAPES] = {{0}};
     uint64_t generations[SHAPES] = {0};
     struct lend_agent *agent = NULL;
@@ -339,7 +340,8 @@ static bool reader_round(struct reader *reader, uint32_t iteration)
 static bool reader_main(struct reader *reader)
 {
     struct stage *stage = reader->stage;
-    struct lend_agent_config config = acts_config("reader", &stage->directory);
+    struct lend_agent_config config =
+        acts_config_for("reader", &stage->directory, stage->plan.path, NULL);
     struct lend_error error = {0};
     bool is_right;
 
