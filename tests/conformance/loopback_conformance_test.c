@@ -8,10 +8,19 @@
 int main(void)
 {
     static const struct battery_setup setups[] = {
-        {"loopback", "loopback", "loopback", 0},
-        {"loopback, manual", "loopback", "loopback", BATTERY_MANUAL},
-        {"loopback, secret", "loopback", "loopback", BATTERY_SECRET},
-        {"loopback, secret, manual", "loopback", "loopback", BATTERY_SECRET | BATTERY_MANUAL},
+        {.name = "loopback", .transports = "loopback", .path = "loopback"},
+        {.name = "loopback, manual",
+         .transports = "loopback",
+         .path = "loopback",
+         .flags = BATTERY_MANUAL},
+        {.name = "loopback, secret",
+         .transports = "loopback",
+         .path = "loopback",
+         .flags = BATTERY_SECRET},
+        {.name = "loopback, secret, manual",
+         .transports = "loopback",
+         .path = "loopback",
+         .flags = BATTERY_SECRET | BATTERY_MANUAL},
     };
 
     return battery_run(setups, sizeof setups / sizeof setups[0]);
