@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal: a peer that breaks the protocol of transport local in whatever way costs the owner nothing
+ * Goal: a peer that breaks the protocol in whatever way costs the owner nothing
  * but that connection: its memory outside of what was leased to that peer stays as it was, its heap
  * and descriptors stay bounded, honest peers are served beside it, and the bad one is cut off, or
  * answered with the documented status, in bounded time. Method: frames forged by hand, in a ring
@@ -16,8 +16,8 @@ static void test_silent_strangers_are_sent_away(void **state)
     struct stage *stage = *state;
     static struct wire mute, half;
 
-    wire_dial(&mute, &stage->place); /* no setup */
-    wire_dial(&half, &stage->place); /* no hello */
+    wire_dial(&mute, stage); /* no setup */
+    wire_dial(&half, stage); /* no hello */
     assert_int_equal(wire_set_up(&half), LEND_OK);
     expect_cut(&half, LEND_OK);
     expect_cut(&mute, LEND_OK);
@@ -33,7 +33,7 @@ static void test_strangers_without_setup_are_refused(void **state)
     static struct wire wire;
 
     for (size_t i = 0; i < sizeof packets / sizeof packets[0]; i++) {
-        wire_dial(&wire, &stage->place);
+        wire_dial(&wire, stage);
         assert_true(wire_packet(&wire, packets[i], strlen(packets[i])));
         expect_cut(&wire, LEND_OK);
         wire_close(&wire);
@@ -61,7 +61,7 @@ static void test_wrong_hellos_are_answered_with_the_cause(void **state)
         hello.wanted[3] ^= i == 0;
         hello.version_min = i == 1 ? 2 : 1;
         hello.version_max = i == 1 ? 9 : 1;
-        wire_dial(&wire, &stage->place);
+        wire_dial(&wire, stage);
         assert_int_equal(wire_set_up(&wire), LEND_OK);
         if (i == 2)
             assert_true(wire_send(&wire, LEND_FRAME_HELLO, 0, "\1\1\0", 3));
@@ -82,7 +82,7 @@ static void test_nothing_is_taken_before_a_hello(void **state)
     for (uint8_t type = LEND_FRAME_WELCOME; type <= LEND_FRAME_LAST; type++) {
         if (type == LEND_FRAME_BYE)
             continue;
-        wire_dial(&wire, &stage->place);
+        wire_dial(&wire, stage);
         assert_int_equal(wire_set_up(&wire), LEND_OK);
         assert_true(wire_send(&wire, type, 1, "0123456789012345", 16));
         expect_cut(&wire, LEND_E_CORRUPT);
@@ -225,6 +225,8 @@ static void test_bad_frames_cut_the_connection(void **state)
     static struct wire wire;
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        if (over_tcp && bad[i].spoil == spoil_length_beyond_the_published)
+            continue; /* there it is a frame whose rest is to come */
         print_message("%s\n", bad[i].what);
         wire_meet(&wire, stage);
         struct forged forged = forge(&wire, LEND_FRAME_NOTIFY, 0, "hello", 5);
@@ -266,6 +268,8 @@ static void test_doorbells_do_not_drown_the_honest(void **state)
     uint64_t until = wall_ns() + PATIENCE;
     uint64_t rung = 0;
 
+    if (over_tcp)
+        skip(); /* it has none */
     wire_meet(&wire, stage);
     for (uint64_t round = 0, count = scaled(20); round < count; round++) {
         for (int i = 0; i < 500; i++)
@@ -279,16 +283,21 @@ static void test_doorbells_do_not_drown_the_honest(void **state)
     wire_close(&wire);
 }
 
-/* A client that asked for much, and reads nothing: its ring is full, for good. */
+/* A client that asked for much, and reads nothing: its ring, or socket, is full, for good. */
 static void ask_and_stop_reading(struct wire *wire, const struct stage *stage)
 {
     struct asking asking = ask_read(stage, 0, QUARTER);
     uint64_t until = wall_ns() + PATIENCE;
 
+    /* All of it four times, which is more than any buffer on the way holds. */
+    asking.request.run_count = asking.run_count = 4;
+    asking.request.total_bytes *= 4;
+    for (int i = 1; i < 4; i++)
+        asking.runs[i] = asking.runs[0];
     wire_meet(wire, stage);
     for (int i = 0; i < REQUESTS_MAX; i++)
         (void)wire_ask(wire, &asking);
-    while (lend_ring_available(&wire->channel->in) < RING_BYTES - 32768)
+    while (!wire_is_full(wire))
         assert_true(wall_ns() < until);
 }
 
@@ -394,7 +403,7 @@ static bool try_to_meet(struct wire *wire, const struct stage *stage)
     struct lend_hello hello = {.version_min = 1, .version_max = 1, .name = "hostile"};
 
     memcpy(hello.wanted, stage->incarnation, sizeof hello.wanted);
-    wire_dial(wire, &stage->place);
+    wire_dial(wire, stage);
     assert_int_equal(wire_set_up(wire), LEND_OK);
     say_hello(wire, &hello);
     if (wire_take(wire))
@@ -448,5 +457,5 @@ int main(void)
         STAGED(test_leases_of_others_cannot_be_said_done),
         STAGED(test_what_the_dead_have_left_is_bounded),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_OVER_EACH(tests);
 }

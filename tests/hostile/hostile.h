@@ -16,10 +16,12 @@
 #include <lend/lend.h>
 
 #include "transport/local/local.h"
+#include "transport/tcp/tcp.h"
 #include "wire/message.h"
 
 /*
- * Peers that break the protocol of transport `local` by hand, and what they are played against.
+ * Peers that break the protocol by hand, over transport `local` and over `tcp`, and what they are
+ * played against.
  *
  * The stage: an owner that lends, and an honest reader beside it, both with a thread of their own.
  * The arena is all of the owner's memory: guards, and three regions. Of `kv` the hostile peer may
@@ -59,7 +61,8 @@ struct stage {
     uint8_t *kv_memory, *gaps_memory, *closed_memory; /* in the arena */
     struct lend_lease *leases[4];
     struct lend_lease_name reading, writing, gapped, counted; /* as the wire names them */
-    struct lend_local_place place;                            /* of the owner */
+    struct lend_local_place place;                            /* of the owner; over tcp */
+    struct lend_tcp_place tcp_place;                          /* this */
     uint8_t incarnation[LEND_INCARNATION_BYTES];
 
     struct lend_agent *honest;
@@ -74,6 +77,12 @@ struct stage {
     size_t heap_bytes; /* in use, and descriptors, before anybody hostile came */
     int descriptors;
 };
+
+/* Which transport the tests are over at this moment, and all of them over each. */
+extern bool over_tcp;
+#define RUN_OVER_EACH(tests)                                                                       \
+    (over_tcp = false, cmocka_run_group_tests_name("local", tests, NULL, NULL)) +                  \
+        (over_tcp = true, cmocka_run_group_tests_name("tcp", tests, NULL, NULL))
 
 /* cmocka's fixtures: *state is the stage. The end looks at it once more. */
 int stage_up(void **state);
@@ -102,25 +111,41 @@ uint64_t scaled(uint64_t count);
 
 /* One end of a connection, held by hand. */
 struct wire {
-    struct lend_local_channel *channel;
-    uint64_t sequence; /* of the next frame that we send */
-    uint64_t request;  /* the last one that we named */
-    bool is_over;      /* the other end has hung up */
+    struct lend_local_channel *channel; /* NULL over tcp, */
+    int stream;                         /* where it is a socket, */
+    bool owes_preamble;                 /* whose first bytes have not come, */
+    size_t in_count;                    /* and these have, and were not taken */
+    uint64_t sequence;                  /* of the next frame that we send */
+    uint64_t request;                   /* the last one that we named */
+    bool is_over;                       /* the other end has hung up */
     uint8_t incarnation[LEND_INCARNATION_BYTES];
     struct lend_frame frame; /* the last that was taken, and its payload */
-    uint8_t payload[LEND_FRAME_PAYLOAD_MAX];
+    uint8_t payload[LEND_FRAME_DATA_MAX];
+    uint8_t in[LEND_FRAME_HEADER_BYTES + LEND_FRAME_DATA_MAX];
 };
 
 /* Connect; nothing is said yet. */
-void wire_dial(struct wire *wire, const struct lend_local_place *place);
-/* Give the rings, and take the answer. */
+void wire_dial(struct wire *wire, const struct stage *stage);
+/* Give the rings, and take the answer; over tcp, the preamble. */
 enum lend_status wire_set_up(struct wire *wire);
 /* dial, set up, HELLO, WELCOME. */
 void wire_meet(struct wire *wire, const struct stage *stage);
 void wire_close(struct wire *wire);
+/* Hang up, though it is not closed yet. */
+void wire_shutdown(struct wire *wire);
+/* So much has come, untaken, that the owner waits for us; over tcp, that something has. */
+bool wire_is_full(const struct wire *wire);
 
 /* Send bytes to the socket, as they are. False: it takes no more now. */
 bool wire_packet(struct wire *wire, const void *bytes, size_t count);
+
+/* stream.c: the same over tcp */
+void stream_dial(struct wire *wire, const struct lend_tcp_place *place);
+/* Take over an accepted connection. */
+void stream_adopt(struct wire *wire, int fd);
+bool stream_send(struct wire *wire, const void *bytes, size_t count);
+bool stream_take_now(struct wire *wire);
+void stream_wait(struct wire *wire, int16_t events);
 
 /* A header with its checksum, whatever it says. */
 struct forged {

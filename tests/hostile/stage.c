@@ -97,7 +97,8 @@ static struct lend_agent *make_agent(const struct stage *stage, const char *name
     struct lend_agent *agent = NULL;
 
     config.name = name;
-    config.transports = "local";
+    config.transports = over_tcp ? "tcp" : "local";
+    config.listen = over_tcp ? "127.0.0.1" : NULL;
     config.local_directory = stage->directory;
     config.peers_max = PEERS_MAX;
     config.requests_per_peer_max = REQUESTS_MAX;
@@ -219,8 +220,15 @@ static void find_place(struct stage *stage, const uint8_t *bytes, size_t count)
 
     assert_int_equal(lend_metadata_decode(bytes, count, &metadata, NULL), LEND_OK);
     assert_int_equal(metadata->transport_count, 1);
-    assert_true(lend_local_place_decode(&stage->place, metadata->transports[0].address,
-                                        metadata->transports[0].address_bytes));
+    const uint8_t *address = metadata->transports[0].address;
+    uint32_t address_bytes = metadata->transports[0].address_bytes;
+    struct lend_tcp_places places = {.count = 0};
+    if (over_tcp) {
+        assert_true(lend_tcp_places_decode(&places, address, address_bytes));
+        stage->tcp_place = places.places[0];
+    } else {
+        assert_true(lend_local_place_decode(&stage->place, address, address_bytes));
+    }
     lend_sys->release(metadata);
 }
 
@@ -311,12 +319,13 @@ void check_stage(struct stage *stage)
     assert_true(count_heap() <= stage->heap_bytes + HEAP_SLACK_BYTES);
 }
 
-/* Each end of a connection has a socket and a pidfd of the other, which may come last. */
+/* Each end of a connection has a socket, and over local a pidfd of the other, which may come last.
+ */
 static void await_honest(struct stage *stage)
 {
     uint64_t until = wall_ns() + PATIENCE;
 
-    stage->descriptors = count_descriptors() + 4;
+    stage->descriptors = count_descriptors() + (over_tcp ? 2 : 4);
     (void)honest_round(stage);
     while (count_descriptors() < stage->descriptors) {
         assert_true(wall_ns() < until);

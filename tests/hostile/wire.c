@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* The hostile peer's end of a connection. */
@@ -15,12 +16,19 @@ enum { SETUP_MAGIC = 0x534c444e, FRAME_MAGIC = 0x464c };
 
 /* --- the connection --- */
 
-void wire_dial(struct wire *wire, const struct lend_local_place *place)
+bool over_tcp;
+
+void wire_dial(struct wire *wire, const struct stage *stage)
 {
     struct sockaddr_un address;
-    socklen_t count = lend_local_place_socket(place, &address);
+    socklen_t count = lend_local_place_socket(&stage->place, &address);
 
     memset(wire, 0, offsetof(struct wire, payload));
+    if (over_tcp) {
+        stream_dial(wire, &stage->tcp_place);
+        assert_int_equal(lend_sys->random(wire->incarnation, sizeof wire->incarnation), 0);
+        return;
+    }
     wire->channel = lend_local_channel_create(NULL);
     assert_non_null(wire->channel);
     wire->channel->socket.fd = lend_sys->socket();
@@ -86,11 +94,16 @@ static void await_ready(struct wire *wire)
 
 enum lend_status wire_set_up(struct wire *wire)
 {
-    int memory = lend_sys->memfd("hostile", lend_local_file_bytes(RING_BYTES));
+    uint8_t preamble[LEND_TCP_PREAMBLE_BYTES];
     struct lend_local_packet packet;
     struct lend_local_answer answer;
     uint64_t until = wall_ns() + PATIENCE;
 
+    if (over_tcp) {
+        lend_tcp_preamble_encode(preamble);
+        return stream_send(wire, preamble, sizeof preamble) ? LEND_OK : LEND_E_PEER_DEAD;
+    }
+    int memory = lend_sys->memfd("hostile", lend_local_file_bytes(RING_BYTES));
     assert_true(memory >= 0);
     assert_int_equal(lend_local_channel_map(wire->channel, memory, RING_BYTES, true, NULL),
                      LEND_OK);
@@ -112,7 +125,7 @@ void wire_meet(struct wire *wire, const struct stage *stage)
     struct lend_hello hello = {.version_min = 1, .version_max = 1, .name = "hostile"};
     uint8_t bytes[256];
 
-    wire_dial(wire, &stage->place);
+    wire_dial(wire, stage);
     assert_int_equal(wire_set_up(wire), LEND_OK);
     memcpy(hello.incarnation, wire->incarnation, sizeof hello.incarnation);
     memcpy(hello.wanted, stage->incarnation, sizeof hello.wanted);
@@ -124,8 +137,27 @@ void wire_meet(struct wire *wire, const struct stage *stage)
 
 void wire_close(struct wire *wire)
 {
+    if (over_tcp) {
+        lend_sys->close(wire->stream);
+        return;
+    }
     lend_local_channel_destroy(wire->channel, false);
     wire->channel = NULL;
+}
+
+void wire_shutdown(struct wire *wire)
+{
+    lend_sys->shutdown(over_tcp ? wire->stream : wire->channel->socket.fd);
+}
+
+bool wire_is_full(const struct wire *wire)
+{
+    int waiting = 0;
+
+    if (!over_tcp)
+        return lend_ring_available(&wire->channel->in) >= RING_BYTES - 32768;
+    assert_int_equal(ioctl(wire->stream, FIONREAD, &waiting), 0);
+    return waiting > 0;
 }
 
 bool wire_packet(struct wire *wire, const void *bytes, size_t count)
@@ -133,7 +165,8 @@ bool wire_packet(struct wire *wire, const void *bytes, size_t count)
     struct iovec part = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = count};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
 
-    return lend_sys->sendmsg(wire->channel->socket.fd, &message) == (ssize_t)count;
+    return lend_sys->sendmsg(over_tcp ? wire->stream : wire->channel->socket.fd, &message) ==
+           (ssize_t)count;
 }
 
 /* --- frames out --- */
@@ -154,8 +187,9 @@ struct forged forge(const struct wire *wire, uint8_t type, uint64_t request, con
 
 bool wire_has_room(struct wire *wire, size_t count)
 {
+    if (over_tcp)
+        return poll(&(struct pollfd){.fd = wire->stream, .events = POLLOUT}, 1, 0) > 0;
     size_t room = lend_local_room(&wire->channel->base);
-
     return room > 0 && room >= count;
 }
 
@@ -180,7 +214,7 @@ bool wire_send_forged(struct wire *wire, const struct forged *forged, const void
     uint8_t header[LEND_FRAME_HEADER_BYTES];
     struct lend_writer writer = lend_writer_init(header, sizeof header);
 
-    if (!await_room(wire, count))
+    if (!over_tcp && !await_room(wire, count))
         return false;
     lend_write_u16(&writer, forged->magic);
     lend_write_u8(&writer, forged->version);
@@ -190,9 +224,11 @@ bool wire_send_forged(struct wire *wire, const struct forged *forged, const void
     lend_write_u64(&writer, forged->request);
     lend_write_u32(&writer, forged->payload_crc);
     lend_write_u32(&writer, lend_crc32c(0, header, 28) + forged->header_crc_error);
+    wire->sequence++;
+    if (over_tcp)
+        return stream_send(wire, header, sizeof header) && stream_send(wire, payload, count);
     lend_local_send(&wire->channel->base, header, payload, count);
     lend_local_flush(&wire->channel->base);
-    wire->sequence++;
     return true;
 }
 
@@ -207,9 +243,11 @@ bool wire_send(struct wire *wire, uint8_t type, uint64_t request, const void *pa
 
 bool wire_take_now(struct wire *wire)
 {
-    struct lend_channel *channel = &wire->channel->base;
     uint8_t header[LEND_FRAME_HEADER_BYTES];
 
+    if (over_tcp)
+        return stream_take_now(wire);
+    struct lend_channel *channel = &wire->channel->base;
     if (wire->channel->shared == NULL || lend_local_peek(channel, header, NULL) != LEND_OK)
         return false;
     assert_int_equal(lend_frame_decode(header, &wire->frame, NULL), LEND_OK);
@@ -229,8 +267,10 @@ bool wire_take(struct wire *wire)
         if (wire->is_over)
             return wire_take_now(wire);
         assert_true(wall_ns() < until);
-        if (wire->channel->shared == NULL || wire->channel->in.is_broken ||
-            lend_ring_sleep_consumer(&wire->channel->in))
+        if (over_tcp)
+            stream_wait(wire, POLLIN);
+        else if (wire->channel->shared == NULL || wire->channel->in.is_broken ||
+                 lend_ring_sleep_consumer(&wire->channel->in))
             (void)take_packet(wire, &packet);
     }
     return true;
