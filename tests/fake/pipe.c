@@ -118,10 +118,19 @@ struct pipe_end *pipe_dial(struct lend_agent *server)
 
 /* --- frames --- */
 
+static void queue(struct pipe_end *to, struct pipe_frame *frame)
+{
+    struct pipe_frame **last = &to->first;
+
+    while (*last != NULL)
+        last = &(*last)->next;
+    *last = frame;
+    if (to->base.session != NULL)
+        lend_session_wake(to->base.session);
+}
+
 static void carry(struct pipe_end *from, struct lend_frame frame, struct pipe_frame *carried)
 {
-    struct pipe_frame **last = NULL;
-
     if (from->other == NULL ||
         (watcher != NULL && !watcher(watcher_context, from->side, &frame, carried->payload))) {
         free(carried);
@@ -130,11 +139,7 @@ static void carry(struct pipe_end *from, struct lend_frame frame, struct pipe_fr
     carried->count = frame.payload_bytes;
     lend_frame_encode(&frame, frame.type == LEND_FRAME_DATA ? NULL : carried->payload,
                       carried->header);
-    for (last = &from->other->first; *last != NULL; last = &(*last)->next)
-        ;
-    *last = carried;
-    if (from->other->base.session != NULL)
-        lend_session_wake(from->other->base.session);
+    queue(from->other, carried);
 }
 
 static struct pipe_frame *make_frame(void)
@@ -157,6 +162,18 @@ void pipe_say(struct pipe_end *end, uint8_t type, uint64_t request, const void *
     if (count > 0)
         memcpy(frame->payload, payload, count);
     carry(end, said, frame);
+}
+
+void pipe_say_bytes(struct pipe_end *end, const uint8_t *header, const void *payload, size_t count)
+{
+    struct pipe_frame *frame = make_frame();
+
+    assert_true(count <= sizeof frame->payload && end->other != NULL);
+    memcpy(frame->header, header, sizeof frame->header);
+    if (count > 0)
+        memcpy(frame->payload, payload, count);
+    frame->count = (uint32_t)count;
+    queue(end->other, frame);
 }
 
 bool pipe_hear(struct pipe_end *end, struct lend_frame *out, uint8_t *payload)

@@ -43,6 +43,8 @@ void pipe_close(struct pipe_end *end);
 /* Say a frame; its sequence is the next one. */
 void pipe_say(struct pipe_end *end, uint8_t type, uint64_t request, const void *payload,
               size_t count);
+/* Say what others have said: a header of theirs, whatever it says, and count bytes of payload. */
+void pipe_say_bytes(struct pipe_end *end, const uint8_t *header, const void *payload, size_t count);
 /* Take the next frame, if there is one; payload has room for LEND_FRAME_PAYLOAD_MAX. */
 bool pipe_hear(struct pipe_end *end, struct lend_frame *out, uint8_t *payload);
 /* Has the other end hung up? */
