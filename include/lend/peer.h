@@ -106,10 +106,13 @@ LEND_API LEND_MUST_USE enum lend_status lend_peer_refresh(struct lend_peer *peer
 
 /**
  * Connect ahead of the first transfer (which otherwise does it).
- * @retval LEND_E_PEER_DEAD  nobody answers there, or another incarnation does.
+ * @retval LEND_E_PEER_DEAD  nobody answers there, or another incarnation does; or it hung up
+ * without a word, as an agent does that wants a secret of us (lend_agent_config::secret), and we
+ * have none.
  * @retval LEND_E_TIMEOUT    no answer in timeout_ns (at most connect_timeout_ns).
  * @retval LEND_E_VERSION    the peer speaks another version of the protocol; both are named.
  * @retval LEND_E_ACCESS     the peer's socket is closed to this user; names the path and its mode.
+ * Or we have a secret, and the peer has another one, or none.
  * @retval LEND_E_BUSY       too many wait there to be let in: try again.
  * @retval LEND_E_INVALID, LEND_E_NO_MEMORY, LEND_E_SYSTEM, LEND_E_LIMIT, LEND_E_FORKED
  * Threads: safe. Blocks: up to timeout_ns, making progress meanwhile.

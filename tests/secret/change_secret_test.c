@@ -301,6 +301,12 @@ static void test_plugin_that_is_not_there_is_named_with_its_package(void **state
     assert_int_equal(make(&config, &why), LEND_E_ABSENT);
     assert_non_null(strstr(why.message, "/nowhere/lend-secret.so: cannot open"));
     assert_non_null(strstr(why.message, "Debian's package"));
+    config.secret_plugin = NULL; /* there, if lend is installed on this machine */
+    enum lend_status status = make(&config, &why);
+    if (status != LEND_OK) {
+        assert_int_equal(status, LEND_E_ABSENT);
+        assert_non_null(strstr(why.message, "/lend/lend-secret.so: "));
+    }
     config.secret_plugin = "libc.so.6";
     assert_int_equal(make(&config, &why), LEND_E_ABSENT);
     assert_non_null(strstr(why.message, "libc.so.6 has no function lend_secret_plugin_1"));
