@@ -3,12 +3,13 @@
 /*
  * Makes what the fuzz targets begin with, one file an input:
  *
- *     corpus FOLDER          write FOLDER/found/..., frame/..., message/..., metadata/...,
- *                            ticket/...
+ *     corpus FOLDER          write FOLDER/challenge/..., found/..., frame/..., message/...,
+ *                            metadata/..., ticket/...
  *     corpus --check FOLDER  compare instead; a difference means that the format has changed
  */
 
 #include "fuzz/fuzz.h"
+#include "wire/challenge.h"
 #include "wire_samples.h"
 
 #include <lend/lease.h>
@@ -148,6 +149,20 @@ static void put_messages(void)
     put_message(7, "lease-name", lend_lease_name_encode(&name, payload, PAYLOAD_ROOM));
 }
 
+static void put_challenges(void)
+{
+    struct lend_challenge challenge = {.version = LEND_CHALLENGE_VERSION};
+
+    memset(challenge.nonce, 0x17, sizeof challenge.nonce);
+    memset(challenge.proof, 0x71, sizeof challenge.proof);
+    message[0] = 0;
+    lend_challenge_encode(&challenge, payload);
+    put("challenge", "challenge", message, 1 + LEND_CHALLENGE_BYTES);
+    message[0] = 1;
+    lend_answer_encode(&challenge, payload);
+    put("challenge", "answer", message, 1 + LEND_ANSWER_BYTES);
+}
+
 static void put_found(void)
 {
     struct lend_fetch_message fetch = sample_fetch();
@@ -238,6 +253,7 @@ int main(int argc, char **argv)
     options.folder = argv[argc - 1];
     put_frames();
     put_messages();
+    put_challenges();
     put_found();
     put_tickets();
     put_metadata();

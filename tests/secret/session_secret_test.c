@@ -353,6 +353,33 @@ static void test_log_tells_of_the_first_refusal_and_statistics_of_all(void **sta
     stage_down(&stage);
 }
 
+/* It asks, and then says nothing more: its place is free again when the greeting is overdue. */
+static void test_client_that_stops_half_way_is_sent_away_in_time(void **state)
+{
+    static struct speaker speaker;
+    struct stage stage;
+
+    (void)state;
+    stage_up(&stage, OUR_SECRET, OUR_SECRET);
+    stage.connect_timeout_ns = 50000000;
+    struct lend_agent *impatient = stage_agent(&stage, "impatient", OUR_SECRET, NULL);
+    struct lend_agent *reader = stage.reader;
+    assert_non_null(impatient);
+    stage.reader = impatient; /* so that it makes progress with the owner */
+    speaker_up(&speaker, LEND_SECRET_CLIENT, OUR_SECRET);
+    speaker.end = pipe_dial(impatient);
+    speaker_challenge(&speaker, &stage);
+    for (int i = 0; i < 1000 && !pipe_is_over(speaker.end); i++)
+        (void)lend_agent_progress(impatient, 50000000, NULL);
+    assert_true(pipe_is_over(speaker.end));
+    assert_false(speaker_hear(&speaker));
+    assert_int_equal(page_of(impatient)->secrets_refused, 1);
+    speaker_down(&speaker);
+    lend_agent_destroy(impatient);
+    stage.reader = reader;
+    stage_down(&stage);
+}
+
 /* --- clients by hand that did prove it --- */
 
 static void seal_hello(struct speaker *speaker, struct stage *stage)
@@ -474,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_reader_without_a_secret_learns_that_one_may_be_wanted),
         cmocka_unit_test(test_client_that_does_not_prove_it_hears_nothing),
         cmocka_unit_test(test_log_tells_of_the_first_refusal_and_statistics_of_all),
+        cmocka_unit_test(test_client_that_stops_half_way_is_sent_away_in_time),
         cmocka_unit_test(test_client_by_hand_is_welcomed_under_a_mac),
         cmocka_unit_test(test_frame_that_is_not_sealed_for_its_place_breaks_the_session),
     };

@@ -28,6 +28,7 @@ struct lend_agent *stage_agent(struct stage *stage, const char *name, const char
     config.flags = LEND_AGENT_MANUAL_PROGRESS;
     config.local_directory = stage->directory;
     config.notification_window_bytes = 65536;
+    config.connect_timeout_ns = stage->connect_timeout_ns;
     config.on_log = on_log;
     config.context = stage;
     config.secret = secret;

@@ -36,8 +36,9 @@ struct stage {
     struct lend_lease *lease;
     struct lend_peer *peer;
     struct lend_ticket *ticket;
-    uint32_t log_count; /* warnings of both */
-    char log[320];      /* the last one */
+    uint32_t log_count;          /* warnings of both */
+    char log[320];               /* the last one */
+    uint64_t connect_timeout_ns; /* of the agents that are made; 0: as usual */
 };
 
 /* An agent with that secret, or without one; NULL, and why. */
