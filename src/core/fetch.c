@@ -312,16 +312,9 @@ static enum lend_status end(struct lend_session *session, const struct question 
 enum lend_status lend_found_make(const void *bytes, size_t metadata_bytes, size_t attachment_bytes,
                                  struct lend_found **out, struct lend_error *error)
 {
-    struct lend_metadata *metadata = NULL;
-
-    /* Checked, and decoded again where it is imported. */
-    enum lend_status status = lend_metadata_decode(bytes, metadata_bytes, &metadata, error);
-    if (status != LEND_OK)
-        return status;
-    lend_sys->release(metadata);
-
     struct lend_found *found =
         lend_sys->allocate(sizeof *found + metadata_bytes + attachment_bytes);
+
     if (found == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for %zu bytes of metadata",
                          metadata_bytes);
@@ -340,6 +333,21 @@ enum lend_status lend_found_make(const void *bytes, size_t metadata_bytes, size_
 void lend_found_release(struct lend_found *found)
 {
     lend_sys->release(found);
+}
+
+/* It is checked here, and decoded again where it is imported. */
+static enum lend_status take_out(const struct fetch *fetch, struct lend_found **out,
+                                 struct lend_error *error)
+{
+    struct lend_metadata *metadata = NULL;
+
+    enum lend_status status =
+        lend_metadata_decode(fetch->bytes, fetch->metadata_bytes, &metadata, error);
+    if (status != LEND_OK)
+        return status;
+    lend_sys->release(metadata);
+    return lend_found_make(fetch->bytes, fetch->metadata_bytes, fetch->attachment_bytes, out,
+                           error);
 }
 
 enum lend_status lend_fetch(struct lend_agent *agent, const char *address, uint64_t timeout_ns,
@@ -361,12 +369,8 @@ enum lend_status lend_fetch(struct lend_agent *agent, const char *address, uint6
         return status;
     await(session, question.until_ns);
     status = end(session, &question, error);
-    if (status == LEND_OK) {
-        const struct fetch *fetch = fetch_of(session);
-
-        status = lend_found_make(fetch->bytes, fetch->metadata_bytes, fetch->attachment_bytes, out,
-                                 error);
-    }
+    if (status == LEND_OK)
+        status = take_out(fetch_of(session), out, error);
     lend_session_release(session);
     return status;
 }

@@ -387,3 +387,23 @@ enum lend_status lend_peer_refresh(struct lend_peer *peer, const void *bytes, si
     let_go(&import);
     return status;
 }
+
+void lend_peers_renew(struct lend_agent *agent, const void *bytes, size_t count)
+{
+    static const struct lend_import_desc nothing_wanted = LEND_IMPORT_DESC_INIT;
+    struct import import = {.agent = agent, .desc = &nothing_wanted};
+    struct lend_error why = {0};
+
+    enum lend_status status = decode(&import, bytes, count, &why);
+    if (status == LEND_OK) {
+        (void)pthread_mutex_lock(&agent->lock);
+        struct lend_peer *peer = find_locked(agent, import.metadata->incarnation);
+        if (peer != NULL)
+            status = renew_locked(peer, &import, &why);
+        (void)pthread_mutex_unlock(&agent->lock);
+    }
+    if (status != LEND_OK)
+        lend_agent_log(agent, LEND_LOG_WARNING, "newer metadata of a peer is not taken: %s",
+                       why.message);
+    let_go(&import);
+}

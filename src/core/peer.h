@@ -71,6 +71,9 @@ void lend_peer_lose(struct lend_peer *peer, struct lend_session *session);
 /* The region with that id in the peer's metadata, or NULL. Under the agent's lock. */
 const struct lend_metadata_region *lend_peer_find_locked(const struct lend_peer *peer, uint64_t id);
 
+/* Newer metadata has come: refresh the peer of that incarnation, if there is one. */
+void lend_peers_renew(struct lend_agent *agent, const void *bytes, size_t count);
+
 void lend_peers_fini(struct lend_agent *agent);
 
 /* An incarnation that we served was seen to die: so is the peer that it is to us. */

@@ -1,0 +1,709 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/crc32c.h"
+#include "base/error.h"
+#include "base/sys.h"
+#include "core/found.h"
+#include "core/peer.h"
+#include "core/roster.h"
+#include "core/snapshot.h"
+#include "wire/entry.h"
+#include "wire/field.h"
+
+#include <lend/plugin.h>
+
+#include <string.h>
+
+/*
+ * A directory: what lend does with a service that keeps entries under names, and which a plugin
+ * speaks to. Two threads: the keeper publishes our entry when it has changed, and keeps it alive;
+ * the watcher is told of those of others. Each of them, and the callers, find the service gone at
+ * times: they say so once, and try again, more and more seldom.
+ *
+ * Locks: call_lock (held while the service is asked) > agent's; lock is a leaf. No callback of the
+ * application runs under any.
+ */
+
+#define DEFAULT_PLUGIN LEND_PLUGIN_DIRECTORY "/lend-etcd.so"
+
+#define MS            UINT64_C(1000000)
+#define SECOND        UINT64_C(1000000000)
+#define LOOK_NS       (200 * MS) /* how often the keeper looks whether we have changed */
+#define PAUSE_FIRST   (100 * MS)
+#define PAUSE_LAST    (5 * SECOND)
+#define FIND_AGAIN_NS SECOND /* while one waits, though the watch tells nothing */
+
+struct lend_directory {
+    struct lend_agent *agent;
+    struct lend_directory_config config; /* defaults filled in; strings are gone */
+    void *library;
+    const struct lend_directory_plugin *plugin;
+    void *watching; /* the watcher's handle */
+    pthread_t watcher, keeper;
+    bool has_watcher, has_keeper;
+
+    pthread_mutex_t call_lock; /* guards those up to the next lock */
+    void *calling;             /* a handle */
+    bool is_published;
+    uint64_t serial, attachment; /* of what is published */
+    uint64_t due_ns;             /* when to keep it alive, or to publish again */
+    uint64_t pause_ns;           /* before the next try, after one that led to nothing; 0: none */
+
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t changed;
+    struct lend_roster roster;
+    bool is_closing;
+    bool wants_published;
+    bool is_name_free;    /* our name's entry is gone: look at once */
+    bool is_listed;       /* since the watch began: it works */
+    int32_t first_status; /* of the first watch: LEND_PENDING until it is known */
+    struct lend_error first_error;
+};
+
+void lend_directory_config_init(struct lend_directory_config *config)
+{
+    if (config != NULL)
+        *config = (struct lend_directory_config)LEND_DIRECTORY_CONFIG_INIT;
+}
+
+/* How long to pause after one more try that led to nothing. */
+static uint64_t longer(uint64_t pause_ns)
+{
+    if (pause_ns == 0)
+        return PAUSE_FIRST;
+    return pause_ns * 2 < PAUSE_LAST ? pause_ns * 2 : PAUSE_LAST;
+}
+
+/* --- what entries say --- */
+
+/* An entry that was looked at. */
+struct finding {
+    struct lend_directory *directory;
+    const char *name; /* that was asked for */
+    struct lend_found *found;
+    struct lend_roster_row row;
+    enum lend_status status;
+    struct lend_error error;
+};
+
+/* Is that what an agent of that name would publish? */
+static enum lend_status judge_metadata(const struct lend_entry *entry, const char *name,
+                                       struct lend_error *error)
+{
+    struct lend_metadata *metadata = NULL;
+
+    enum lend_status status =
+        lend_metadata_decode(entry->bytes, entry->metadata_bytes, &metadata, error);
+    if (status != LEND_OK)
+        return status;
+    if (strcmp(metadata->name, name) != 0)
+        status = lend_fail(error, LEND_E_CORRUPT, "the entry of %s is the metadata of %s", name,
+                           metadata->name);
+    else if (memcmp(metadata->incarnation, entry->incarnation, LEND_INCARNATION_BYTES) != 0)
+        status = lend_fail(error, LEND_E_CORRUPT,
+                           "the entry of %s and the metadata in it are of two incarnations", name);
+    lend_sys->release(metadata);
+    return status;
+}
+
+static enum lend_status judge(struct finding *finding, const char *name, const void *bytes,
+                              uint64_t count)
+{
+    struct lend_error *error = &finding->error;
+    struct lend_entry entry;
+
+    if (count > LEND_ENTRY_BYTES_MAX)
+        return lend_fail(error, LEND_E_CORRUPT, "the entry of %s has %llu bytes, over %u", name,
+                         (unsigned long long)count, LEND_ENTRY_BYTES_MAX);
+    enum lend_status status = lend_entry_decode(bytes, (size_t)count, &entry, error);
+    if (status == LEND_OK)
+        status = judge_metadata(&entry, name, error);
+    if (status == LEND_OK)
+        status = lend_found_make(entry.bytes, entry.metadata_bytes, entry.attachment_bytes,
+                                 &finding->found, error);
+    if (status != LEND_OK)
+        return status;
+    finding->row = (struct lend_roster_row){.crc = lend_crc32c(0, bytes, (size_t)count),
+                                            .bytes = (uint32_t)count};
+    memcpy(finding->row.name, name, strlen(name) + 1);
+    memcpy(finding->row.incarnation, entry.incarnation, LEND_INCARNATION_BYTES);
+    return LEND_OK;
+}
+
+/* A name of the service's, copied to out; false: no agent has such a one. */
+static bool take_name(const char *name, uint64_t bytes, char *out)
+{
+    if (bytes == 0 || bytes > LEND_AGENT_NAME_BYTES_MAX ||
+        !lend_text_is_printable(name, (size_t)bytes))
+        return false;
+    memcpy(out, name, (size_t)bytes);
+    out[bytes] = '\0';
+    return true;
+}
+
+/* --- watching: on the watcher's thread --- */
+
+static void tell(struct lend_directory *directory, int event, const char *name,
+                 const struct lend_found *found)
+{
+    if (directory->config.on_event != NULL)
+        directory->config.on_event(directory->config.context, (enum lend_directory_event)event,
+                                   name, found);
+    lend_agent_dispatch(directory->agent);
+}
+
+static bool is_our_name(const struct lend_directory *directory, const char *name)
+{
+    return strcmp(name, directory->agent->name) == 0;
+}
+
+static void see_entry(void *context, const char *name, uint64_t name_bytes, const void *bytes,
+                      uint64_t count)
+{
+    struct lend_directory *directory = context;
+    struct finding finding = {.directory = directory};
+    char text[LEND_AGENT_NAME_BYTES_MAX + 1];
+    int event = 0;
+
+    if (!take_name(name, name_bytes, text) || is_our_name(directory, text))
+        return;
+    enum lend_status status = judge(&finding, text, bytes, count);
+    if (status == LEND_OK) {
+        (void)pthread_mutex_lock(&directory->lock);
+        status = lend_roster_enter(&directory->roster, &finding.row, &event, &finding.error);
+        (void)pthread_cond_broadcast(&directory->changed);
+        (void)pthread_mutex_unlock(&directory->lock);
+    }
+    if (status != LEND_OK)
+        lend_agent_log(directory->agent, LEND_LOG_WARNING, "an entry of the directory: %s",
+                       finding.error.message);
+    if (status == LEND_OK && event != 0) {
+        lend_peers_renew(directory->agent, finding.found->metadata, finding.found->metadata_bytes);
+        tell(directory, event, text, finding.found);
+    }
+    lend_found_release(finding.found);
+}
+
+static void see_gone(void *context, const char *name, uint64_t name_bytes)
+{
+    struct lend_directory *directory = context;
+    char text[LEND_AGENT_NAME_BYTES_MAX + 1];
+
+    if (!take_name(name, name_bytes, text))
+        return;
+    (void)pthread_mutex_lock(&directory->lock);
+    bool was_there = lend_roster_leave(&directory->roster, text);
+    directory->is_name_free |= is_our_name(directory, text);
+    (void)pthread_cond_broadcast(&directory->changed);
+    (void)pthread_mutex_unlock(&directory->lock);
+    if (was_there)
+        tell(directory, LEND_DIRECTORY_LEFT, text, NULL);
+}
+
+static void see_listed(void *context)
+{
+    struct lend_directory *directory = context;
+    char name[LEND_AGENT_NAME_BYTES_MAX + 1];
+    bool is_left = true;
+
+    while (is_left) {
+        (void)pthread_mutex_lock(&directory->lock);
+        is_left = lend_roster_take_stale(&directory->roster, name);
+        (void)pthread_mutex_unlock(&directory->lock);
+        if (is_left)
+            tell(directory, LEND_DIRECTORY_LEFT, name, NULL);
+    }
+    (void)pthread_mutex_lock(&directory->lock);
+    directory->is_listed = true;
+    if (directory->first_status == LEND_PENDING)
+        directory->first_status = LEND_OK;
+    directory->is_name_free = true; /* it may have gone while we did not look */
+    (void)pthread_cond_broadcast(&directory->changed);
+    (void)pthread_mutex_unlock(&directory->lock);
+}
+
+/* Pause, unless the directory is closed before. Under the lock. */
+static void pause_locked(struct lend_directory *directory, uint64_t duration_ns)
+{
+    uint64_t until = lend_deadline(lend_sys->now_ns(), duration_ns);
+
+    for (uint64_t now; !directory->is_closing && (now = lend_sys->now_ns()) < until;)
+        lend_sys->wait(&directory->changed, &directory->lock, until - now);
+}
+
+/* One watch, from its beginning to its end. Returns how it ended. */
+static enum lend_status watch_once(struct lend_directory *directory, struct lend_error *error)
+{
+    const struct lend_directory_watcher watcher = {
+        .struct_size = sizeof watcher,
+        .context = directory,
+        .entry = see_entry,
+        .listed = see_listed,
+        .gone = see_gone,
+    };
+
+    (void)pthread_mutex_lock(&directory->lock);
+    lend_roster_doubt(&directory->roster);
+    directory->is_listed = false;
+    (void)pthread_mutex_unlock(&directory->lock);
+    return directory->plugin->watch(directory->watching, &watcher, error);
+}
+
+static void *watch(void *context)
+{
+    struct lend_directory *directory = context;
+    uint64_t pause_ns = 0;
+
+    (void)pthread_mutex_lock(&directory->lock);
+    while (!directory->is_closing) {
+        struct lend_error error = {0};
+
+        (void)pthread_mutex_unlock(&directory->lock);
+        enum lend_status status = watch_once(directory, &error);
+        (void)pthread_mutex_lock(&directory->lock);
+        if (directory->first_status == LEND_PENDING && status != LEND_OK) {
+            directory->first_status = status;
+            directory->first_error = error;
+            (void)pthread_cond_broadcast(&directory->changed);
+        }
+        if (directory->is_closing)
+            break;
+        if (directory->is_listed)
+            pause_ns = 0;
+        if (pause_ns == 0 && status != LEND_OK)
+            lend_agent_log(directory->agent, LEND_LOG_WARNING,
+                           "the directory is out of sight, and will be sought again: %s",
+                           error.message);
+        pause_ns = longer(pause_ns);
+        pause_locked(directory, pause_ns);
+    }
+    (void)pthread_mutex_unlock(&directory->lock);
+    return NULL;
+}
+
+/* --- publishing: under call_lock --- */
+
+static enum lend_status put(struct lend_directory *directory, const struct lend_snapshot *snapshot,
+                            struct lend_error *error)
+{
+    struct lend_agent *agent = directory->agent;
+    struct lend_entry entry = {.metadata_bytes = snapshot->metadata_bytes,
+                               .attachment_bytes = snapshot->attachment_bytes,
+                               .bytes = snapshot->bytes};
+
+    memcpy(entry.incarnation, agent->incarnation, sizeof entry.incarnation);
+    size_t count = lend_entry_encode(&entry, NULL, 0);
+    uint8_t *bytes = lend_sys->allocate(count);
+    if (bytes == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for an entry of %zu bytes", count);
+    (void)lend_entry_encode(&entry, bytes, count);
+    enum lend_status status =
+        directory->plugin->put(directory->calling, agent->name, bytes, count, error);
+    lend_sys->release(bytes);
+    return status;
+}
+
+static enum lend_status publish(struct lend_directory *directory, struct lend_error *error)
+{
+    struct lend_snapshot *snapshot = NULL;
+
+    enum lend_status status = lend_snapshot_take(directory->agent, &snapshot, error);
+    if (status != LEND_OK)
+        return status;
+    status = put(directory, snapshot, error);
+    directory->is_published = status == LEND_OK;
+    if (status == LEND_OK) {
+        directory->serial = snapshot->serial;
+        directory->attachment = snapshot->attachment;
+    }
+    lend_snapshot_release(directory->agent, snapshot);
+    return status;
+}
+
+/* When to look after it again. */
+static void note_outcome(struct lend_directory *directory, enum lend_status status)
+{
+    uint64_t now = lend_sys->now_ns();
+
+    directory->pause_ns = status == LEND_OK ? 0 : longer(directory->pause_ns);
+    directory->due_ns =
+        now + (status == LEND_OK ? directory->config.time_to_live_ns / 3 : directory->pause_ns);
+}
+
+static bool has_changed(struct lend_directory *directory)
+{
+    const struct lend_snapshot seen = {.serial = directory->serial,
+                                       .attachment = directory->attachment};
+
+    return lend_snapshot_is_old(directory->agent, &seen);
+}
+
+/* See to our entry, if that is due: its time, a change of ours, or that it is gone. */
+static void look_after(struct lend_directory *directory, bool is_gone)
+{
+    bool was_in_trouble = directory->pause_ns > 0;
+    bool is_old = is_gone || !directory->is_published || has_changed(directory);
+    struct lend_error error = {0};
+    enum lend_status status = LEND_E_STALE;
+
+    /* After a try that led to nothing, not before its pause is over. */
+    if (lend_sys->now_ns() < directory->due_ns && !is_gone && (was_in_trouble || !is_old))
+        return;
+    if (!is_old)
+        status = directory->plugin->keep(directory->calling, &error);
+    if (status == LEND_E_STALE)
+        status = publish(directory, &error);
+    if (status != LEND_OK && !was_in_trouble)
+        lend_agent_log(directory->agent, LEND_LOG_WARNING,
+                       "the directory does not take our entry, and will be asked again: %s",
+                       error.message);
+    if (status == LEND_OK && was_in_trouble)
+        lend_agent_log(directory->agent, LEND_LOG_INFO, "the directory has our entry again");
+    note_outcome(directory, status);
+}
+
+static void *keep(void *context)
+{
+    struct lend_directory *directory = context;
+
+    (void)pthread_mutex_lock(&directory->lock);
+    while (!directory->is_closing) {
+        bool wants = directory->wants_published, is_name_free = directory->is_name_free;
+
+        directory->is_name_free = false;
+        (void)pthread_mutex_unlock(&directory->lock);
+        if (wants) {
+            (void)pthread_mutex_lock(&directory->call_lock);
+            look_after(directory, is_name_free);
+            (void)pthread_mutex_unlock(&directory->call_lock);
+            lend_agent_dispatch(directory->agent);
+        }
+        (void)pthread_mutex_lock(&directory->lock);
+        if (!directory->is_closing && !directory->is_name_free)
+            lend_sys->wait(&directory->changed, &directory->lock, LOOK_NS);
+    }
+    (void)pthread_mutex_unlock(&directory->lock);
+    return NULL;
+}
+
+enum lend_status lend_directory_publish(struct lend_directory *directory, struct lend_error *error)
+{
+    if (directory == NULL)
+        return lend_fail(error, LEND_E_INVALID, "the directory is NULL");
+    enum lend_status status = lend_agent_check(directory->agent, error);
+    if (status != LEND_OK)
+        return status;
+    (void)pthread_mutex_lock(&directory->call_lock);
+    status = publish(directory, error);
+    note_outcome(directory, status);
+    (void)pthread_mutex_unlock(&directory->call_lock);
+    (void)pthread_mutex_lock(&directory->lock);
+    directory->wants_published = true;
+    (void)pthread_mutex_unlock(&directory->lock);
+    return status;
+}
+
+/* --- finding --- */
+
+static void take_entry(void *context, const char *name, uint64_t name_bytes, const void *bytes,
+                       uint64_t count)
+{
+    struct finding *finding = context;
+
+    (void)name;
+    (void)name_bytes;
+    if (finding->found == NULL)
+        finding->status = judge(finding, finding->name, bytes, count);
+}
+
+static void ignore_listed(void *context)
+{
+    (void)context;
+}
+
+static void ignore_gone(void *context, const char *name, uint64_t name_bytes)
+{
+    (void)context;
+    (void)name;
+    (void)name_bytes;
+}
+
+static enum lend_status find_once(struct lend_directory *directory, const char *name,
+                                  struct lend_found **out, struct lend_error *error)
+{
+    struct finding finding = {.directory = directory, .name = name, .status = LEND_PENDING};
+    const struct lend_directory_watcher watcher = {
+        .struct_size = sizeof watcher,
+        .context = &finding,
+        .entry = take_entry,
+        .listed = ignore_listed,
+        .gone = ignore_gone,
+    };
+
+    (void)pthread_mutex_lock(&directory->call_lock);
+    enum lend_status status = directory->plugin->find(directory->calling, name, &watcher, error);
+    (void)pthread_mutex_unlock(&directory->call_lock);
+    if (status != LEND_OK) {
+        lend_found_release(finding.found);
+        return status;
+    }
+    if (finding.status == LEND_PENDING)
+        return lend_fail(error, LEND_E_ABSENT, "the directory has no agent %s", name);
+    if (finding.status != LEND_OK) {
+        if (error != NULL)
+            *error = finding.error;
+        return finding.status == LEND_E_VERSION ? LEND_E_CORRUPT : finding.status;
+    }
+    *out = finding.found;
+    return LEND_OK;
+}
+
+/* Wait until the watch has told of it, but not for long: it may tell nothing. */
+static void await_entry(struct lend_directory *directory, const char *name, uint64_t until_ns)
+{
+    uint64_t now = lend_sys->now_ns(), again = lend_deadline(now, FIND_AGAIN_NS);
+
+    (void)pthread_mutex_lock(&directory->lock);
+    until_ns = until_ns < again ? until_ns : again;
+    if (lend_roster_find(&directory->roster, name) != NULL) /* it was, or the service is gone */
+        pause_locked(directory, PAUSE_FIRST);
+    while (lend_roster_find(&directory->roster, name) == NULL &&
+           (now = lend_sys->now_ns()) < until_ns)
+        lend_sys->wait(&directory->changed, &directory->lock, until_ns - now);
+    (void)pthread_mutex_unlock(&directory->lock);
+}
+
+/* May it be otherwise in a while? */
+static bool may_change(enum lend_status status)
+{
+    return status == LEND_E_ABSENT || status == LEND_E_TIMEOUT || status == LEND_E_NO_PATH;
+}
+
+enum lend_status lend_directory_find(struct lend_directory *directory, const char *name,
+                                     uint64_t wait_ns, struct lend_found **out,
+                                     struct lend_error *error)
+{
+    if (directory == NULL || name == NULL || out == NULL)
+        return lend_fail(error, LEND_E_INVALID, "directory, name or out is NULL");
+    enum lend_status status = lend_agent_check(directory->agent, error);
+    if (status != LEND_OK)
+        return status;
+    size_t length = strnlen(name, LEND_AGENT_NAME_BYTES_MAX + 1);
+    char checked[LEND_AGENT_NAME_BYTES_MAX + 1];
+    if (!take_name(name, length, checked))
+        return lend_fail(error, LEND_E_INVALID, "an agent's name has 1 to %d printable bytes",
+                         LEND_AGENT_NAME_BYTES_MAX);
+
+    uint64_t until = lend_deadline(lend_sys->now_ns(), wait_ns);
+    for (;;) {
+        status = find_once(directory, name, out, error);
+        if (!may_change(status) || lend_sys->now_ns() >= until)
+            return status;
+        await_entry(directory, name, until);
+    }
+}
+
+/* --- entering and leaving --- */
+
+static enum lend_status check_config(const struct lend_directory_config *config,
+                                     struct lend_error *error)
+{
+    if (config->struct_size != sizeof *config)
+        return lend_fail(error, LEND_E_VERSION, "lend_directory_config is %u bytes, not %zu",
+                         config->struct_size, sizeof *config);
+    if (config->flags != 0)
+        return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", config->flags);
+    if (config->url == NULL)
+        return lend_fail(error, LEND_E_INVALID, "the directory's url is NULL");
+    if (config->time_to_live_ns != 0 && config->time_to_live_ns < SECOND)
+        return lend_fail(error, LEND_E_INVALID, "a time to live of %llu ns, under a second",
+                         (unsigned long long)config->time_to_live_ns);
+    return LEND_OK;
+}
+
+static enum lend_status check_table(const struct lend_directory_plugin *plugin, const char *path,
+                                    struct lend_error *error)
+{
+    if (plugin == NULL || plugin->abi != LEND_DIRECTORY_PLUGIN_ABI ||
+        plugin->struct_size < sizeof *plugin)
+        return lend_fail(error, LEND_E_VERSION,
+                         "%.160s has interface %u of %u bytes, not %d of %zu; install the one of "
+                         "this release",
+                         path, plugin != NULL ? plugin->abi : 0,
+                         plugin != NULL ? plugin->struct_size : 0, LEND_DIRECTORY_PLUGIN_ABI,
+                         sizeof *plugin);
+    if (plugin->name == NULL || plugin->open == NULL || plugin->close == NULL ||
+        plugin->put == NULL || plugin->keep == NULL || plugin->take_back == NULL ||
+        plugin->find == NULL || plugin->watch == NULL || plugin->interrupt == NULL)
+        return lend_fail(error, LEND_E_VERSION, "%.160s leaves a required slot empty", path);
+    return LEND_OK;
+}
+
+static enum lend_status load(struct lend_directory *directory, const char *given,
+                             struct lend_error *error)
+{
+    const char *path = given != NULL ? given : DEFAULT_PLUGIN;
+    lend_directory_plugin_entry *entry;
+    char why[160] = "";
+
+    directory->library = lend_sys->load(path, why, sizeof why);
+    if (directory->library == NULL)
+        return lend_fail(error, LEND_E_ABSENT,
+                         "no plugin for the directory: %s; it is Debian's package lend-plugins, or "
+                         "name its file",
+                         why);
+    void *symbol = lend_sys->symbol(directory->library, LEND_DIRECTORY_PLUGIN_SYMBOL);
+    if (symbol == NULL)
+        return lend_fail(error, LEND_E_ABSENT,
+                         "%.160s has no function %s: it is not a plugin for a directory", path,
+                         LEND_DIRECTORY_PLUGIN_SYMBOL);
+    memcpy(&entry, &symbol, sizeof entry);
+    const struct lend_directory_plugin *plugin = entry();
+    enum lend_status status = check_table(plugin, path, error);
+    if (status == LEND_OK)
+        directory->plugin = plugin;
+    return status;
+}
+
+static enum lend_status open_handles(struct lend_directory *directory, const char *url,
+                                     struct lend_error *error)
+{
+    const struct lend_directory_plugin_open open = {
+        .struct_size = sizeof open,
+        .url = url,
+        .time_to_live_ns = directory->config.time_to_live_ns,
+        .timeout_ns = directory->config.timeout_ns,
+        .entry_bytes_max = LEND_ENTRY_BYTES_MAX,
+        .owner_bytes = LEND_ENTRY_OWNER_BYTES,
+    };
+
+    enum lend_status status = directory->plugin->open(&open, &directory->calling, error);
+    return status == LEND_OK ? directory->plugin->open(&open, &directory->watching, error) : status;
+}
+
+static enum lend_status start(struct lend_directory *directory, struct lend_error *error)
+{
+    int result = lend_sys->thread(&directory->watcher, watch, directory, "lend-watch");
+
+    if (result < 0)
+        return lend_fail_errno(error, -result, "no thread to watch the directory");
+    directory->has_watcher = true;
+    result = lend_sys->thread(&directory->keeper, keep, directory, "lend-keep");
+    if (result < 0)
+        return lend_fail_errno(error, -result, "no thread to keep our entry alive");
+    directory->has_keeper = true;
+    return LEND_OK;
+}
+
+/* Until the first watch has listed what is there, or has found that it cannot. */
+static enum lend_status await_first(struct lend_directory *directory, struct lend_error *error)
+{
+    uint64_t until = lend_deadline(lend_sys->now_ns(), directory->config.timeout_ns);
+
+    (void)pthread_mutex_lock(&directory->lock);
+    for (uint64_t now;
+         directory->first_status == LEND_PENDING && (now = lend_sys->now_ns()) < until;)
+        lend_sys->wait(&directory->changed, &directory->lock, until - now);
+    enum lend_status status = (enum lend_status)directory->first_status;
+    if (status == LEND_PENDING)
+        status = lend_fail(error, LEND_E_TIMEOUT, "the directory has not answered in %llu ms",
+                           (unsigned long long)(directory->config.timeout_ns / MS));
+    else if (status != LEND_OK && error != NULL)
+        *error = directory->first_error;
+    (void)pthread_mutex_unlock(&directory->lock);
+    return status;
+}
+
+static void leave(struct lend_directory *directory)
+{
+    (void)pthread_mutex_lock(&directory->lock);
+    directory->is_closing = true;
+    (void)pthread_cond_broadcast(&directory->changed);
+    (void)pthread_mutex_unlock(&directory->lock);
+    if (directory->has_watcher) {
+        directory->plugin->interrupt(directory->watching);
+        (void)pthread_join(directory->watcher, NULL);
+    }
+    if (directory->has_keeper)
+        (void)pthread_join(directory->keeper, NULL);
+    if (directory->is_published) {
+        struct lend_error error = {0};
+
+        if (directory->plugin->take_back(directory->calling, &error) != LEND_OK)
+            lend_agent_log(directory->agent, LEND_LOG_WARNING,
+                           "our entry stays in the directory until its time is out: %s",
+                           error.message);
+    }
+    if (directory->plugin != NULL) {
+        directory->plugin->close(directory->watching);
+        directory->plugin->close(directory->calling);
+    }
+    lend_sys->unload(directory->library);
+    lend_roster_fini(&directory->roster);
+    (void)pthread_mutex_destroy(&directory->call_lock);
+    (void)pthread_mutex_destroy(&directory->lock);
+    (void)pthread_cond_destroy(&directory->changed);
+    lend_sys->release(directory);
+}
+
+static struct lend_directory *create(struct lend_agent *agent,
+                                     const struct lend_directory_config *config)
+{
+    struct lend_directory *directory = lend_sys->allocate(sizeof *directory);
+
+    if (directory == NULL)
+        return NULL;
+    directory->agent = agent;
+    directory->config = *config;
+    directory->config.url = directory->config.plugin = NULL;
+    if (config->time_to_live_ns == 0)
+        directory->config.time_to_live_ns = 10 * SECOND;
+    if (config->timeout_ns == 0)
+        directory->config.timeout_ns = 5 * SECOND;
+    directory->first_status = LEND_PENDING;
+    (void)pthread_mutex_init(&directory->call_lock, NULL);
+    (void)pthread_mutex_init(&directory->lock, NULL);
+    (void)pthread_cond_init(&directory->changed, NULL);
+    return directory;
+}
+
+enum lend_status lend_directory_open(struct lend_agent *agent,
+                                     const struct lend_directory_config *config,
+                                     struct lend_directory **out, struct lend_error *error)
+{
+    enum lend_status status = lend_agent_check(agent, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (config == NULL || out == NULL)
+        return lend_fail(error, LEND_E_INVALID, "config or out is NULL");
+    status = check_config(config, error);
+    if (status != LEND_OK)
+        return status;
+    struct lend_directory *directory = create(agent, config);
+    if (directory == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a directory");
+    status = load(directory, config->plugin, error);
+    if (status == LEND_OK)
+        status = open_handles(directory, config->url, error);
+    if (status == LEND_OK)
+        status = start(directory, error);
+    if (status == LEND_OK)
+        status = await_first(directory, error);
+    if (status != LEND_OK) {
+        leave(directory);
+        return status;
+    }
+    *out = directory;
+    return LEND_OK;
+}
+
+void lend_directory_close(struct lend_directory *directory)
+{
+    /* A forked child has none of the threads, and its parent's connections are not to be touched.
+     */
+    if (directory == NULL || lend_agent_check(directory->agent, NULL) != LEND_OK)
+        return;
+    struct lend_agent *agent = directory->agent;
+    leave(directory);
+    lend_agent_dispatch(agent);
+}
