@@ -96,9 +96,8 @@ void acts_turn_to(struct acts_turn *turn, uint32_t value)
     (void)syscall(SYS_futex, &turn->reached, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-bool acts_turn_await(struct acts_turn *turn, uint32_t value)
+static bool await(struct acts_turn *turn, uint32_t value, uint64_t deadline)
 {
-    uint64_t deadline = acts_now_ns() + ACTS_PATIENCE_NS;
     uint32_t seen;
 
     while ((seen = atomic_load(&turn->reached)) < value) {
@@ -111,6 +110,16 @@ bool acts_turn_await(struct acts_turn *turn, uint32_t value)
         (void)syscall(SYS_futex, &turn->reached, FUTEX_WAIT, seen, &nap, NULL, 0);
     }
     return true;
+}
+
+bool acts_turn_await(struct acts_turn *turn, uint32_t value)
+{
+    return await(turn, value, acts_now_ns() + ACTS_PATIENCE_NS);
+}
+
+void acts_turn_sleep(struct acts_turn *turn, uint32_t value)
+{
+    (void)await(turn, value, UINT64_MAX);
 }
 
 struct acts_directory acts_directory_make(void)

@@ -53,6 +53,8 @@ struct acts_turn {
 void acts_turn_to(struct acts_turn *turn, uint32_t value);
 /* False: that did not come within ACTS_PATIENCE_NS. */
 bool acts_turn_await(struct acts_turn *turn, uint32_t value);
+/* As long as it takes, for processes that die with their parent. */
+void acts_turn_sleep(struct acts_turn *turn, uint32_t value);
 
 /* A folder for sockets. What agents that ended well have left in it is a finding. */
 struct acts_directory {

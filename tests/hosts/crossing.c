@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 enum { OWNER, READER }; /* the hosts */
 
@@ -22,6 +23,7 @@ struct crossing_shared {
     struct acts_blob metadata;
     struct acts_blob ticket;
     struct acts_holdings holdings;
+    uint64_t own_bytes; /* of anonymous pages */
     uint64_t id;
 };
 
@@ -62,7 +64,6 @@ static struct lend_agent *owner_agent(struct crossing_shared *shared)
     return acts_ok(lend_agent_create(&config, &agent, &error), &error, "owner") ? agent : NULL;
 }
 
-/* A notification begins with how many bytes of its sender's metadata are behind. */
 static void *answer(void *context)
 {
     struct lend_agent *agent = context;
@@ -84,6 +85,19 @@ static void *answer(void *context)
     }
 }
 
+/* What is resident and of no file and not shared, for /proc/self/statm. */
+static uint64_t count_own_bytes(void)
+{
+    unsigned long long resident = 0, shared = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    if (file == NULL || fscanf(file, "%*u %llu %llu", &resident, &shared) != 2)
+        resident = shared = 0;
+    if (file != NULL)
+        (void)fclose(file);
+    return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 static bool obey(struct owner *owner)
 {
     struct crossing_shared *shared = owner->shared;
@@ -100,7 +114,10 @@ static bool obey(struct owner *owner)
         lend_lease_release(owner->lease);
         owner->lease = NULL;
         return true;
-    case NOTE_HOLDINGS: shared->holdings = acts_holdings_now(); return true;
+    case NOTE_HOLDINGS:
+        shared->holdings = acts_holdings_now();
+        shared->own_bytes = count_own_bytes();
+        return true;
     case COMPARE_HOLDINGS: return acts_holdings_came_back(&shared->holdings, 256 << 10);
     case ECHO: return pthread_create(&thread, NULL, answer, owner->agent) == 0;
     }
@@ -123,8 +140,7 @@ static int own(void *context)
     shared->id = owner.region.id;
     acts_turn_to(&shared->born, atomic_load(&shared->death.reached) + 1);
     for (;; order++) {
-        while (atomic_load(&shared->asked.reached) < order)
-            (void)acts_turn_await(&shared->asked, order);
+        acts_turn_sleep(&shared->asked, order);
         shared->is_well = obey(&owner);
         acts_turn_to(&shared->done, order);
     }
@@ -141,8 +157,7 @@ static int keep(void *context)
     for (uint32_t life = 1;; life++) {
         pid_t owner = acts_spawn(own, shared);
 
-        while (atomic_load(&shared->death.reached) < life)
-            (void)acts_turn_await(&shared->death, life);
+        acts_turn_sleep(&shared->death, life);
         (void)kill(owner, SIGKILL);
         (void)waitpid(owner, NULL, 0);
     }
@@ -158,11 +173,16 @@ static void ask(struct crossing *crossing, enum order order)
 
 struct lend_ticket *crossing_grant(struct crossing *crossing, struct lend_peer *peer)
 {
+    ask(crossing, GRANT);
+    assert_true(crossing->shared->is_well);
+    return crossing_same_ticket(crossing, peer);
+}
+
+struct lend_ticket *crossing_same_ticket(struct crossing *crossing, struct lend_peer *peer)
+{
     struct lend_ticket *ticket = NULL;
     struct lend_error error = {0};
 
-    ask(crossing, GRANT);
-    assert_true(crossing->shared->is_well);
     must_be_well(lend_ticket_import(peer, crossing->shared->ticket.bytes,
                                     crossing->shared->ticket.count, &ticket, &error),
                  &error);
@@ -179,6 +199,16 @@ struct acts_holdings crossing_note_holdings(struct crossing *crossing)
 {
     ask(crossing, NOTE_HOLDINGS);
     return crossing->shared->holdings;
+}
+
+void crossing_note_as(struct crossing *crossing, const struct acts_holdings *holdings)
+{
+    crossing->shared->holdings = *holdings;
+}
+
+uint64_t crossing_own_bytes(const struct crossing *crossing)
+{
+    return crossing->shared->own_bytes;
 }
 
 bool crossing_holdings_came_back(struct crossing *crossing)

@@ -54,11 +54,18 @@ uint64_t crossing_region(const struct crossing *crossing);
 
 /* Orders to the owner. */
 struct lend_ticket *crossing_grant(struct crossing *crossing, struct lend_peer *peer);
+/* The ticket of the last grant once more, for another reader. */
+struct lend_ticket *crossing_same_ticket(struct crossing *crossing, struct lend_peer *peer);
 void crossing_revoke(struct crossing *crossing);
 /* Look what it holds now, for later; and then: does it hold no more? */
 struct acts_holdings crossing_note_holdings(struct crossing *crossing);
 bool crossing_holdings_came_back(struct crossing *crossing);
-/* Send back whatever notification comes, from now on. */
+/* As if it had noted these. */
+void crossing_note_as(struct crossing *crossing, const struct acts_holdings *holdings);
+/* Bytes of the owner's pages, when it noted last, that are of no file and shared with nobody. */
+uint64_t crossing_own_bytes(const struct crossing *crossing);
+/* From now on it answers notifications: the first byte goes back to the agent whose metadata is
+ * behind it. */
 void crossing_echo(struct crossing *crossing);
 /* Kill it, and start another of its name. */
 void crossing_restart(struct crossing *crossing);
