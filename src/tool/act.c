@@ -205,8 +205,8 @@ enum lend_status acts_run(struct acts *acts, struct lend_error *error)
     enum { ALL_REPETITIONS_AN_ITERATION = 1 + 5 + 2 + 5 };
     enum lend_status status = LEND_OK;
 
-    acts->progress =
-        progress_start("four acts", (uint64_t)acts->iterations * ALL_REPETITIONS_AN_ITERATION);
+    uint64_t repetitions = ALL_REPETITIONS_AN_ITERATION + (acts->stage->has_hosts ? 1U : 0U);
+    acts->progress = progress_start("four acts", acts->iterations * repetitions);
     for (size_t i = 0; status == LEND_OK && i < sizeof all / sizeof all[0]; i++) {
         struct lend_error ignored; /* the act's own failure says more than what follows from it */
 

@@ -9,8 +9,9 @@
 #include <string.h>
 
 /*
- * Act 4: one of the two is killed, stopped, or becomes another program, at a random moment of a
- * read. The other one is told in bounded time, and the owner, if it lives, gets its memory back.
+ * Act 4: one of the two is killed, stopped, or becomes another program, or, on two hosts, the link
+ * is cut, at a random moment of a read. The other one is told in bounded time, and the owner, if it
+ * lives, gets its memory back.
  */
 
 enum { GENERATION = 1 };
@@ -219,6 +220,25 @@ static enum lend_status stop_reader(struct acts *acts, struct act_row *row,
                          error);
 }
 
+/* Nobody dies, but neither hears of the other any more. */
+static enum lend_status cut_link(struct acts *acts, struct act_row *row, struct lend_error *error)
+{
+    struct stage *stage = acts->stage;
+    enum lend_status status = begin(acts, false, deadline_ns, error);
+    if (status != LEND_OK)
+        return status;
+
+    uint64_t since_ns = now_ns();
+    status = hosts_unplug(&stage->hosts, error);
+    if (status == LEND_OK)
+        status = end_read(acts, row, since_ns, deadline_ns, error);
+    if (status == LEND_OK)
+        status = reclaim(acts, row, error);
+    struct lend_error ignored; /* the first reason is enough */
+    enum lend_status plugged = hosts_plug(&stage->hosts, 0, status == LEND_OK ? error : &ignored);
+    return status == LEND_OK ? plugged : status;
+}
+
 enum lend_status act_death(struct acts *acts, struct lend_error *error)
 {
     static const char reader_told[] = "PEER_DEAD or TIMEOUT in time; OK only with right bytes";
@@ -226,17 +246,21 @@ enum lend_status act_death(struct acts *acts, struct lend_error *error)
         const char *done;
         const char *expected;
         enum lend_status (*strike)(struct acts *, struct act_row *, struct lend_error *);
+        bool needs_hosts;
     } cases[] = {
-        {"reader killed", "the lease ends as PEER_DEAD; memory back", kill_reader},
-        {"owner killed", reader_told, kill_owner},
+        {"reader killed", "the lease ends as PEER_DEAD; memory back", kill_reader, false},
+        {"owner killed", reader_told, kill_owner, false},
         {"reader stopped, memory withdrawn",
-         "BUSY, naming the reader, if it maps it; back when it goes on", stop_reader},
-        {"owner stopped", reader_told, stop_owner},
-        {"owner replaced by exec", reader_told, replace_owner},
+         "BUSY, naming the reader, if it maps it; back when it goes on", stop_reader, false},
+        {"owner stopped", reader_told, stop_owner, false},
+        {"owner replaced by exec", reader_told, replace_owner, false},
+        {"link cut", "PEER_DEAD or TIMEOUT in time; memory back", cut_link, true},
     };
     enum lend_status status = LEND_OK;
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (cases[i].needs_hosts && !acts->stage->has_hosts)
+            continue;
         struct act_row *row = act_row_add(acts, "4 death", cases[i].done, cases[i].expected);
 
         for (uint32_t k = 0; status == LEND_OK && k < acts->iterations; k++) {

@@ -36,6 +36,25 @@ enum lend_status actor_draw(struct actor *actor, uint32_t remote_population,
     return dice_draw(~order->seed, local_population, order->block_count, local, error);
 }
 
+enum lend_status actor_tell_address(struct actor *actor, struct lend_agent *agent,
+                                    struct lend_error *error)
+{
+    struct report *report = &actor->report;
+
+    if (actor->endpoint.listen == NULL)
+        return LEND_OK;
+    return lend_agent_address(agent, report->address, sizeof report->address, error);
+}
+
+enum lend_status actor_ask(struct actor *actor, struct lend_agent *agent, struct lend_found **out,
+                           struct lend_error *error)
+{
+    *out = NULL;
+    if (actor->order.address[0] == '\0')
+        return LEND_OK;
+    return lend_fetch(agent, actor->order.address, actor->order.timeout_ns, out, error);
+}
+
 static void carry_out(struct actor *actor, actor_handler (*find)(uint32_t verb))
 {
     struct lend_error error = {0};

@@ -6,6 +6,8 @@
 #include "tool/lender.h"
 #include "tool/order.h"
 
+#include <lend/discovery.h>
+
 /* One of the demo's two processes, as it is inside: it plays the owner or the reader as it is told.
  */
 struct actor {
@@ -31,6 +33,15 @@ actor_handler reader_handler(uint32_t verb);
  * reader's. */
 enum lend_status actor_draw(struct actor *actor, uint32_t remote_population,
                             uint32_t local_population, struct lend_error *error);
+
+/* Report where the agent listens, if it does. */
+enum lend_status actor_tell_address(struct actor *actor, struct lend_agent *agent,
+                                    struct lend_error *error);
+
+/* If the order names an address, ask there: out gets what was found, to be released. Else it stays
+ * NULL. */
+enum lend_status actor_ask(struct actor *actor, struct lend_agent *agent, struct lend_found **out,
+                           struct lend_error *error);
 
 /* How many blocks the reader's cache has in each region, to pull that many to. */
 uint32_t actor_reader_blocks(uint32_t block_count);

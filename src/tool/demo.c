@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { KEY_ITERATIONS = 'i', ITERATIONS_DEFAULT = 10, ITERATIONS_MAX = 1000000 };
+enum { KEY_ITERATIONS = 'i', KEY_HOSTS = 0x200, ITERATIONS_DEFAULT = 10, ITERATIONS_MAX = 1000000 };
 
 /* What one pull of the acts moves, about: enough that a random moment falls into it. */
 static const uint64_t act_bytes = UINT64_C(16) << 20;
@@ -17,6 +17,7 @@ enum { ACT_SHARE = 6 }; /* owner, reader and the owner's copy have twice that ea
 struct demo {
     struct options options;
     uint32_t iterations;
+    uint32_t hosts; /* 1 or 2 */
 };
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -32,6 +33,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
         demo->iterations =
             (uint32_t)options_number(state, "iterations", text, ITERATIONS_MAX, false);
         return 0;
+    case KEY_HOSTS:
+        demo->hosts = (uint32_t)options_number(state, "hosts", text, HOSTS, false);
+        return 0;
     case ARGP_KEY_ARG: argp_error(state, "'%s' is not expected", text); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -40,6 +44,10 @@ static error_t parse(int key, char *text, struct argp_state *state)
 static const struct argp parser = {
     .options = (const struct argp_option[]){{"iterations", KEY_ITERATIONS, "K", 0,
                                              "Do each thing of the acts K times (default: 10)", 0},
+                                            {"hosts", KEY_HOSTS, "N", 0,
+                                             "With 2: owner and reader are on two hosts, which are "
+                                             "network namespaces joined by a link (default: 1)",
+                                             0},
                                             {0}},
     .parser = parse,
     .doc = "Show the main job between two processes: one lends a KV cache, the other pulls "
@@ -53,6 +61,21 @@ static const struct argp parser = {
                                             {&options_common, 0, NULL, 0},
                                             {0}},
 };
+
+/* Two hosts have tcp between them, unless the user wants another transport: then tcp is what they
+ * find each other by. */
+static void complete(struct demo *demo)
+{
+    struct endpoint *endpoint = &demo->options.endpoint;
+
+    if (demo->hosts < HOSTS)
+        return;
+    if (endpoint->transports == NULL)
+        endpoint->transports = "tcp";
+    if (strcmp(endpoint->transports, "ucx") == 0 && endpoint->ucx_devices == NULL)
+        endpoint->ucx_devices = HOSTS_DEVICE;
+    endpoint->is_networked = true;
+}
 
 /* Size the job by the memory there is. */
 static enum lend_status plan(const struct demo *demo, struct job *job, struct acts *acts,
@@ -83,17 +106,18 @@ static enum lend_status plan(const struct demo *demo, struct job *job, struct ac
 int demo_main(int argc, char **argv)
 {
     static struct stage stage; /* static, and zero, for its size */
-    struct demo demo = {.iterations = ITERATIONS_DEFAULT};
+    struct demo demo = {.iterations = ITERATIONS_DEFAULT, .hosts = 1};
     struct job job = {0};
     struct lend_error error = {0};
 
     options_init(&demo.options);
     (void)argp_parse(&parser, argc, argv, 0, NULL, &demo);
+    complete(&demo);
 
     struct acts acts = {.stage = &stage, .dice = {.state = demo.options.seed}};
     enum lend_status status = plan(&demo, &job, &acts, &error);
     if (status == LEND_OK)
-        status = stage_open(&stage, &demo.options.endpoint, &error);
+        status = stage_open(&stage, &demo.options.endpoint, demo.hosts == HOSTS, &error);
     if (status == LEND_OK)
         status = job_run(&stage, dice_roll(&acts.dice), &job, &error);
     bool has_job = status == LEND_OK;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tool/commands.h"
-#include "tool/export_file.h"
 #include "tool/options.h"
 #include "tool/output.h"
+#include "tool/source.h"
 #include "tool/trouble.h"
 
 #include <lend/explain.h>
@@ -17,7 +17,7 @@ static const uint64_t connect_ns = 5000000000;
 
 struct explain {
     struct options options;
-    const char *path;   /* of the file to read */
+    struct source source;
     const char *region; /* NULL: all */
     uint32_t direction; /* a lend_direction */
     bool is_connecting;
@@ -36,21 +36,19 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
     switch (key) {
     case ARGP_KEY_INIT:
-        for (int i = 0; i < 2; i++)
+        state->child_inputs[0] = &explain->source;
+        for (int i = 1; i < 4; i++)
             state->child_inputs[i] = &explain->options;
         return 0;
     case KEY_REGION: explain->region = text; return 0;
     case KEY_WRITE: explain->direction = LEND_WRITE; return 0;
     case KEY_CONNECT: explain->is_connecting = true; return 0;
     case ARGP_KEY_ARG:
-        if (explain->path != NULL)
+        if (explain->source.path != NULL)
             argp_error(state, "'%s' is not expected", text);
-        explain->path = text;
+        explain->source.path = text;
         return 0;
-    case ARGP_KEY_END:
-        if (explain->path == NULL)
-            argp_error(state, "FILE is needed: what `lend serve --export FILE' has written");
-        return 0;
+    case ARGP_KEY_END: source_check(&explain->source, state, "FILE"); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
@@ -64,11 +62,14 @@ static const struct argp parser = {
              "Connect first: of some paths only a connection can tell", 0},
             {0}},
     .parser = parse,
-    .args_doc = "FILE",
+    .args_doc = "[FILE]",
     .doc = "Tell by which path blocks would come from the owner whose metadata FILE holds, as "
-           "`lend serve --export FILE' wrote it, and why not by a better one.\v"
+           "`lend serve --export FILE' wrote it, or who is asked for it, and why not by a better "
+           "one.\v"
            "The exit code is 0 if every region that was asked about has a path, else 1.",
-    .children = (const struct argp_child[]){{&options_socket, 0, NULL, 0},
+    .children = (const struct argp_child[]){{&options_source, 0, NULL, 0},
+                                            {&options_socket, 0, NULL, 0},
+                                            {&options_secret, 0, NULL, 0},
                                             {&options_common, 0, NULL, 0},
                                             {0}},
 };
@@ -77,10 +78,11 @@ static const struct argp parser = {
 static enum lend_status begin(struct explain *explain, struct lend_error *error)
 {
     const struct export_file *file = &explain->file;
-    enum lend_status status = export_file_read(explain->path, &explain->file, error);
+    enum lend_status status =
+        endpoint_create(&explain->options.endpoint, "explain", &explain->agent, error);
 
     if (status == LEND_OK)
-        status = endpoint_create(&explain->options.endpoint, "explain", &explain->agent, error);
+        status = source_read(&explain->source, explain->agent, &explain->file, error);
     if (status == LEND_OK)
         status = lend_peer_import(explain->agent, file->metadata, file->metadata_bytes,
                                   &explain->peer, error);
@@ -202,6 +204,7 @@ int explain_main(int argc, char **argv)
     struct lend_error error = {0};
 
     explain.direction = LEND_READ;
+    explain.source.out_is_networked = &explain.options.endpoint.is_networked;
     options_init(&explain.options);
     (void)argp_parse(&parser, argc, argv, 0, NULL, &explain);
 

@@ -62,7 +62,8 @@ static int64_t decode(const char *text, uint8_t *bytes, uint32_t capacity)
     return count;
 }
 
-static json_t *describe(const struct export_file *file)
+/* NULL: no memory. */
+static json_t *describe(const struct export_file *file, bool has_metadata)
 {
     char *text = malloc(2 * BASE64_BYTES_MAX);
 
@@ -70,10 +71,11 @@ static json_t *describe(const struct export_file *file)
         return NULL;
     encode(file->metadata, file->metadata_bytes, text);
     encode(file->ticket, file->ticket_bytes, text + BASE64_BYTES_MAX);
-    json_t *made =
-        json_pack("{s:i, s:s, s:i, s:i, s:s, s:s}", "format", FORMAT, "model", file->model, "owner",
-                  (int)file->owner, "generation", (int)file->generation, "metadata", text, "ticket",
-                  text + BASE64_BYTES_MAX);
+    json_t *made = json_pack("{s:i, s:s, s:i, s:i, s:s}", "format", FORMAT, "model", file->model,
+                             "owner", (int)file->owner, "generation", (int)file->generation,
+                             "ticket", text + BASE64_BYTES_MAX);
+    if (has_metadata)
+        (void)json_object_set_new(made, "metadata", json_string(text));
     free(text);
     return made;
 }
@@ -87,7 +89,7 @@ enum lend_status export_file_write(const char *path, const struct export_file *f
     if (length < 0 || (size_t)length >= sizeof other)
         return trouble(error, LEND_E_INVALID, "the path is too long: %s", path);
 
-    json_t *made = describe(file);
+    json_t *made = describe(file, true);
     if (made == NULL)
         return trouble(error, LEND_E_NO_MEMORY, "no memory for %s", path);
     int descriptor = open(other, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -106,6 +108,7 @@ enum lend_status export_file_write(const char *path, const struct export_file *f
     return status;
 }
 
+/* Without metadata in it, `out` keeps the metadata that it has. */
 static enum lend_status unpack(const char *path, json_t *value, struct export_file *out,
                                struct lend_error *error)
 {
@@ -117,7 +120,7 @@ static enum lend_status unpack(const char *path, json_t *value, struct export_fi
     int generation = 0;
     json_error_t why;
 
-    if (json_unpack_ex(value, &why, 0, "{s:i, s:s, s:i, s:i, s:s, s:s}", "format", &format, "model",
+    if (json_unpack_ex(value, &why, 0, "{s:i, s:s, s:i, s:i, s?s, s:s}", "format", &format, "model",
                        &model, "owner", &owner, "generation", &generation, "metadata", &metadata,
                        "ticket", &ticket) != 0)
         return trouble(error, LEND_E_CORRUPT, "%s is not of `lend serve': %s", path, why.text);
@@ -125,7 +128,9 @@ static enum lend_status unpack(const char *path, json_t *value, struct export_fi
         return trouble(error, LEND_E_VERSION, "%s has format %d, and %d is known", path, format,
                        FORMAT);
 
-    int64_t metadata_bytes = decode(metadata, out->metadata, sizeof out->metadata);
+    int64_t metadata_bytes = metadata == NULL
+                                 ? (int64_t)out->metadata_bytes
+                                 : decode(metadata, out->metadata, sizeof out->metadata);
     int64_t ticket_bytes = decode(ticket, out->ticket, sizeof out->ticket);
     if (metadata_bytes < 0 || ticket_bytes < 0 || strlen(model) >= sizeof out->model || owner < 0 ||
         generation < 0)
@@ -155,7 +160,50 @@ enum lend_status export_file_read(const char *path, struct export_file *out,
     if (value == NULL)
         return trouble(error, LEND_E_CORRUPT, "%s is not JSON: line %d: %s", path, why.line,
                        why.text);
+    out->metadata_bytes = 0;
     enum lend_status status = unpack(path, value, out, error);
+    json_decref(value);
+    if (status == LEND_OK && out->metadata_bytes == 0)
+        return trouble(error, LEND_E_CORRUPT, "%s is not of `lend serve': it has no metadata",
+                       path);
+    return status;
+}
+
+enum lend_status export_file_attach(struct lend_agent *agent, const struct export_file *file,
+                                    struct lend_error *error)
+{
+    json_t *made = describe(file, false);
+    char *text = made == NULL ? NULL : json_dumps(made, JSON_COMPACT);
+
+    json_decref(made);
+    if (text == NULL)
+        return trouble(error, LEND_E_NO_MEMORY, "no memory for what readers are told");
+    enum lend_status status = lend_agent_attach(agent, text, strlen(text), error);
+    free(text);
+    return status;
+}
+
+enum lend_status export_file_find(const char *where, const struct lend_found *found,
+                                  struct export_file *out, struct lend_error *error)
+{
+    json_error_t why;
+
+    if (found->attachment == NULL)
+        return trouble(error, LEND_E_ABSENT, "the agent of %s lends nothing: is it `lend serve'?",
+                       where);
+    if (found->metadata_bytes > sizeof out->metadata)
+        return trouble(error, LEND_E_LIMIT,
+                       "%s told %zu bytes of metadata, and there is room "
+                       "for %zu",
+                       where, found->metadata_bytes, sizeof out->metadata);
+    json_t *value =
+        json_loadb(found->attachment, found->attachment_bytes, JSON_REJECT_DUPLICATES, &why);
+    if (value == NULL)
+        return trouble(error, LEND_E_CORRUPT, "the agent of %s is not `lend serve': %s", where,
+                       why.text);
+    memcpy(out->metadata, found->metadata, found->metadata_bytes);
+    out->metadata_bytes = (uint32_t)found->metadata_bytes;
+    enum lend_status status = unpack(where, value, out, error);
     json_decref(value);
     return status;
 }

@@ -4,6 +4,7 @@
 
 #include "tool/endpoint.h"
 
+#include <lend/discovery.h>
 #include <lend/lease.h>
 
 /*
@@ -27,5 +28,15 @@ enum lend_status export_file_write(const char *path, const struct export_file *f
 /* LEND_E_ABSENT: there is no such file. LEND_E_CORRUPT: it is not what serve writes. */
 enum lend_status export_file_read(const char *path, struct export_file *out,
                                   struct lend_error *error);
+
+/* The same without a file: as the attachment of the agent that serves, and as what was found of it.
+ * `where` is for messages. */
+enum lend_status export_file_attach(struct lend_agent *agent, const struct export_file *file,
+                                    struct lend_error *error);
+enum lend_status export_file_find(const char *where, const struct lend_found *found,
+                                  struct export_file *out, struct lend_error *error);
+
+/* The name of an agent that serves, unless its user chose another. */
+#define SERVE_NAME_DEFAULT "owner"
 
 #endif

@@ -18,7 +18,11 @@ enum {
     KEY_BLOCKS,
     KEY_SEED,
     KEY_PATH,
-    KEY_DIRECTORY
+    KEY_DIRECTORY,
+    KEY_SECRET,
+    KEY_UCX_DEVICES,
+    KEY_UCX_TRANSPORTS,
+    KEY_UCX_LIBRARY,
 };
 
 enum { MEMORY_SHARE = 4 }; /* a quarter of what is free */
@@ -47,7 +51,7 @@ uint64_t options_number(struct argp_state *state, const char *option, const char
 void options_init(struct options *options)
 {
     *options = (struct options){
-        .endpoint = {.model = model_at(0), .transports = "local"},
+        .endpoint = {.model = model_at(0)},
         .blocks = OPTION_PIECES_DEFAULT,
     };
 }
@@ -60,8 +64,21 @@ static error_t parse_common(int key, char *text, struct argp_state *state)
     case KEY_TRANSPORT: options->endpoint.transports = text; return 0;
     case KEY_JSON: options->is_json = true; return 0;
     case KEY_VERBOSE: options->endpoint.is_verbose = true; return 0;
+    case KEY_UCX_DEVICES: options->endpoint.ucx_devices = text; return 0;
+    case KEY_UCX_TRANSPORTS: options->endpoint.ucx_transports = text; return 0;
+    case KEY_UCX_LIBRARY: options->endpoint.ucx_library = text; return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
+}
+
+static error_t parse_secret(int key, char *text, struct argp_state *state)
+{
+    struct options *options = state->input;
+
+    if (key != KEY_SECRET)
+        return ARGP_ERR_UNKNOWN;
+    options->endpoint.secret_file = text;
+    return 0;
 }
 
 static error_t parse_cache(int key, char *text, struct argp_state *state)
@@ -115,7 +132,15 @@ static error_t parse_socket(int key, char *text, struct argp_state *state)
 const struct argp options_common = {
     .options =
         (const struct argp_option[]){
-            {"transport", KEY_TRANSPORT, "NAME", 0, "Way to move bytes (default: local)", 0},
+            {"transport", KEY_TRANSPORT, "NAME[,NAME...]", 0,
+             "Ways to move bytes: local, tcp, ucx (default: local, and tcp where another machine "
+             "may be meant)",
+             0},
+            {"ucx-devices", KEY_UCX_DEVICES, "DEVICE[,DEVICE...]", 0,
+             "What ucx may use, as UCX names it: eth0, mlx5_0:1. Their network is trusted", 0},
+            {"ucx-transports", KEY_UCX_TRANSPORTS, "NAME[,NAME...]", 0,
+             "UCX's own transports, as UCX_TLS has them (default: UCX's choice)", 0},
+            {"ucx-library", KEY_UCX_LIBRARY, "FILE", 0, "The libucp to load", 0},
             {"json", KEY_JSON, NULL, 0, "Print the result as JSON", 0},
             {"verbose", KEY_VERBOSE, NULL, 0, "Print the library's log to standard error", 0},
             {0}},
@@ -153,6 +178,15 @@ const struct argp options_socket = {
                                              "Where the socket is (default: the library's)", 0},
                                             {0}},
     .parser = parse_socket,
+};
+
+const struct argp options_secret = {
+    .options =
+        (const struct argp_option[]){
+            {"secret-file", KEY_SECRET, "FILE", 0,
+             "Talk only to agents that have the secret in FILE, of 16 .. 64 bytes", 0},
+            {0}},
+    .parser = parse_secret,
 };
 
 enum lend_status options_size_cache(const struct options *options, uint64_t spare_bytes,

@@ -9,7 +9,8 @@
 /*
  * The side channel of the demo: what its director tells the two processes on the stage, and what
  * they answer. It stands for the way that an application has of its own; metadata and tickets
- * travel on it.
+ * travel on it. Between two hosts it carries an address in their place: the one who is to know them
+ * asks the other's agent there.
  *
  * Each order is answered by one report; ORDER_MOVE by one with is_begun set before the transfer is
  * posted, and one when it has ended.
@@ -61,6 +62,7 @@ struct order {
     uint64_t delay_ns;
     uint64_t timeout_ns;
     uint64_t time_to_live_ns;
+    char address[ENDPOINT_ADDRESS_BYTES]; /* MEET, IMPORT, TICKET: whom to ask; "": see the bytes */
     uint32_t byte_count;
     uint8_t bytes[ENDPOINT_BYTES_MAX];
 };
@@ -80,7 +82,8 @@ struct report {
     uint64_t pieces_wrong; /* checked, and not what they must be */
     uint64_t late_pieces;  /* changed after the transfer had said that it is quiet */
     char path[32];
-    char text[240]; /* why, if something is not as it should be */
+    char address[ENDPOINT_ADDRESS_BYTES]; /* of the agent, if it listens */
+    char text[240];                       /* why, if something is not as it should be */
     uint32_t byte_count;
     uint8_t bytes_sent[ENDPOINT_BYTES_MAX];
 };

@@ -28,7 +28,7 @@ static enum lend_status export_metadata(struct actor *actor, struct lend_error *
                                                    sizeof actor->report.bytes_sent, &count, error);
 
     actor->report.byte_count = status == LEND_OK ? (uint32_t)count : 0;
-    return status;
+    return status == LEND_OK ? actor_tell_address(actor, actor->lender.agent, error) : status;
 }
 
 static enum lend_status export_ticket(struct actor *actor, const struct lend_lease *lease,
@@ -40,6 +40,18 @@ static enum lend_status export_ticket(struct actor *actor, const struct lend_lea
 
     actor->report.byte_count = status == LEND_OK ? (uint32_t)count : 0;
     return status;
+}
+
+/* Let whoever asks have the ticket that was reported, if we listen. */
+static enum lend_status attach_ticket(struct actor *actor, struct lend_error *error)
+{
+    const struct report *report = &actor->report;
+
+    if (actor->endpoint.listen == NULL)
+        return LEND_OK;
+    enum lend_status status =
+        lend_agent_attach(actor->lender.agent, report->bytes_sent, report->byte_count, error);
+    return status == LEND_OK ? actor_tell_address(actor, actor->lender.agent, error) : status;
 }
 
 static enum lend_status lend_cache(struct actor *actor, struct lend_error *error)
@@ -54,8 +66,18 @@ static enum lend_status lend_cache(struct actor *actor, struct lend_error *error
 
 static enum lend_status meet(struct actor *actor, struct lend_error *error)
 {
-    return lend_peer_import(actor->lender.agent, actor->order.bytes, actor->order.byte_count,
-                            &actor->lender.reader, error);
+    struct lend_agent *agent = actor->lender.agent;
+    struct lend_found *found = NULL;
+    enum lend_status status = actor_ask(actor, agent, &found, error);
+
+    if (status != LEND_OK)
+        return status;
+    status = found != NULL ? lend_peer_import(agent, found->metadata, found->metadata_bytes,
+                                              &actor->lender.reader, error)
+                           : lend_peer_import(agent, actor->order.bytes, actor->order.byte_count,
+                                              &actor->lender.reader, error);
+    lend_found_release(found);
+    return status;
 }
 
 static enum lend_status grant(struct actor *actor, struct lend_error *error)
@@ -79,7 +101,9 @@ static enum lend_status grant(struct actor *actor, struct lend_error *error)
     enum lend_status status = lender_revoke(&actor->lender, error); /* the one before */
     if (status == LEND_OK)
         status = lender_grant(&actor->lender, &offer, error);
-    return status == LEND_OK ? export_ticket(actor, actor->lender.lease, error) : status;
+    if (status == LEND_OK)
+        status = export_ticket(actor, actor->lender.lease, error);
+    return status == LEND_OK ? attach_ticket(actor, error) : status;
 }
 
 /* A lease of another agent on a page of its own, which is gone when this returns. */

@@ -2,9 +2,9 @@
 #include "tool/borrower.h"
 #include "tool/commands.h"
 #include "tool/dice.h"
-#include "tool/export_file.h"
 #include "tool/options.h"
 #include "tool/output.h"
+#include "tool/source.h"
 #include "tool/trouble.h"
 
 #include <inttypes.h>
@@ -14,17 +14,14 @@
 /* The reader's half alone: pull scattered blocks of what `lend serve' lends, and check every byte.
  */
 
-enum { KEY_IMPORT = 0x200, KEY_REPEAT, KEY_WAIT, REPEAT_MAX = 1000000, WAIT_MAX = 3600 };
+enum { KEY_IMPORT = 0x200, KEY_REPEAT, REPEAT_MAX = 1000000 };
 
 static const uint64_t timeout_ns = 30000000000;
-static const uint64_t wait_look_ns = 20000000;
-static const uint64_t second_ns = 1000000000;
 
 struct pull {
     struct options options;
-    const char *path; /* of the file to read */
+    struct source source;
     uint32_t repeat;
-    uint32_t wait_seconds;
     struct borrower borrower;
     struct export_file file;
     struct dice dice;
@@ -41,21 +38,16 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
     switch (key) {
     case ARGP_KEY_INIT:
-        for (int i = 0; i < 3; i++)
+        state->child_inputs[0] = &pull->source;
+        for (int i = 1; i < 5; i++)
             state->child_inputs[i] = &pull->options;
         return 0;
-    case KEY_IMPORT: pull->path = text; return 0;
+    case KEY_IMPORT: pull->source.path = text; return 0;
     case KEY_REPEAT:
         pull->repeat = (uint32_t)options_number(state, "repeat", text, REPEAT_MAX, false);
         return 0;
-    case KEY_WAIT:
-        pull->wait_seconds = (uint32_t)options_number(state, "wait", text, WAIT_MAX, false);
-        return 0;
     case ARGP_KEY_ARG: argp_error(state, "'%s' is not expected", text); return 0;
-    case ARGP_KEY_END:
-        if (pull->path == NULL)
-            argp_error(state, "--import FILE is needed");
-        return 0;
+    case ARGP_KEY_END: source_check(&pull->source, state, "--import FILE"); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
@@ -65,32 +57,29 @@ static const struct argp parser = {
         (const struct argp_option[]){
             {"import", KEY_IMPORT, "FILE", 0, "What `lend serve --export FILE' has written", 0},
             {"repeat", KEY_REPEAT, "N", 0, "Pull N times, other blocks each time (default: 1)", 0},
-            {"wait", KEY_WAIT, "SECONDS", 0, "Wait so long for the file to be there", 0},
             {0}},
     .parser = parse,
     .doc = "Pull scattered blocks of what `lend serve' lends, check every byte, and notify it.\v"
            "The exit code is 0 if all arrived and all was right, else 1.",
-    .children = (const struct argp_child[]){{&options_pull, 0, NULL, 0},
+    .children = (const struct argp_child[]){{&options_source, 0, NULL, 0},
+                                            {&options_pull, 0, NULL, 0},
                                             {&options_socket, 0, NULL, 0},
+                                            {&options_secret, 0, NULL, 0},
                                             {&options_common, 0, NULL, 0},
                                             {0}},
 };
 
-static enum lend_status read_file(struct pull *pull, struct lend_error *error)
+/* Learn what the owner lends. */
+static enum lend_status learn(struct pull *pull, struct lend_error *error)
 {
-    uint64_t until_ns = now_ns() + pull->wait_seconds * second_ns;
-    enum lend_status status = export_file_read(pull->path, &pull->file, error);
+    enum lend_status status = source_read(&pull->source, pull->borrower.agent, &pull->file, error);
 
-    while (status == LEND_E_ABSENT && now_ns() < until_ns) {
-        sleep_until_ns(now_ns() + wait_look_ns);
-        status = export_file_read(pull->path, &pull->file, error);
-    }
     if (status != LEND_OK)
         return status;
     pull->options.endpoint.model = model_find(pull->file.model);
     if (pull->options.endpoint.model == NULL)
-        return trouble(error, LEND_E_UNSUPPORTED, "%s: the model '%s' is not known", pull->path,
-                       pull->file.model);
+        return trouble(error, LEND_E_UNSUPPORTED, "%s: the model '%s' is not known",
+                       source_name(&pull->source), pull->file.model);
     return LEND_OK;
 }
 
@@ -99,8 +88,14 @@ static enum lend_status begin(struct pull *pull, struct lend_error *error)
 {
     struct borrower *borrower = &pull->borrower;
     const struct export_file *file = &pull->file;
-    const struct model *model = pull->options.endpoint.model;
+    enum lend_status status =
+        endpoint_create(&pull->options.endpoint, "reader", &borrower->agent, error);
+    if (status == LEND_OK)
+        status = learn(pull, error);
+    if (status != LEND_OK)
+        return status;
 
+    const struct model *model = pull->options.endpoint.model;
     borrower->read_paths = pull->options.endpoint.paths;
     pull->block_count = options_block_count(&pull->options);
     pull->local = malloc((pull->block_count + 1U) * sizeof *pull->local);
@@ -109,10 +104,7 @@ static enum lend_status begin(struct pull *pull, struct lend_error *error)
         return trouble(error, LEND_E_NO_MEMORY, "no memory for %u block numbers",
                        pull->block_count);
 
-    enum lend_status status =
-        endpoint_create(&pull->options.endpoint, "reader", &borrower->agent, error);
-    if (status == LEND_OK)
-        status = borrower_furnish(borrower, model, pull->block_count, error);
+    status = borrower_furnish(borrower, model, pull->block_count, error);
     if (status == LEND_OK)
         status = borrower_import(borrower, file->metadata, file->metadata_bytes, error);
     if (status == LEND_OK && pull->block_count > borrower->owner_block_count)
@@ -217,13 +209,12 @@ int pull_main(int argc, char **argv)
     struct lend_error unprinted = {0};
 
     pull.repeat = 1;
+    pull.source.out_is_networked = &pull.options.endpoint.is_networked;
     options_init(&pull.options);
     (void)argp_parse(&parser, argc, argv, 0, NULL, &pull);
     pull.dice.state = pull.options.seed;
 
-    enum lend_status status = read_file(&pull, &error);
-    if (status == LEND_OK)
-        status = begin(&pull, &error);
+    enum lend_status status = begin(&pull, &error);
     if (status == LEND_OK) {
         struct progress progress = progress_start("pulling", pull.repeat);
 

@@ -28,15 +28,22 @@ static enum lend_status open_agent(struct actor *actor, struct lend_error *error
         status = lend_metadata_export(borrower->agent, actor->report.bytes_sent,
                                       sizeof actor->report.bytes_sent, &count, error);
     actor->report.byte_count = status == LEND_OK ? (uint32_t)count : 0;
-    return status;
+    return status == LEND_OK ? actor_tell_address(actor, borrower->agent, error) : status;
 }
 
 static enum lend_status import(struct actor *actor, struct lend_error *error)
 {
-    uint64_t begun_ns = now_ns();
-    enum lend_status status =
-        borrower_import(&actor->borrower, actor->order.bytes, actor->order.byte_count, error);
+    struct borrower *borrower = &actor->borrower;
+    struct lend_found *found = NULL;
+    enum lend_status status = actor_ask(actor, borrower->agent, &found, error);
+    if (status != LEND_OK)
+        return status;
 
+    uint64_t begun_ns = now_ns();
+    status = found != NULL
+                 ? borrower_import(borrower, found->metadata, found->metadata_bytes, error)
+                 : borrower_import(borrower, actor->order.bytes, actor->order.byte_count, error);
+    lend_found_release(found);
     actor->report.elapsed_ns = actor->borrower.connect_ns;
     actor->report.prepare_ns = now_ns() - begun_ns - actor->borrower.connect_ns;
     return status;
@@ -54,10 +61,18 @@ static enum lend_status go_ahead(struct actor *actor, struct lend_error *error)
 
 static enum lend_status take_ticket(struct actor *actor, struct lend_error *error)
 {
-    uint64_t begun_ns = now_ns();
-    enum lend_status status =
-        borrower_take_ticket(&actor->borrower, actor->order.bytes, actor->order.byte_count, error);
+    struct borrower *borrower = &actor->borrower;
+    struct lend_found *found = NULL;
+    enum lend_status status = actor_ask(actor, borrower->agent, &found, error);
+    if (status != LEND_OK)
+        return status;
 
+    uint64_t begun_ns = now_ns();
+    status =
+        found != NULL
+            ? borrower_take_ticket(borrower, found->attachment, found->attachment_bytes, error)
+            : borrower_take_ticket(borrower, actor->order.bytes, actor->order.byte_count, error);
+    lend_found_release(found);
     actor->report.elapsed_ns = now_ns() - begun_ns;
     return status;
 }

@@ -16,9 +16,19 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-/* The owner's half alone: lend a cache, tell of it in a file, and serve until told to stop. */
+/* The owner's half alone: lend a cache, tell of it, and serve until told to stop. */
 
-enum { GENERATION = 1, KEY_EXPORT = 0x200, KEY_SECONDS, KEY_CONSUMERS, KEY_MODE };
+enum {
+    GENERATION = 1,
+    KEY_EXPORT = 0x200,
+    KEY_SECONDS,
+    KEY_CONSUMERS,
+    KEY_MODE,
+    KEY_LISTEN,
+    KEY_ADVERTISE,
+    KEY_DIRECTORY,
+    KEY_NAME,
+};
 
 static const uint64_t lease_ns = 30000000000;
 static const uint64_t renew_ns = 10000000000;
@@ -27,8 +37,12 @@ static const uint64_t second_ns = 1000000000;
 
 struct serve {
     struct options options;
-    const char *path; /* of the file to write */
-    uint32_t seconds; /* 0: until a signal */
+    const char *path;          /* of the file to write; NULL: none */
+    const char *directory_url; /* to publish in; NULL: none */
+    const char *name;
+    struct lend_directory *directory;
+    char address[ENDPOINT_ADDRESS_BYTES]; /* where it listens; "": nowhere */
+    uint32_t seconds;                     /* 0: until a signal */
     uint32_t consumers;
     struct lender lender;
     int signals;
@@ -41,10 +55,14 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
     switch (key) {
     case ARGP_KEY_INIT:
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 4; i++)
             state->child_inputs[i] = &serve->options;
         return 0;
     case KEY_EXPORT: serve->path = text; return 0;
+    case KEY_LISTEN: serve->options.endpoint.listen = text; return 0;
+    case KEY_ADVERTISE: serve->options.endpoint.advertise = text; return 0;
+    case KEY_DIRECTORY: serve->directory_url = text; return 0;
+    case KEY_NAME: serve->name = text; return 0;
     case KEY_SECONDS:
         serve->seconds = (uint32_t)options_number(state, "seconds", text, INT32_MAX, false);
         return 0;
@@ -58,8 +76,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG: argp_error(state, "'%s' is not expected", text); return 0;
     case ARGP_KEY_END:
-        if (serve->path == NULL)
-            argp_error(state, "--export FILE is needed");
+        if (serve->path == NULL && serve->options.endpoint.listen == NULL)
+            argp_error(state, "one of these is needed: --export FILE, --listen ADDR");
+        if (serve->options.endpoint.listen == NULL &&
+            (serve->directory_url != NULL || serve->options.endpoint.advertise != NULL))
+            argp_error(state, "nobody on another machine gets here: --listen ADDR is missing");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -70,6 +91,15 @@ static const struct argp parser = {
         (const struct argp_option[]){
             {"export", KEY_EXPORT, "FILE", 0,
              "Write to FILE what `lend pull --import FILE' needs; it is removed at the end", 0},
+            {"listen", KEY_LISTEN, "ADDR[:PORT]", 0,
+             "Listen there for `lend pull --from' of other machines; [ADDR]:PORT for IPv6 "
+             "(default: nowhere)",
+             0},
+            {"advertise", KEY_ADVERTISE, "ADDR[:PORT]", 0,
+             "Tell others that address in place of the one listened on", 0},
+            {"directory", KEY_DIRECTORY, "URL", 0,
+             "Publish in etcd, for `lend pull --directory': etcd://HOST:PORT", 0},
+            {"name", KEY_NAME, "NAME", 0, "The agent's name (default: owner)", 0},
             {"seconds", KEY_SECONDS, "N", 0, "Stop after N seconds (default: at SIGINT, SIGTERM)",
              0},
             {"consumers", KEY_CONSUMERS, "N", 0, "Stop when N readers have said that they are done",
@@ -78,9 +108,11 @@ static const struct argp parser = {
              "Permission bits of the socket, such as 0666 for other users (default: 0600)", 0},
             {0}},
     .parser = parse,
-    .doc = "Lend a KV cache, filled with a pattern, to whoever is given the exported file.",
+    .doc = "Lend a KV cache, filled with a pattern, to whoever is given the exported file, or asks "
+           "where it listens.",
     .children = (const struct argp_child[]){{&options_cache, 0, NULL, 0},
                                             {&options_socket, 0, NULL, 0},
+                                            {&options_secret, 0, NULL, 0},
                                             {&options_common, 0, NULL, 0},
                                             {0}},
 };
@@ -102,7 +134,33 @@ static enum lend_status catch_signals(struct serve *serve, struct lend_error *er
     return LEND_OK;
 }
 
-/* Register, grant, and write the file. */
+/* Write the file, and tell whoever asks. */
+static enum lend_status tell(struct serve *serve, struct export_file *file,
+                             struct lend_error *error)
+{
+    struct lend_agent *agent = serve->lender.agent;
+    struct lend_directory_config config = LEND_DIRECTORY_CONFIG_INIT;
+    enum lend_status status = LEND_OK;
+
+    if (serve->options.endpoint.listen != NULL) {
+        status = export_file_attach(agent, file, error);
+        if (status == LEND_OK)
+            status = lend_agent_address(agent, serve->address, sizeof serve->address, error);
+    }
+    if (status == LEND_OK && serve->directory_url != NULL) {
+        config.url = serve->directory_url;
+        status = lend_directory_open(agent, &config, &serve->directory, error);
+        if (status == LEND_OK)
+            status = lend_directory_publish(serve->directory, error);
+    }
+    if (status != LEND_OK || serve->path == NULL)
+        return status;
+    status = export_file_write(serve->path, file, error);
+    serve->is_exported = status == LEND_OK;
+    return status;
+}
+
+/* Register, grant, and tell. */
 static enum lend_status begin(struct serve *serve, struct export_file *file,
                               uint64_t *out_register_ns, struct lend_error *error)
 {
@@ -119,7 +177,7 @@ static enum lend_status begin(struct serve *serve, struct export_file *file,
 
     enum lend_status status = options_size_cache(&serve->options, 0, 1, &block_count, error);
     if (status == LEND_OK)
-        status = endpoint_create(&serve->options.endpoint, "owner", &lender->agent, error);
+        status = endpoint_create(&serve->options.endpoint, serve->name, &lender->agent, error);
     lender->generation = GENERATION;
     if (status == LEND_OK)
         status = lender_lend(lender, model, block_count, out_register_ns, error);
@@ -138,9 +196,7 @@ static enum lend_status begin(struct serve *serve, struct export_file *file,
     file->generation = GENERATION;
     file->metadata_bytes = (uint32_t)metadata_bytes;
     file->ticket_bytes = (uint32_t)ticket_bytes;
-    status = export_file_write(serve->path, file, error);
-    serve->is_exported = status == LEND_OK;
-    return status;
+    return tell(serve, file, error);
 }
 
 static void tell_ready(const struct serve *serve, const struct export_file *file,
@@ -158,6 +214,9 @@ static void tell_ready(const struct serve *serve, const struct export_file *file
                       (int)cache->block_count, "lent_bytes", (json_int_t)cache->length_bytes,
                       "register_ns", (json_int_t)register_ns, "metadata_bytes",
                       (int)file->metadata_bytes, "ticket_bytes", (int)file->ticket_bytes);
+        (void)json_object_set_new(event, "address",
+                                  serve->address[0] == '\0' ? json_null()
+                                                            : json_string(serve->address));
         if (json_show(event, true, &error) != LEND_OK)
             trouble_tell(&error);
         return;
@@ -166,8 +225,14 @@ static void tell_ready(const struct serve *serve, const struct export_file *file
                  cache->region_count, cache->block_count,
                  print_bytes(size, sizeof size, cache->length_bytes),
                  print_ns(time, sizeof time, (int64_t)register_ns));
-    (void)printf("%s holds %u bytes of metadata and a ticket of %u bytes\n", serve->path,
-                 file->metadata_bytes, file->ticket_bytes);
+    if (serve->path != NULL)
+        (void)printf("%s holds %u bytes of metadata and a ticket of %u bytes\n", serve->path,
+                     file->metadata_bytes, file->ticket_bytes);
+    if (serve->address[0] != '\0')
+        (void)printf("listening on %s: lend pull --from %s\n", serve->address, serve->address);
+    if (serve->directory != NULL)
+        (void)printf("published: lend pull --directory %s --name %s\n", serve->directory_url,
+                     serve->name);
     (void)fflush(stdout);
 }
 
@@ -279,6 +344,7 @@ int serve_main(int argc, char **argv)
     struct lend_error error = {0};
     uint64_t register_ns = 0;
 
+    serve.name = SERVE_NAME_DEFAULT;
     options_init(&serve.options);
     (void)argp_parse(&parser, argc, argv, 0, NULL, &serve);
 
@@ -293,6 +359,7 @@ int serve_main(int argc, char **argv)
         status = drain(&serve, &error); /* what came with the last moment */
     if (status == LEND_OK)
         status = tell_lease(&serve, &error);
+    lend_directory_close(serve.directory);
     if (serve.is_exported)
         (void)unlink(serve.path); /* it leads nowhere any more; perhaps somebody was faster */
     if (status == LEND_OK)

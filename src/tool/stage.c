@@ -30,7 +30,17 @@ static void name_signals(sigset_t *set)
     (void)sigaddset(set, SIGHUP);
 }
 
-enum lend_status stage_open(struct stage *stage, const struct endpoint *endpoint,
+static enum lend_status open_hosts(struct stage *stage, bool has_hosts, struct lend_error *error)
+{
+    stage->hosts = (struct hosts){.namespaces = {-1, -1}, .home = -1};
+    if (!has_hosts)
+        return LEND_OK;
+    enum lend_status status = hosts_open(&stage->hosts, error);
+    stage->has_hosts = status == LEND_OK;
+    return status;
+}
+
+enum lend_status stage_open(struct stage *stage, const struct endpoint *endpoint, bool has_hosts,
                             struct lend_error *error)
 {
     const char *parent = getenv("TMPDIR");
@@ -57,7 +67,7 @@ enum lend_status stage_open(struct stage *stage, const struct endpoint *endpoint
     stage->signals = signalfd(-1, &set, SFD_CLOEXEC);
     if (stage->signals < 0)
         return trouble_errno(error, "signals cannot be caught");
-    return LEND_OK;
+    return open_hosts(stage, has_hosts, error);
 }
 
 /* Remove the directory with what dead processes have left in it. */
@@ -84,13 +94,31 @@ void stage_close(struct stage *stage)
     if (stage->signals >= 0)
         (void)close(stage->signals);
     stage->signals = -1;
+    if (stage->has_hosts)
+        hosts_close(&stage->hosts);
+    stage->has_hosts = false;
     if (stage->directory[0] != '\0')
         remove_directory(stage->directory);
     stage->directory[0] = '\0';
 }
 
+/* In the child: go to the player's host, and listen there. */
+static void enter_host(struct stage *stage, int which)
+{
+    struct lend_error error;
+
+    if (!stage->has_hosts)
+        return;
+    if (hosts_enter(&stage->hosts, which, &error) != LEND_OK) {
+        trouble_tell(&error);
+        _exit(EXIT_TROUBLE);
+    }
+    hosts_close(&stage->hosts);
+    stage->endpoint.listen = hosts_ipv4[which];
+}
+
 /* In the child. Whatever happens to the director, the child does not outlive it. */
-static void play(const struct stage *stage, int channel, pid_t director,
+static void play(struct stage *stage, int channel, pid_t director,
                  actor_handler (*find)(uint32_t verb))
 {
     sigset_t set;
@@ -103,6 +131,7 @@ static void play(const struct stage *stage, int channel, pid_t director,
     (void)close(stage->signals);
     if (stage->owner.channel >= 0)
         (void)close(stage->owner.channel);
+    enter_host(stage, find == owner_handler ? 0 : 1);
     actor_play(&stage->endpoint, channel, find);
     exit(EXIT_GOOD); /* not _exit(): a sanitizer shall have its say about what was not freed */
 }
@@ -201,6 +230,9 @@ struct order *stage_order(struct stage *stage, enum order_verb verb)
 
 void stage_carry(struct stage *stage)
 {
+    memcpy(stage->order.address, stage->report.address, sizeof stage->order.address);
+    if (stage->order.address[0] != '\0')
+        return;
     stage->order.byte_count = stage->report.byte_count;
     memcpy(stage->order.bytes, stage->report.bytes_sent, stage->report.byte_count);
 }

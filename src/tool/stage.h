@@ -3,6 +3,7 @@
 #define LEND_TOOL_STAGE_H
 
 #include "tool/actor.h"
+#include "tool/hosts.h"
 
 #include <sys/types.h>
 
@@ -22,7 +23,9 @@ struct player {
 struct stage {
     struct endpoint endpoint;
     char directory[96]; /* of the sockets; made by stage_open() */
-    int signals;        /* a descriptor on which SIGINT and its like arrive; -1: not made */
+    bool has_hosts;     /* owner and reader are on two */
+    struct hosts hosts;
+    int signals; /* a descriptor on which SIGINT and its like arrive; -1: not made */
     struct player owner;
     struct player reader;
     struct order order;   /* to give next */
@@ -30,8 +33,8 @@ struct stage {
 };
 
 /* Make a directory of the stage's own, and catch the signals that end the program. `endpoint` is
- * copied, and gets the directory. */
-enum lend_status stage_open(struct stage *stage, const struct endpoint *endpoint,
+ * copied, and gets the directory. has_hosts: make two hosts, too. */
+enum lend_status stage_open(struct stage *stage, const struct endpoint *endpoint, bool has_hosts,
                             struct lend_error *error);
 
 /* End whatever still runs, and remove the directory. Also a stage that was not opened to the end.
@@ -47,7 +50,7 @@ enum lend_status stage_clear(struct stage *stage, struct lend_error *error);
 /* Begin an order: the stage's, with defaults and that verb. */
 struct order *stage_order(struct stage *stage, enum order_verb verb);
 
-/* Let the order carry the bytes of the last report. */
+/* Let the order carry the bytes of the last report, or the address where they can be had. */
 void stage_carry(struct stage *stage);
 
 /* Give the order; wait for the next report; or both. The first two fail only if the side channel
