@@ -50,6 +50,7 @@ enum measure {
     MEASURE_TIME,      /* nanoseconds */
     MEASURE_PER_BLOCK, /* nanoseconds a block */
     MEASURE_RATE,      /* bytes a second, from the time for all the blocks */
+    MEASURE_BYTES,     /* no time at all: bytes */
 };
 
 /* The same by raw means. */
@@ -61,7 +62,8 @@ struct beside {
 /* What docs/budgets.md wants of it. */
 enum goal_kind {
     GOAL_NONE,
-    GOAL_TIME,  /* at most limit nanoseconds */
+    GOAL_TIME,  /* at most limit nanoseconds, or bytes */
+    GOAL_P99,   /* at most limit nanoseconds at the 99th percentile */
     GOAL_PLUS,  /* at most limit nanoseconds more than the raw peer */
     GOAL_TIMES, /* at most limit times the raw peer's time */
     GOAL_SHARE, /* at least limit times the raw peer's rate */
@@ -94,10 +96,13 @@ struct report {
     uint32_t count;
 };
 
+struct network;
+
 struct bench {
     uint32_t rounds;
-    uint64_t bytes; /* of a transfer of the bandwidth section */
-    bool is_quick;  /* fewer samples, so that a test can run it */
+    uint64_t bytes;          /* of a transfer of the bandwidth section */
+    struct network *network; /* of section network; else NULL */
+    bool is_quick;           /* fewer samples, so that a test can run it */
     struct report report;
 };
 
@@ -132,6 +137,7 @@ void bench_latency(struct bench *bench);
 void bench_bandwidth(struct bench *bench);
 void bench_notification(struct bench *bench);
 void bench_lease(struct bench *bench);
+void bench_network(struct bench *bench);
 
 /* --- small things (bench_sample.c) --- */
 

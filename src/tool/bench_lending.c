@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tool/bench_pair.h"
+#include "tool/bench_network.h"
 
 #include "tool/pattern.h"
 #include "tool/trouble.h"
@@ -52,6 +52,14 @@ static void register_lent(struct lend_agent *agent, const struct lending *lendin
     must(lend_region_register(agent, descs, lending->layout_count, out, NULL, &error), &error);
 }
 
+static struct lend_agent *open_agent(const struct lending *lending, int which, const char *name)
+{
+    if (lending->network == NULL)
+        return must_open_agent(name, 0);
+    network_enter(lending->network, which);
+    return network_open_agent(lending->network, which, name);
+}
+
 /* The owner's whole life: lend, tell, and wait until the channel is closed. */
 static void lend_until_closed(struct pair *pair, void *context)
 {
@@ -59,12 +67,14 @@ static void lend_until_closed(struct pair *pair, void *context)
     struct lending *lending = &borrowing->lending;
     struct hello *hello = &borrowing->hello;
     struct lend_region *regions[BENCH_LAYOUTS_MAX];
+    const struct network *network = lending->network;
+    struct raw_sender sender;
     struct lend_error error;
     struct lent lent;
     char nothing;
 
     lent_open(&lent, lending->bytes);
-    struct lend_agent *agent = must_open_agent("bench-owner", 0);
+    struct lend_agent *agent = open_agent(lending, NETWORK_OWNER, "bench-owner");
     register_lent(agent, lending, &lent, regions);
     struct lend_lease *lease =
         must_grant(agent, regions, lending->layout_count, LEND_ACCESS_READ | LEND_ACCESS_WRITE);
@@ -76,8 +86,17 @@ static void lend_until_closed(struct pair *pair, void *context)
          &error);
     hello->address = (uintptr_t)lent.address;
     hello->fd = lend_storage_fd(lent.storage);
+    if (network != NULL) {
+        raw_sender_begin(&sender, network_address(network, NETWORK_OWNER), lent.address);
+        hello->raw_port = sender.port;
+    }
     pair_say(pair, hello, sizeof *hello);
-    (void)pair_hears(pair, &nothing, sizeof nothing);
+    if (network == NULL) {
+        (void)pair_hears(pair, &nothing, sizeof nothing);
+    } else {
+        network_attend(pair, agent);
+        raw_sender_end(&sender);
+    }
     lend_agent_destroy(agent);
     lent_close(&lent);
     free(borrowing);
@@ -150,7 +169,7 @@ void borrowing_begin(struct borrowing *borrowing)
     pair_begin(&borrowing->pair, lend_until_closed, borrowing);
     borrowing->memory = must_map(borrowing->lending.bytes);
     borrowing->scratch = must_map(borrowing->lending.bytes);
-    borrowing->agent = must_open_agent("bench-reader", 0);
+    borrowing->agent = open_agent(&borrowing->lending, NETWORK_READER, "bench-reader");
     register_own(borrowing);
     pair_hear(&borrowing->pair, &borrowing->hello, sizeof borrowing->hello);
     borrowing->seen = borrowing_map(borrowing);

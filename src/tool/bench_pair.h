@@ -65,7 +65,8 @@ struct layout {
 struct lending {
     struct layout layouts[BENCH_LAYOUTS_MAX];
     uint32_t layout_count;
-    uint64_t bytes; /* that all layouts have room in */
+    uint64_t bytes;                /* that all layouts have room in */
+    const struct network *network; /* between the two; NULL: they are processes of one host */
 };
 void lending_add(struct lending *lending, uint64_t block_bytes, uint64_t block_count);
 
@@ -73,8 +74,9 @@ void lending_add(struct lending *lending, uint64_t block_bytes, uint64_t block_c
 struct hello {
     size_t metadata_bytes;
     size_t ticket_bytes;
-    uint64_t address; /* of its memory, in its own address space */
-    int fd;           /* of its memory, by its own number */
+    uint64_t address;  /* of its memory, in its own address space */
+    int fd;            /* of its memory, by its own number */
+    uint16_t raw_port; /* of its plain sockets, with a network */
     unsigned char metadata[BENCH_METADATA_MAX];
     unsigned char ticket[LEND_TICKET_BYTES_MAX];
 };

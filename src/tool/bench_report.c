@@ -53,10 +53,14 @@ const char *row_goal(const struct row *row, char *text, size_t capacity)
     char limit[32];
 
     if (row->figure.count == 0 || goal->kind == GOAL_NONE ||
-        (goal->kind != GOAL_TIME && goal->beside >= row->beside_count))
+        (goal->kind != GOAL_TIME && goal->kind != GOAL_P99 && goal->beside >= row->beside_count))
         return NULL;
     (void)print_ns(limit, sizeof limit, (int64_t)goal->limit);
-    if (goal->kind == GOAL_TIME)
+    if (row->measure == MEASURE_BYTES)
+        (void)print_bytes(limit, sizeof limit, (uint64_t)goal->limit);
+    if (goal->kind == GOAL_P99)
+        (void)snprintf(text, capacity, "p99 at most %s", limit);
+    else if (goal->kind == GOAL_TIME)
         (void)snprintf(text, capacity, "at most %s%s", limit,
                        row->measure == MEASURE_PER_BLOCK ? " a block" : "");
     else if (goal->kind == GOAL_PLUS)
@@ -75,6 +79,7 @@ bool row_is_met(const struct row *row)
 
     switch (row->goal.kind) {
     case GOAL_TIME: return ours <= row->goal.limit;
+    case GOAL_P99: return figure_p99(&row->figure) <= row->goal.limit;
     case GOAL_PLUS: return ours <= row->goal.limit + theirs;
     case GOAL_TIMES: return ours <= row->goal.limit * theirs;
     case GOAL_SHARE: return theirs >= row->goal.limit * ours; /* the rates are as 1 / times */
@@ -119,7 +124,7 @@ static double rate_of_row(const struct row *row, const struct figure *figure)
 
 static json_t *row_json(const struct row *row)
 {
-    static const char *const measures[] = {"time", "time_per_block", "rate"};
+    static const char *const measures[] = {"time", "time_per_block", "rate", "bytes"};
     char text[128];
     const char *goal = row_goal(row, text, sizeof text);
     json_t *object =
@@ -139,9 +144,14 @@ static json_t *row_json(const struct row *row)
         return object;
     }
     (void)json_object_set_new(object, "why", json_null());
-    (void)json_object_set_new(object, "median_ns", json_real(figure_median(&row->figure)));
-    (void)json_object_set_new(object, "p99_ns", json_real(figure_p99(&row->figure)));
-    (void)json_object_set_new(object, "percentiles_ns", percentiles_json(&row->figure));
+    if (row->measure == MEASURE_BYTES) {
+        (void)json_object_set_new(object, "bytes",
+                                  json_integer((json_int_t)figure_median(&row->figure)));
+    } else {
+        (void)json_object_set_new(object, "median_ns", json_real(figure_median(&row->figure)));
+        (void)json_object_set_new(object, "p99_ns", json_real(figure_p99(&row->figure)));
+        (void)json_object_set_new(object, "percentiles_ns", percentiles_json(&row->figure));
+    }
     if (row->measure == MEASURE_RATE)
         (void)json_object_set_new(object, "bytes_per_second",
                                   json_real(rate_of_row(row, &row->figure)));
@@ -176,6 +186,8 @@ static const char *print_figure(char *text, size_t capacity, const struct row *r
 {
     if (row->measure == MEASURE_RATE)
         return print_rate(text, capacity, rate_of_row(row, figure));
+    if (row->measure == MEASURE_BYTES)
+        return print_bytes(text, capacity, (uint64_t)ns);
     if (row->measure == MEASURE_PER_BLOCK)
         (void)snprintf(text, capacity, "%.1f ns/block", ns);
     else if (ns < 1e3)
@@ -225,7 +237,7 @@ static void print_row(struct libscols_table *table, const struct row *row)
                        row->why.message);
     } else {
         (void)print_figure(figure, sizeof figure, row, &row->figure, figure_median(&row->figure));
-        if (row->measure != MEASURE_RATE)
+        if (row->measure != MEASURE_RATE && row->measure != MEASURE_BYTES)
             (void)print_figure(p99, sizeof p99, row, &row->figure, figure_p99(&row->figure));
         print_besides(besides, sizeof besides, row);
         if (row_goal(row, goal, sizeof goal) != NULL)

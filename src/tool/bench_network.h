@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_TOOL_BENCH_NETWORK_H
+#define LEND_TOOL_BENCH_NETWORK_H
+
+#include "tool/bench_pair.h"
+#include "tool/endpoint.h"
+#include "tool/hosts.h"
+
+#include <pthread.h>
+#include <sys/uio.h>
+
+/* Owner and reader with a network between them: two hosts, or the loopback device of this one. */
+
+enum { NETWORK_OWNER = 0, NETWORK_READER = 1 }; /* which host */
+
+struct network {
+    struct endpoint endpoint; /* how the agents are made */
+    char path[32];            /* that reads take */
+    bool has_hosts;
+    struct hosts hosts;
+};
+
+/* Move this process to its host, if there are hosts. */
+void network_enter(const struct network *network, int which);
+/* Its address there. */
+const char *network_address(const struct network *network, int which);
+struct lend_agent *network_open_agent(const struct network *network, int which, const char *name);
+
+/* --- what the owner does for the one that measures (bench_network_owner.c) --- */
+
+enum network_verb {
+    NETWORK_HEARTBEATS = 1, /* receive so many notifications; tells how long each was on its way */
+    NETWORK_MEMORY,         /* tells how many bytes of memory of its own it uses */
+};
+struct network_order {
+    uint32_t verb;
+    uint32_t count;
+};
+
+/* Serve orders until the channel is closed. */
+void network_attend(const struct pair *pair, struct lend_agent *agent);
+
+/* --- the same by plain sockets (bench_raw_network.c) --- */
+
+/* The sender: one connection, one thread. */
+struct raw_sender {
+    int listener;
+    uint16_t port;
+    const unsigned char *memory;
+    pthread_t thread;
+};
+void raw_sender_begin(struct raw_sender *sender, const char *address, const unsigned char *memory);
+void raw_sender_end(struct raw_sender *sender);
+
+/* The receiver: pieces as they were prepared last, straight into place. */
+struct raw_receiver {
+    int socket;
+    struct iovec *places;
+    uint64_t count;
+    uint64_t block_bytes;
+};
+void raw_receiver_begin(struct raw_receiver *receiver, const char *address, uint16_t port);
+void raw_receiver_end(struct raw_receiver *receiver);
+void raw_receiver_prepare(struct raw_receiver *receiver, const struct pieces *pieces,
+                          unsigned char *memory);
+/* The nanoseconds that it took. */
+double raw_receiver_read(struct raw_receiver *receiver);
+
+#endif
