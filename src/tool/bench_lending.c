@@ -18,10 +18,11 @@ const char *const bench_paths[BENCH_PATHS] = {"local/served", "local/mapped", "l
 
 void lending_add(struct lending *lending, uint64_t block_bytes, uint64_t block_count)
 {
-    struct layout *layout = &lending->layouts[lending->layout_count++];
+    uint32_t which = lending->layout_count++;
+    struct layout *layout = &lending->layouts[which];
 
     *layout = (struct layout){.block_bytes = block_bytes, .block_count = block_count};
-    (void)snprintf(layout->name, sizeof layout->name, "%" PRIu64, block_bytes);
+    (void)snprintf(layout->name, sizeof layout->name, "%" PRIu32 ":%" PRIu64, which, block_bytes);
     if (block_bytes * block_count > lending->bytes)
         lending->bytes = block_bytes * block_count;
 }
