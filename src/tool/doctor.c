@@ -19,6 +19,11 @@ enum {
     KEY_MODE,
     KEY_PID,
     KEY_JSON,
+    KEY_LISTEN,
+    KEY_SECRET,
+    KEY_ETCD,
+    KEY_UCX_DEVICES,
+    KEY_UCX_LIBRARY,
     MODE_DEFAULT = 0600,
     PEERS_MAX = 1 << 20,
     FINDINGS_MAX = 64,
@@ -51,6 +56,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_PID:
         exam->peer = (pid_t)options_number(state, "pid", text, INT32_MAX, false);
         return 0;
+    case KEY_LISTEN: exam->listen = text; return 0;
+    case KEY_SECRET: exam->secret_file = text; return 0;
+    case KEY_ETCD: exam->etcd = text; return 0;
+    case KEY_UCX_DEVICES: exam->ucx_devices = text; return 0;
+    case KEY_UCX_LIBRARY: exam->ucx_library = text; return 0;
     case KEY_JSON: doctor->is_json = true; return 0;
     case ARGP_KEY_ARG: argp_error(state, "'%s' is not expected", text); return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -68,6 +78,13 @@ static const struct argp parser = {
             {"peers", KEY_PEERS, "N", 0, "So many peers are to be served (default: 64)", 0},
             {"socket-mode", KEY_MODE, "OCTAL", 0,
              "Permission bits of the socket, as local_mode has them (default: 0600)", 0},
+            {"listen", KEY_LISTEN, "ADDR[:PORT]", 0, "An agent is to listen there", 0},
+            {"secret-file", KEY_SECRET, "FILE", 0, "The secret that agents are to share", 0},
+            {"etcd", KEY_ETCD, "URL", 0, "Agents are to find each other there: etcd://HOST:PORT",
+             0},
+            {"ucx-devices", KEY_UCX_DEVICES, "DEVICE[,DEVICE...]", 0,
+             "What transport ucx is to use: eth0, mlx5_0:1", 0},
+            {"ucx-library", KEY_UCX_LIBRARY, "FILE", 0, "The libucp that it is to load", 0},
             {"pid", KEY_PID, "PID", 0, "A process that is to be a peer, or that has one", 0},
             {"json", KEY_JSON, NULL, 0, "Print the result as JSON", 0},
             {0}},
@@ -158,6 +175,7 @@ int doctor_main(int argc, char **argv)
     run(&doctor, checks_folder);
     run(&doctor, checks_limits);
     run(&doctor, checks_kernel);
+    run(&doctor, checks_network);
     run(&doctor, checks_process);
     if (doctor.exam.peer != 0)
         run(&doctor, checks_peer);

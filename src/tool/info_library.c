@@ -9,6 +9,8 @@
 
 /* What the library is, and what it can do here. */
 
+static const char nowhere[] = "etcd://127.0.0.1:1";
+
 static void tell_build(struct info *info)
 {
     static const char section[] = "build";
@@ -58,10 +60,44 @@ static void tell_kinds(struct info *info)
     info_meaning(info, "this build lends no memory of files");
 }
 
+/* Its version and its own transports, of the library that an agent would load. */
+static void tell_ucx(struct info *info)
+{
+    static const char section[] = "transports";
+    struct probe_ucx ucx;
+
+    if (info->probe->ucx(NULL, &ucx) != 0) {
+        info_value(info, section, "libucp", "%s", "no");
+        info_meaning(info, "transport ucx does not open: %s", ucx.why);
+        return;
+    }
+    info_value(info, section, "libucp", "UCX %s", ucx.version);
+    info_meaning(info, "%s, with %s%s", ucx.path,
+                 ucx.transports[0] != '\0' ? ucx.transports : "no transport",
+                 ucx.copies > 1 ? "; TWO COPIES of it are in one process, and will disturb one "
+                                  "another: see LD_PRELOAD, LD_LIBRARY_PATH"
+                                : "");
+}
+
+/* UCX opens ports of its own, so that it is not opened to look. */
+static void tell_transport_ucx(struct info *info, const char *meaning)
+{
+    struct probe_ucx ucx;
+    bool is_there = info->probe->ucx(NULL, &ucx) == 0;
+
+    info_value(info, "transports", "ucx", "%s", is_there ? "on demand" : "does not open");
+    info_meaning(info, "%s; opened only with ucx_devices (--ucx-devices)", meaning);
+}
+
 static bool tell_transport(struct info *info, const char *name, const char *meaning)
 {
     static const char section[] = "transports";
     struct lend_error error = {0};
+
+    if (strcmp(name, "ucx") == 0) {
+        tell_transport_ucx(info, meaning);
+        return false;
+    }
     bool opens = info->probe->open_transport(name, info->is_default ? NULL : info->directory,
                                              &error) == LEND_OK;
 
@@ -73,7 +109,30 @@ static bool tell_transport(struct info *info, const char *name, const char *mean
     return opens;
 }
 
-static void tell_paths(struct info *info, bool has_local, bool has_loopback)
+/* What needs more libraries than liblend does lies in files of its own. */
+static void tell_plugins(struct info *info)
+{
+    static const char section[] = "plugins";
+    struct lend_error error = {0};
+    enum lend_status status = info->probe->secret(NULL, &error);
+
+    info_value(info, section, "shared secret", "%s", yes_or_no(status == LEND_OK));
+    if (status == LEND_OK)
+        info_meaning(info, "agents can prove to each other that they share one");
+    else
+        info_meaning(info, "%s (%s)", error.message, lend_status_name(status));
+
+    error = (struct lend_error){0};
+    status = info->probe->reach(nowhere, &error); /* what is missing is missed before it is asked */
+    bool is_there = status != LEND_E_ABSENT && status != LEND_E_UNSUPPORTED;
+    info_value(info, section, "etcd", "%s", yes_or_no(is_there));
+    if (is_there)
+        info_meaning(info, "agents can publish themselves there and find others");
+    else
+        info_meaning(info, "%s (%s)", error.message, lend_status_name(status));
+}
+
+static void tell_paths(struct info *info, bool has_local, bool has_loopback, bool has_tcp)
 {
     static const char section[] = "paths";
     int memfd = info->probe->memfd();
@@ -97,6 +156,8 @@ static void tell_paths(struct info *info, bool has_local, bool has_loopback)
     else
         info_meaning(info, "process_vm_readv between two processes of ours: %s",
                      strerrordesc_np(-cross));
+    info_value(info, section, "tcp/served", "%s", yes_or_no(has_tcp));
+    info_meaning(info, "for any memory, on any machine that is reached: the owner sends");
     info_value(info, section, "loopback", "%s", yes_or_no(has_loopback));
     info_meaning(info, "inside one process");
 }
@@ -108,6 +169,8 @@ static const struct {
 } transports[] = {
     {"local", "processes of one host"},
     {"loopback", "agents of one process"},
+    {"tcp", "other machines, by plain sockets; it listens only where `listen' says"},
+    {"ucx", "other machines of a trusted network, by the fabrics that UCX drives"},
 };
 
 static const char *meaning_of(const char *name)
@@ -124,6 +187,7 @@ void info_tell_library(struct info *info)
     static char names[] = LEND_TRANSPORTS; /* rows keep pointers into it */
     bool has_local = false;
     bool has_loopback = false;
+    bool has_tcp = false;
     char *rest = NULL;
 
     tell_build(info);
@@ -134,6 +198,9 @@ void info_tell_library(struct info *info)
 
         has_local = has_local || (opens && strcmp(name, "local") == 0);
         has_loopback = has_loopback || (opens && strcmp(name, "loopback") == 0);
+        has_tcp = has_tcp || (opens && strcmp(name, "tcp") == 0);
     }
-    tell_paths(info, has_local, has_loopback);
+    tell_ucx(info);
+    tell_paths(info, has_local, has_loopback, has_tcp);
+    tell_plugins(info);
 }

@@ -20,6 +20,17 @@
 /* Is called with each name or line, and may end the walk by returning false. */
 typedef bool probe_visitor(void *context, const char *text);
 
+/* What was seen of UCX. */
+struct probe_ucx {
+    char version[32];
+    char path[128];       /* of its libucp */
+    char transports[160]; /* that it has on this machine, by name, separated by commas */
+    char why[160];        /* if it cannot be had */
+    uint32_t copies;      /* of libucp in one process */
+};
+
+#define PROBE_UCX_DEFAULT "libucp.so.0"
+
 struct probe {
     uid_t (*user)(void);
     pid_t (*pid)(void);
@@ -53,6 +64,15 @@ struct probe {
     /* Lend a block from one agent to another of this process, over transport `local', and read it;
      * the path that it took goes to path, of 32 bytes. */
     enum lend_status (*round_trip)(const char *directory, char *path, struct lend_error *error);
+
+    /* Make an agent that listens there. */
+    enum lend_status (*listens)(const char *address, struct lend_error *error);
+    /* Make an agent with the secret in that file; NULL: with one of our own. */
+    enum lend_status (*secret)(const char *path, struct lend_error *error);
+    /* Enter a directory, and leave it. */
+    enum lend_status (*reach)(const char *url, struct lend_error *error);
+    /* Load a libucp (NULL: the default one), and make a context. -ENOENT: why says why not. */
+    int (*ucx)(const char *library, struct probe_ucx *out);
 };
 
 extern const struct probe probe_real;

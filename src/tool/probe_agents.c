@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tool/probe_agents.h"
 
+#include "tool/secret_file.h"
 #include "tool/trouble.h"
 
+#include <lend/discovery.h>
 #include <lend/transfer.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -38,6 +40,65 @@ static bool is_default_there(const char *directory, char *path, size_t capacity)
 
     (void)snprintf(path, capacity, "/tmp/lend-%u", (unsigned)geteuid());
     return directory != NULL || lstat(path, &found) == 0;
+}
+
+/* An agent that is made and ended at once, and leaves no folder behind. */
+static enum lend_status try_agent(const struct lend_agent_config *config,
+                                  const struct lend_directory_config *directory,
+                                  struct lend_error *error)
+{
+    struct lend_directory *entered = NULL;
+    struct lend_agent *agent = NULL;
+    char path[64];
+    bool was_there = is_default_there(NULL, path, sizeof path);
+    enum lend_status status = lend_agent_create(config, &agent, error);
+
+    if (status == LEND_OK && directory != NULL)
+        status = lend_directory_open(agent, directory, &entered, error);
+    lend_directory_close(entered);
+    lend_agent_destroy(agent);
+    if (!was_there)
+        (void)rmdir(path);
+    return status;
+}
+
+enum lend_status probe_listens(const char *address, struct lend_error *error)
+{
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+
+    config.name = "doctor";
+    config.transports = "tcp";
+    config.transports_required = "tcp";
+    config.listen = address;
+    return try_agent(&config, NULL, error);
+}
+
+enum lend_status probe_secret(const char *path, struct lend_error *error)
+{
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+    struct secret secret = {.count = SECRET_BYTES_MIN};
+    enum lend_status status = path == NULL ? LEND_OK : secret_read(path, &secret, error);
+
+    if (status != LEND_OK)
+        return status;
+    config.name = "doctor";
+    config.transports = "loopback,tcp";
+    config.secret = secret.bytes;
+    config.secret_bytes = secret.count;
+    status = try_agent(&config, NULL, error);
+    secret_wipe(&secret);
+    return status;
+}
+
+enum lend_status probe_reach(const char *url, struct lend_error *error)
+{
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+    struct lend_directory_config directory = LEND_DIRECTORY_CONFIG_INIT;
+
+    config.name = "doctor";
+    directory.url = url;
+    directory.timeout_ns = patience_ns;
+    return try_agent(&config, &directory, error);
 }
 
 static enum lend_status open_agent(const char *name, const char *transport, const char *directory,

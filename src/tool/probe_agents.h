@@ -2,11 +2,15 @@
 #ifndef LEND_TOOL_PROBE_AGENTS_H
 #define LEND_TOOL_PROBE_AGENTS_H
 
-#include <lend/status.h>
+#include "tool/probe.h"
 
 /* What agents of the library itself say: see struct probe. A directory of NULL is the default. */
 enum lend_status probe_open_transport(const char *name, const char *directory,
                                       struct lend_error *error);
+enum lend_status probe_listens(const char *address, struct lend_error *error);
+enum lend_status probe_secret(const char *path, struct lend_error *error);
+enum lend_status probe_reach(const char *url, struct lend_error *error);
+int probe_ucx_look(const char *name, struct probe_ucx *out);
 enum lend_status probe_round_trip(const char *directory, char *path, struct lend_error *error);
 
 #endif

@@ -319,4 +319,8 @@ const struct probe probe_real = {
     .library_version = lend_version,
     .open_transport = probe_open_transport,
     .round_trip = probe_round_trip,
+    .listens = probe_listens,
+    .secret = probe_secret,
+    .reach = probe_reach,
+    .ucx = probe_ucx_look,
 };
