@@ -19,6 +19,12 @@ static const char *port_of(const char *address)
     return colon == NULL || strchr(colon, ']') != NULL ? "" : colon + 1;
 }
 
+/* The error of an agent tells those of its transports in words. */
+static bool says(const struct lend_error *error, int cause)
+{
+    return strstr(error->message, strerrordesc_np(cause)) != NULL;
+}
+
 static void check_listen(const struct exam *exam, struct finding *out)
 {
     struct lend_error error = {0};
@@ -33,12 +39,12 @@ static void check_listen(const struct exam *exam, struct finding *out)
         return;
     }
     found(out, SEVERITY_FAULT, "%s (%s)", error.message, lend_status_name(status));
-    if (error.sys_errno == EADDRNOTAVAIL)
+    if (says(&error, EADDRNOTAVAIL))
         remedy(out, "an address of this machine, as `ip -brief address' shows them");
-    else if (error.sys_errno == EADDRINUSE)
+    else if (says(&error, EADDRINUSE))
         remedy(out, "another port, or end who has it: ss -ltnp 'sport = :%s'",
                port_of(exam->listen));
-    else if (error.sys_errno == EACCES)
+    else if (says(&error, EACCES))
         remedy(out,
                "a port of 1024 or more, or as root: sysctl -w "
                "net.ipv4.ip_unprivileged_port_start=%s",

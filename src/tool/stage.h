@@ -13,6 +13,9 @@
  * behind.
  */
 
+/* With two hosts: how long they put up with one another's silence. */
+#define STAGE_SILENCE_NS UINT64_C(2000000000)
+
 struct player {
     const char *name;
     pid_t pid;      /* 0: there is none */
