@@ -81,6 +81,7 @@ enum lend_status endpoint_create(const struct endpoint *endpoint, const char *na
             return status;
         config.secret = secret.bytes;
         config.secret_bytes = secret.count;
+        config.secret_plugin = endpoint->secret_plugin;
     }
     enum lend_status status = lend_agent_create(&config, out, error);
     secret_wipe(&secret);

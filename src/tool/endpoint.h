@@ -18,6 +18,7 @@ struct endpoint {
     const char *advertise;   /* the one that others are told; NULL: that one */
     bool is_networked;       /* it fetches from others, or is found by them: tcp is opened */
     const char *secret_file; /* what it holds is shared with every peer; NULL: there is no secret */
+    const char *secret_plugin;
     const char *ucx_devices; /* as in lend_agent_config, here and below */
     const char *ucx_transports;
     const char *ucx_library;

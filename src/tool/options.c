@@ -20,6 +20,7 @@ enum {
     KEY_PATH,
     KEY_DIRECTORY,
     KEY_SECRET,
+    KEY_SECRET_PLUGIN,
     KEY_UCX_DEVICES,
     KEY_UCX_TRANSPORTS,
     KEY_UCX_LIBRARY,
@@ -75,10 +76,11 @@ static error_t parse_secret(int key, char *text, struct argp_state *state)
 {
     struct options *options = state->input;
 
-    if (key != KEY_SECRET)
-        return ARGP_ERR_UNKNOWN;
-    options->endpoint.secret_file = text;
-    return 0;
+    switch (key) {
+    case KEY_SECRET: options->endpoint.secret_file = text; return 0;
+    case KEY_SECRET_PLUGIN: options->endpoint.secret_plugin = text; return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
 }
 
 static error_t parse_cache(int key, char *text, struct argp_state *state)
@@ -185,6 +187,8 @@ const struct argp options_secret = {
         (const struct argp_option[]){
             {"secret-file", KEY_SECRET, "FILE", 0,
              "Talk only to agents that have the secret in FILE, of 16 .. 64 bytes", 0},
+            {"secret-plugin", KEY_SECRET_PLUGIN, "FILE", 0,
+             "The plugin to load for it (default: the library's)", 0},
             {0}},
     .parser = parse_secret,
 };

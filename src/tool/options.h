@@ -25,7 +25,7 @@ extern const struct argp options_common; /* --transport --ucx-... --json --verbo
 extern const struct argp options_cache;  /* --model --memory */
 extern const struct argp options_pull;   /* --blocks --seed --path */
 extern const struct argp options_socket; /* --socket-directory */
-extern const struct argp options_secret; /* --secret-file */
+extern const struct argp options_secret; /* --secret-file --secret-plugin */
 
 void options_init(struct options *options);
 

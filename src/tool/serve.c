@@ -27,6 +27,7 @@ enum {
     KEY_LISTEN,
     KEY_ADVERTISE,
     KEY_DIRECTORY,
+    KEY_PLUGIN,
     KEY_NAME,
 };
 
@@ -37,7 +38,8 @@ static const uint64_t second_ns = 1000000000;
 
 struct serve {
     struct options options;
-    const char *path;          /* of the file to write; NULL: none */
+    const char *path; /* of the file to write; NULL: none */
+    const char *directory_plugin;
     const char *directory_url; /* to publish in; NULL: none */
     const char *name;
     struct lend_directory *directory;
@@ -62,6 +64,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_LISTEN: serve->options.endpoint.listen = text; return 0;
     case KEY_ADVERTISE: serve->options.endpoint.advertise = text; return 0;
     case KEY_DIRECTORY: serve->directory_url = text; return 0;
+    case KEY_PLUGIN: serve->directory_plugin = text; return 0;
     case KEY_NAME: serve->name = text; return 0;
     case KEY_SECONDS:
         serve->seconds = (uint32_t)options_number(state, "seconds", text, INT32_MAX, false);
@@ -99,6 +102,8 @@ static const struct argp parser = {
              "Tell others that address in place of the one listened on", 0},
             {"directory", KEY_DIRECTORY, "URL", 0,
              "Publish in etcd, for `lend pull --directory': etcd://HOST:PORT", 0},
+            {"directory-plugin", KEY_PLUGIN, "FILE", 0,
+             "The plugin to load for the directory (default: the library's)", 0},
             {"name", KEY_NAME, "NAME", 0, "The agent's name (default: owner)", 0},
             {"seconds", KEY_SECONDS, "N", 0, "Stop after N seconds (default: at SIGINT, SIGTERM)",
              0},
@@ -149,6 +154,7 @@ static enum lend_status tell(struct serve *serve, struct export_file *file,
     }
     if (status == LEND_OK && serve->directory_url != NULL) {
         config.url = serve->directory_url;
+        config.plugin = serve->directory_plugin;
         status = lend_directory_open(agent, &config, &serve->directory, error);
         if (status == LEND_OK)
             status = lend_directory_publish(serve->directory, error);

@@ -6,7 +6,7 @@
 
 #include <lend/discovery.h>
 
-enum { KEY_FROM = 0x280, KEY_DIRECTORY, KEY_NAME, KEY_WAIT, WAIT_MAX = 3600 };
+enum { KEY_FROM = 0x280, KEY_DIRECTORY, KEY_NAME, KEY_PLUGIN, KEY_WAIT, WAIT_MAX = 3600 };
 
 static const uint64_t look_ns = 20000000;
 static const uint64_t fetch_ns = 5000000000;
@@ -20,6 +20,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_FROM: source->from = text; break;
     case KEY_DIRECTORY: source->directory = text; break;
     case KEY_NAME: source->name = text; return 0;
+    case KEY_PLUGIN: source->plugin = text; return 0;
     case KEY_WAIT:
         source->wait_seconds = (uint32_t)options_number(state, "wait", text, WAIT_MAX, false);
         return 0;
@@ -36,6 +37,8 @@ const struct argp options_source = {
              "Ask the owner that listens there (`lend serve --listen'); [ADDR]:PORT for IPv6", 0},
             {"directory", KEY_DIRECTORY, "URL", 0,
              "Look the owner up by its name in etcd: etcd://HOST:PORT", 0},
+            {"directory-plugin", KEY_PLUGIN, "FILE", 0,
+             "The plugin to load for the directory (default: the library's)", 0},
             {"name", KEY_NAME, "NAME", 0, "The owner's name there (default: owner)", 0},
             {"wait", KEY_WAIT, "SECONDS", 0, "Wait so long for the owner to be there", 0},
             {0}},
@@ -84,6 +87,7 @@ static enum lend_status look_up(const struct source *source, struct lend_agent *
     const char *name = source->name == NULL ? SERVE_NAME_DEFAULT : source->name;
 
     config.url = source->directory;
+    config.plugin = source->plugin;
     enum lend_status status = lend_directory_open(agent, &config, &directory, error);
     if (status == LEND_OK)
         status =

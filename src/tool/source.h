@@ -13,6 +13,7 @@ struct source {
     const char *from;       /* an address at which `lend serve --listen' listens */
     const char *directory;  /* a URL, and */
     const char *name;       /* the agent's name there */
+    const char *plugin;     /* for the directory; NULL: the library's */
     uint32_t wait_seconds;  /* for it to be there */
     bool *out_is_networked; /* set when an option wants tcp */
 };
