@@ -36,6 +36,7 @@ static uint64_t fake_boot_ns;
 static const char *fake_version;
 static struct stat fake_folder;
 static int fake_bind;
+static struct lend_error fake_error; /* of what takes an agent; LEND_OK: there is none */
 
 static const struct fake_file good[] = {
     {"/proc/sys/kernel/osrelease", "6.1.0-18-amd64"},
@@ -216,6 +217,35 @@ static enum lend_status fake_trip(const char *directory, char *path, struct lend
     return LEND_OK;
 }
 
+static enum lend_status fake_listens(const char *address, struct lend_error *error)
+{
+    (void)address;
+    *error = fake_error;
+    return error->status;
+}
+
+static enum lend_status fake_secret(const char *path, struct lend_error *error)
+{
+    (void)path;
+    *error = fake_error;
+    return error->status;
+}
+
+static enum lend_status fake_reach(const char *url, struct lend_error *error)
+{
+    (void)url;
+    *error = fake_error;
+    return error->status;
+}
+
+static int fake_ucx(const char *library, struct probe_ucx *out)
+{
+    (void)library;
+    *out = (struct probe_ucx){
+        .version = "1.99.0", .path = "/usr/lib/libucp.so.0", .transports = "rc", .copies = 1};
+    return 0;
+}
+
 static const struct probe probe_fake = {
     .user = fake_user,
     .pid = fake_pid,
@@ -239,6 +269,10 @@ static const struct probe probe_fake = {
     .library_version = fake_library_version,
     .open_transport = fake_open,
     .round_trip = fake_trip,
+    .listens = fake_listens,
+    .secret = fake_secret,
+    .reach = fake_reach,
+    .ucx = fake_ucx,
 };
 
 static struct exam exam;
@@ -258,6 +292,7 @@ static int set_up(void **state)
     fake_dumpable = 1;
     fake_cross = 0;
     fake_bind = 0;
+    fake_error = (struct lend_error){.status = LEND_OK};
     fake_boot_ns = 1;
     fake_version = LEND_VERSION;
     fake_folder = (struct stat){.st_mode = S_IFDIR | 0700, .st_uid = USER};
@@ -265,7 +300,7 @@ static int set_up(void **state)
 }
 
 static const struct check *const lists[] = {checks_folder, checks_limits, checks_kernel,
-                                            checks_process};
+                                            checks_process, checks_network};
 
 /* Run all checks: that one has this severity and these words, and every other is OK. */
 static void expect(const char *id, enum severity severity, const char *words, const char *cure)
@@ -480,6 +515,42 @@ static void test_another_version_and_another_copy_are_told(void **state)
     expect("copies", SEVERITY_FAULT, "2 copies", "/opt/engine/liblend.so.0");
 }
 
+static void test_what_was_asked_of_the_network_is_well_if_it_can_be_had(void **state)
+{
+    (void)state;
+    exam.listen = "10.0.0.1:7000";
+    exam.secret_file = "/etc/secret";
+    exam.etcd = "etcd://10.0.0.1:2379";
+    exam.ucx_devices = "mlx5_0:1";
+    plant("/proc/sys/net/core/somaxconn", "4096");
+    plant("/proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t6291456");
+    plant("/proc/sys/net/ipv4/tcp_wmem", "4096\t16384\t4194304");
+    expect(NULL, SEVERITY_OK, "", "");
+}
+
+static void test_a_port_that_takes_a_right_is_told(void **state)
+{
+    (void)state;
+    exam.listen = "10.0.0.1:700";
+    fake_error = (struct lend_error){.status = LEND_E_NO_PATH, .message = "Permission denied"};
+    expect("listen", SEVERITY_FAULT, "Permission denied", "ip_unprivileged_port_start=700");
+}
+
+static void test_a_missing_plugin_is_told_with_its_package(void **state)
+{
+    exam.etcd = "etcd://10.0.0.1:2379";
+    fake_error = (struct lend_error){.status = LEND_E_ABSENT, .message = "no plugin"};
+    expect("etcd", SEVERITY_FAULT, "no plugin", "lend-plugins");
+    (void)set_up(state);
+    exam.secret_file = "/etc/secret";
+    fake_error = (struct lend_error){.status = LEND_E_ABSENT, .message = "no plugin"};
+    expect("secret", SEVERITY_FAULT, "no plugin", "lend-plugins");
+    (void)set_up(state);
+    exam.etcd = "etcd://10.0.0.1:2379";
+    fake_error = (struct lend_error){.status = LEND_E_TIMEOUT, .message = "no answer"};
+    expect("etcd", SEVERITY_FAULT, "no answer", "endpoint health");
+}
+
 static void test_words_for_a_shell_are_quoted_where_they_must_be(void **state)
 {
     char text[32];
@@ -517,6 +588,9 @@ int main(void)
         TEST(test_a_folder_over_quota_is_a_fault),
         TEST(test_hidden_processes_are_told_by_the_last_mount_of_proc),
         TEST(test_another_version_and_another_copy_are_told),
+        TEST(test_what_was_asked_of_the_network_is_well_if_it_can_be_had),
+        TEST(test_a_port_that_takes_a_right_is_told),
+        TEST(test_a_missing_plugin_is_told_with_its_package),
         TEST(test_words_for_a_shell_are_quoted_where_they_must_be),
     };
 

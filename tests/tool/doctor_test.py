@@ -16,9 +16,11 @@ import fcntl
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -431,6 +433,80 @@ class DoctorTest(unittest.TestCase):
                     "nsenter -T")
 
     # The library, and a peer.
+
+    # Other machines.
+
+    def test_an_address_that_can_be_listened_at_is_well(self):
+        code, rows = self.examine("--listen", "127.0.0.1")
+        self.assertEqual(rows["listen"]["severity"], "OK", rows["listen"])
+        self.assertIn("127.0.0.1", rows["listen"]["found"])
+        self.assertLess(code, 2)
+
+    def test_an_address_of_another_machine(self):
+        self.expect(self.examine("--listen", "192.0.2.1"), "listen", "FAULT", "192.0.2.1",
+                    "ip -brief address")
+
+    def test_a_port_that_another_has(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            self.expect(self.examine("--listen", f"127.0.0.1:{port}"), "listen", "FAULT",
+                        f"127.0.0.1:{port}", f"sport = :{port}")
+
+    def test_an_address_that_is_none(self):
+        self.expect(self.examine("--listen", "here"), "listen", "FAULT", "here", "numeric")
+
+    def test_a_network_with_short_queues_and_buffers(self):
+        script = ("echo 8 >/proc/sys/net/core/somaxconn; ip link set lo up; "
+                  "echo 4096 16384 32768 >/proc/sys/net/ipv4/tcp_wmem")
+        wrapper = self.in_namespace(script, "-n")
+        if not can(*wrapper, "true"):
+            self.skipTest("no network namespaces for this user")
+        result = self.examine("--listen", "127.0.0.1", wrapper=wrapper)
+        self.expect(result, "listen-backlog", "WARNING", "is 8", "somaxconn=64",
+                    beside={"tcp-buffers"})
+        self.expect(result, "tcp-buffers", "WARNING", "tcp_wmem", "32768 bytes", "sysctl -w",
+                    beside={"listen-backlog"})
+        self.assertLess(self.examine(wrapper=wrapper)[0], 2)
+        self.assertEqual(self.examine(wrapper=wrapper)[1]["tcp-buffers"]["severity"], "OK")
+
+    def test_a_secret_that_others_may_read(self):
+        path = os.path.join(self.base, "secret")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("0123456789abcdef")
+        os.chmod(path, 0o644)
+        self.expect(self.examine("--secret-file", path), "secret", "FAULT", "0644",
+                    f"chmod 600 {path}")
+        os.chmod(path, 0o600)
+        with open(path, "w", encoding="ascii") as file:
+            file.write("short")
+        self.expect(self.examine("--secret-file", path), "secret", "FAULT", "too few",
+                    "/dev/urandom")
+
+    def test_an_etcd_that_does_not_answer(self):
+        self.expect(self.examine("--etcd", "etcd://127.0.0.1:1"), "etcd", "FAULT", "LEND_E_")
+
+    def ucx(self):
+        """Where this machine has libucp."""
+        _, rows = self.examine("--ucx-devices", "lo")
+        if rows["ucx"]["severity"] != "OK":
+            self.skipTest(rows["ucx"]["found"])
+        return re.search(r"\((\S+)\)", rows["ucx"]["found"])[1]
+
+    def test_ucx_and_its_devices(self):
+        self.ucx()
+        self.expect(self.examine("--ucx-devices", "lo,nowhere0:1"), "ucx", "FAULT", "nowhere0",
+                    "ls /sys/class/net")
+        self.expect(self.examine("--ucx-devices", "lo", "--ucx-library", "libno.so"), "ucx",
+                    "FAULT", "libno.so", "libucx0")
+
+    def test_two_copies_of_ucx_in_one_process(self):
+        self.skip_if_sanitized("a sanitizer must be preloaded first")
+        library = self.ucx()
+        copy = os.path.join(self.base, "libucp.so.7")
+        shutil.copy(library, copy)
+        result = self.examine("--ucx-devices", "lo", "--ucx-library", os.path.realpath(library),
+                              env=dict(os.environ, LD_PRELOAD=copy))
+        self.expect(result, "ucx", "FAULT", "2 copies of libucp", "LD_PRELOAD")
 
     def test_a_library_of_another_version(self):
         self.skip_if_sanitized("no other library may come first")

@@ -38,8 +38,8 @@ class InfoTest(unittest.TestCase):
     def test_every_row_has_a_value_and_a_meaning(self):
         sections = self.tell_json()
         self.assertRegex(sections.pop("version"), r"^\d+\.\d+\.\d+$")
-        self.assertEqual(list(sections), ["build", "memory kinds", "transports", "paths", "limits",
-                                          "kernel", "memory"])
+        self.assertEqual(list(sections), ["build", "memory kinds", "transports", "paths",
+                                          "plugins", "limits", "kernel", "memory"])
         for section in sections.values():
             for name, row in section.items():
                 self.assertTrue(row["value"] and row["meaning"], name)
@@ -63,6 +63,21 @@ class InfoTest(unittest.TestCase):
         self.assertRegex(told["transports"]["local"]["meaning"], r"missing.*\(LEND_E_\w+\)")
         self.assertEqual(told["paths"]["local/served"]["value"], "no")
         self.assertIn("No such file", told["memory"]["socket folder"]["meaning"])
+
+    def test_ucx_is_told_with_its_version_and_transports_or_what_is_missing(self):
+        row = self.tell_json()["transports"]["libucp"]
+        if row["value"] == "no":
+            self.assertIn("libucp", row["meaning"])
+            return
+        self.assertRegex(row["value"], r"^UCX \d+\.\d+")
+        self.assertRegex(row["meaning"], r"^/\S*libucp\.so\S*, with (\w+,)*self")
+        self.assertNotIn("TWO COPIES", row["meaning"])
+
+    def test_plugins_are_there_or_the_reason_is_told(self):
+        for name, row in self.tell_json()["plugins"].items():
+            self.assertIn(row["value"], ("yes", "no"), name)
+            if row["value"] == "no":
+                self.assertRegex(row["meaning"], r"\(LEND_E_\w+\)$")
 
     def test_a_machine_without_the_driver_says_which_file_it_lacks(self):
         row = self.tell_json()["memory kinds"]["device"]
