@@ -34,7 +34,7 @@ const struct argp options_source = {
     .options =
         (const struct argp_option[]){
             {"from", KEY_FROM, "ADDR:PORT", 0,
-             "Ask the owner that listens there (`lend serve --listen'); [ADDR]:PORT for IPv6", 0},
+             "Ask the owner that listens there; [ADDR]:PORT for IPv6", 0},
             {"directory", KEY_DIRECTORY, "URL", 0,
              "Look the owner up by its name in etcd: etcd://HOST:PORT", 0},
             {"directory-plugin", KEY_PLUGIN, "FILE", 0,

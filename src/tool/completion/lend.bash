@@ -27,14 +27,29 @@ _lend() {
     fi
     case $before in
     --path)
-        mapfile -t COMPREPLY < <(compgen -W "local/mapped local/cross-memory local/served" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "local/mapped local/cross-memory local/served tcp/served" -- "$word")
+        return
+        ;;
+    --transport)
+        mapfile -t COMPREPLY < <(compgen -W "local tcp ucx" -- "$word")
+        return
+        ;;
+    --hosts)
+        mapfile -t COMPREPLY < <(compgen -W "1 2" -- "$word")
+        return
+        ;;
+    --from | --listen | --advertise | --name | --etcd)
+        return
+        ;;
+    --ucx-devices)
+        mapfile -t COMPREPLY < <(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$word")
         return
         ;;
     --directory | --socket-directory)
         mapfile -t COMPREPLY < <(compgen -d -- "$word")
         return
         ;;
-    --export | --import | --output)
+    --export | --import | --output | --secret-file | --secret-plugin | --directory-plugin | --ucx-library)
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
         ;;
