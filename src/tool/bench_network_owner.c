@@ -14,7 +14,7 @@ void network_enter(const struct network *network, int which)
     struct lend_error error;
 
     if (network->has_hosts)
-        must(hosts_enter(&network->hosts, which, &error), &error);
+        must(hosts_move_to(&network->hosts, which, &error), &error);
 }
 
 const char *network_address(const struct network *network, int which)

@@ -74,6 +74,8 @@ static void complete(struct demo *demo)
         endpoint->transports = "tcp";
     if (strcmp(endpoint->transports, "ucx") == 0 && endpoint->ucx_devices == NULL)
         endpoint->ucx_devices = HOSTS_DEVICE;
+    if (strcmp(endpoint->transports, "ucx") == 0 && endpoint->paths == NULL)
+        endpoint->paths = "ucx/served"; /* or tcp would stand in for it */
     endpoint->is_networked = true;
 }
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -203,6 +204,17 @@ enum lend_status hosts_enter(const struct hosts *hosts, int which, struct lend_e
     if (setns(hosts->namespaces[which], CLONE_NEWNET) != 0)
         return trouble_errno(error, "host %d cannot be entered", which + 1);
     return LEND_OK;
+}
+
+enum lend_status hosts_move_to(const struct hosts *hosts, int which, struct lend_error *error)
+{
+    enum lend_status status = hosts_enter(hosts, which, error);
+
+    /* Ours alone, so that nobody else sees it and it is gone with us. */
+    if (status == LEND_OK && unshare(CLONE_NEWNS) == 0 &&
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
+        (void)mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL);
+    return status;
 }
 
 enum lend_status hosts_leave(const struct hosts *hosts, struct lend_error *error)

@@ -39,6 +39,10 @@ enum lend_status hosts_open_apart(struct hosts *hosts, struct lend_error *error)
 /* Move this thread, and the processes that it makes from now on, to one of them. */
 enum lend_status hosts_enter(const struct hosts *hosts, int which, struct lend_error *error);
 
+/* The same for good, for a process with one thread: /sys tells of that host's devices, too, which
+ * UCX goes by, where we may mount it. */
+enum lend_status hosts_move_to(const struct hosts *hosts, int which, struct lend_error *error);
+
 /* Move it back to where it was before. */
 enum lend_status hosts_leave(const struct hosts *hosts, struct lend_error *error);
 

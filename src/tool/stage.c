@@ -109,7 +109,7 @@ static void enter_host(struct stage *stage, int which)
 
     if (!stage->has_hosts)
         return;
-    if (hosts_enter(&stage->hosts, which, &error) != LEND_OK) {
+    if (hosts_move_to(&stage->hosts, which, &error) != LEND_OK) {
         trouble_tell(&error);
         _exit(EXIT_TROUBLE);
     }
