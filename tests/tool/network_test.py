@@ -8,7 +8,7 @@ Method: run it as a user does. Owner and reader are processes of this machine, j
 loopback device over both IPv4 and IPv6, or by the two hosts that the command makes. What the kernel
 or this user's rights do not give is skipped, with the reason.
 
-Use: network_test.py PATH-OF-LEND PATH-OF-SECRET-PLUGIN [unittest options]
+Use: network_test.py PATH-OF-LEND PATH-OF-SECRET-PLUGIN PATH-OF-ETCD-PLUGIN [unittest options]
 """
 
 import json
@@ -18,9 +18,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
-LEND = PLUGIN = ""
+LEND = PLUGIN = ETCD = ""
 LIMIT_S = 300
 ROWS_OF_THE_ACTS = {"1 take back while reading": 1, "2 bad reference": 5, "3 abort": 2,
                     "4 death": 6}
@@ -237,6 +238,48 @@ class NetworkTest(unittest.TestCase):
                                self.path("missing.so"), code=1)
         self.assertIn("LEND_E_ABSENT", err)
 
+    # A directory.
+
+    def etcd(self):
+        """Start a real etcd; its URL when it answers."""
+        if not ETCD or shutil.which("etcd") is None:
+            self.skipTest("no etcd on this machine, or no plugin for it in this build")
+        with socket.create_server(("127.0.0.1", 0)) as one, \
+                socket.create_server(("127.0.0.1", 0)) as other:
+            clients, peers = (f"http://127.0.0.1:{s.getsockname()[1]}" for s in (one, other))
+        process = subprocess.Popen(
+            ["etcd", "--data-dir", self.path("etcd"), "--listen-client-urls", clients,
+             "--advertise-client-urls", clients, "--listen-peer-urls", peers,
+             "--initial-advertise-peer-urls", peers, "--initial-cluster", f"default={peers}"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.started.append(process)
+        for line in process.stdout:
+            if "ready to serve client requests" in line:
+                break
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        return clients.replace("http", "etcd")
+
+    def test_a_reader_finds_an_owner_by_its_name(self):
+        url = self.etcd()
+        at = ("--directory", url, "--directory-plugin", ETCD)
+        reader = self.start("pull", *at, "--name", "alpha", "--wait", "60", "--blocks", "256",
+                            "--transport", "tcp", "--json")
+        owner, _ = self.serve("--consumers", "1", "--name", "alpha", *at)
+        out, err = reader.communicate(timeout=LIMIT_S)
+        self.assertEqual((reader.returncode, err), (0, ""))
+        self.assertEqual(json.loads(out)["rounds"][0]["status"], "LEND_OK")
+        events = self.finish(owner)
+        self.assertEqual(events[-1]["status"], "LEND_E_CONSUMED")
+        _, err = self.pull(*at, "--name", "alpha", code=1) # it took its entry back
+        self.assertIn("LEND_E_ABSENT", err)
+
+    def test_a_directory_that_does_not_answer_is_told(self):
+        if not ETCD:
+            self.skipTest("this build has no plugin for etcd")
+        _, err = self.pull("--directory", "etcd://127.0.0.1:1", "--directory-plugin", ETCD, code=1)
+        self.assertIn("127.0.0.1", err)
+        self.assertRegex(err, r"LEND_E_(NO_PATH|TIMEOUT)")
+
     # Two hosts.
 
     def run_hosts(self, *arguments):
@@ -292,8 +335,8 @@ class NetworkTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit("usage: network_test.py PATH-OF-LEND PATH-OF-SECRET-PLUGIN")
+    if len(sys.argv) < 4:
+        sys.exit("usage: network_test.py PATH-OF-LEND PATH-OF-SECRET-PLUGIN PATH-OF-ETCD-PLUGIN")
     LEND = os.path.abspath(sys.argv.pop(1))
-    PLUGIN = sys.argv.pop(1)
+    PLUGIN, ETCD = (sys.argv.pop(1) for _ in range(2))
     unittest.main()
