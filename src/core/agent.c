@@ -302,8 +302,14 @@ static enum lend_status open_transports(struct lend_agent *agent,
         struct lend_open_transport *slot = &agent->transports[agent->transport_count];
 
         if (config->transports != NULL && !is_listed(config->transports, ops->name) &&
-            !is_listed(config->transports_required, ops->name))
+            !is_listed(config->transports_required, ops->name)) {
+            if (ops->is_wanted != NULL && ops->is_wanted(&agent->open))
+                lend_agent_log(
+                    agent, LEND_LOG_WARNING,
+                    "settings of transport %s are given, and transports does not name it",
+                    ops->name);
             continue;
+        }
         if (ops->open(&agent->open, &slot->transport, &why) == LEND_OK) {
             slot->ops = ops;
             agent->transport_count++;
