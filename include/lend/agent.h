@@ -67,7 +67,8 @@ struct lend_agent_config {
 
     /** Where transport `tcp` listens: numeric "ADDRESS", "ADDRESS:PORT", "[IPV6]:PORT"; without a
      * port (or with 0) on any free one. NULL: nowhere: this agent connects to others by tcp, and
-     * none to it. An agent that cannot listen there is not made. Whoever gets there may also fetch its metadata (<lend/discovery.h>). */
+     * none to it. An agent that cannot listen there is not made. Whoever gets there may also fetch
+     * its metadata (<lend/discovery.h>). */
     const char *listen;
     /** The address, of the same form, that peers are told instead; NULL: those listened on. For an
      * agent behind a translated address, or one of several on a wildcard. */

@@ -4,11 +4,12 @@
  * Makes what the fuzz targets begin with, one file an input:
  *
  *     corpus FOLDER          write FOLDER/challenge/..., found/..., frame/..., message/...,
- *                            metadata/..., ticket/...
+ *                            metadata/..., tcp/..., ticket/...
  *     corpus --check FOLDER  compare instead; a difference means that the format has changed
  */
 
 #include "fuzz/fuzz.h"
+#include "transport/tcp/tcp.h"
 #include "wire/challenge.h"
 #include "wire_samples.h"
 
@@ -243,6 +244,28 @@ static void put_metadata(void)
     free(layers);
 }
 
+/* ---- What transport tcp parses by itself ---- */
+
+static void put_tcp(void)
+{
+    static const char *const texts[] = {"10.0.0.1:7000", "[2001:db8::7]:65535", "127.0.0.1", "::1"};
+    struct lend_tcp_places places = {.count = 0};
+    uint8_t bytes[LEND_TCP_ADDRESS_MAX];
+
+    put("tcp", "nowhere", bytes, lend_tcp_places_encode(&places, bytes));
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        CHECK(lend_tcp_place_parse(&places.places[i], texts[i]));
+        if (places.places[i].port == 0)
+            places.places[i].port = (uint16_t)(i + 1);
+    }
+    places.count = sizeof texts / sizeof texts[0];
+    put("tcp", "addresses", bytes, lend_tcp_places_encode(&places, bytes));
+    put("tcp", "text-v4", texts[0], strlen(texts[0]));
+    put("tcp", "text-v6", texts[1], strlen(texts[1]));
+    lend_tcp_preamble_encode(bytes);
+    put("tcp", "preamble", bytes, LEND_TCP_PREAMBLE_BYTES);
+}
+
 int main(int argc, char **argv)
 {
     options.checks = argc == 3 && strcmp(argv[1], "--check") == 0;
@@ -254,6 +277,7 @@ int main(int argc, char **argv)
     put_frames();
     put_messages();
     put_challenges();
+    put_tcp();
     put_found();
     put_tickets();
     put_metadata();

@@ -174,8 +174,7 @@ static void connecting_ready(struct lend_watch *watch, uint32_t events)
 
     (void)events;
     int result = lend_sys->pending_error(watch->fd);
-    if (result == 0 &&
-        lend_tcp_tune(watch->fd, channel->tcp->transfer_timeout_ns, &error) == LEND_OK) {
+    if (result == 0 && lend_tcp_tune(watch->fd, channel->tcp->patience_ns, &error) == LEND_OK) {
         watch->ready = lend_tcp_socket_ready;
         /* Release: with the descriptor. */
         atomic_store_explicit(&channel->is_ready, true, memory_order_release);

@@ -213,7 +213,7 @@ static enum lend_status make_half_open(struct lend_tcp *tcp, int fd, struct lend
     channel->in.bytes = lend_sys->allocate(LEND_TCP_FIRST_BYTES);
     if (channel->in.bytes == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for its first frame");
-    enum lend_status status = lend_tcp_tune(fd, tcp->transfer_timeout_ns, error);
+    enum lend_status status = lend_tcp_tune(fd, tcp->patience_ns, error);
     if (status != LEND_OK)
         return status;
 
@@ -393,7 +393,10 @@ static enum lend_status tcp_open(const struct lend_transport_open *open, void **
     lend_list_init(&tcp->half_open);
     tcp->agent = open->agent;
     tcp->connect_timeout_ns = open->connect_timeout_ns;
-    tcp->transfer_timeout_ns = open->transfer_timeout_ns;
+    /* Transfers may be short of time where the network is not to be blamed. */
+    tcp->patience_ns = open->transfer_timeout_ns > open->connect_timeout_ns
+                           ? open->transfer_timeout_ns
+                           : open->connect_timeout_ns;
     tcp->listener.fd = -1;
 
     if (open->listen == NULL && open->advertise != NULL)

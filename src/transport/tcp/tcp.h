@@ -72,7 +72,7 @@ struct lend_tcp {
     struct lend_watch listener;  /* fd -1: we listen nowhere */
     struct lend_tcp_places told; /* where peers are told that we are */
     uint64_t connect_timeout_ns;
-    uint64_t transfer_timeout_ns;
+    uint64_t patience_ns; /* with a peer that answers nothing, or takes nothing */
 
     /* All of these are the poller's. */
     struct lend_list half_open; /* oldest first */
