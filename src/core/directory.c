@@ -122,7 +122,8 @@ static enum lend_status judge(struct finding *finding, const char *name, const v
                                  &finding->found, error);
     if (status != LEND_OK)
         return status;
-    finding->row = (struct lend_roster_row){.crc = lend_crc32c(0, bytes, (size_t)count),
+    /* Not of all: with the checksum that an entry ends with, every entry's would be the same. */
+    finding->row = (struct lend_roster_row){.crc = lend_crc32c(0, bytes, (size_t)count - 4),
                                             .bytes = (uint32_t)count};
     memcpy(finding->row.name, name, strlen(name) + 1);
     memcpy(finding->row.incarnation, entry.incarnation, LEND_INCARNATION_BYTES);
@@ -176,6 +177,7 @@ static void see_entry(void *context, const char *name, uint64_t name_bytes, cons
     if (status != LEND_OK)
         lend_agent_log(directory->agent, LEND_LOG_WARNING, "an entry of the directory: %s",
                        finding.error.message);
+    lend_agent_dispatch(directory->agent);
     if (status == LEND_OK && event != 0) {
         lend_peers_renew(directory->agent, finding.found->metadata, finding.found->metadata_bytes);
         tell(directory, event, text, finding.found);
@@ -248,35 +250,45 @@ static enum lend_status watch_once(struct lend_directory *directory, struct lend
     return directory->plugin->watch(directory->watching, &watcher, error);
 }
 
+/* The first watch has begun well, or not at all: lend_directory_open() waits to know. Under the
+ * lock. */
+static void note_first_locked(struct lend_directory *directory, enum lend_status status,
+                              const struct lend_error *error)
+{
+    if (directory->first_status != LEND_PENDING)
+        return;
+    directory->first_status = status;
+    directory->first_error = *error;
+    (void)pthread_cond_broadcast(&directory->changed);
+}
+
 static void *watch(void *context)
 {
     struct lend_directory *directory = context;
+    bool is_closing = false;
     uint64_t pause_ns = 0;
 
-    (void)pthread_mutex_lock(&directory->lock);
-    while (!directory->is_closing) {
+    while (!is_closing) {
         struct lend_error error = {0};
-
-        (void)pthread_mutex_unlock(&directory->lock);
         enum lend_status status = watch_once(directory, &error);
+
         (void)pthread_mutex_lock(&directory->lock);
-        if (directory->first_status == LEND_PENDING && status != LEND_OK) {
-            directory->first_status = status;
-            directory->first_error = error;
-            (void)pthread_cond_broadcast(&directory->changed);
-        }
-        if (directory->is_closing)
-            break;
-        if (directory->is_listed)
-            pause_ns = 0;
-        if (pause_ns == 0 && status != LEND_OK)
+        note_first_locked(directory, status, &error);
+        pause_ns = directory->is_listed ? 0 : pause_ns;
+        is_closing = directory->is_closing;
+        (void)pthread_mutex_unlock(&directory->lock);
+        if (pause_ns == 0 && !is_closing)
             lend_agent_log(directory->agent, LEND_LOG_WARNING,
                            "the directory is out of sight, and will be sought again: %s",
                            error.message);
+        lend_agent_dispatch(directory->agent);
+
         pause_ns = longer(pause_ns);
+        (void)pthread_mutex_lock(&directory->lock);
         pause_locked(directory, pause_ns);
+        is_closing = directory->is_closing;
+        (void)pthread_mutex_unlock(&directory->lock);
     }
-    (void)pthread_mutex_unlock(&directory->lock);
     return NULL;
 }
 
