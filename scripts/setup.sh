@@ -9,7 +9,7 @@ BUILD="gcc libc6-dev libjansson-dev libsmartcols-dev libsodium-dev meson ninja-b
 TEST="$BUILD binutils g++ libcmocka-dev python3 util-linux"
 # Without one of these the tests that need it are skipped, with the reason.
 OPTIONAL="abigail-tools clang-14 clang-format-14 cmake codespell debhelper dpkg-dev
-    gnuplot-nox iproute2 libclang-rt-14-dev valgrind"
+    etcd-server gnuplot-nox iproute2 libclang-rt-14-dev libucx0 ucx-utils valgrind"
 PLOTS="gnuplot-nox python3"
 
 case "${1:-build}" in

@@ -66,4 +66,17 @@ void raw_receiver_prepare(struct raw_receiver *receiver, const struct pieces *pi
 /* The nanoseconds that it took. */
 double raw_receiver_read(struct raw_receiver *receiver);
 
+/* --- the same by UCX's own program (bench_perftest.c) --- */
+
+enum { PERFTEST_MISSING = 127 }; /* how a child ends where there is none */
+
+struct perftest {
+    const char *name; /* of ucx_perftest's tests */
+    uint64_t bytes;   /* of a message */
+    uint32_t count;   /* of messages */
+};
+
+/* The nanoseconds of one message, of so many; 0: it is not there, or did not do it. */
+double perftest_run(const struct network *network, const struct perftest *test);
+
 #endif

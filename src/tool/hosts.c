@@ -142,6 +142,16 @@ static enum lend_status write_map(const char *path, unsigned id, struct lend_err
     return status;
 }
 
+/* Network namespaces cannot be made, and it is not for want of the right. */
+static enum lend_status tell_limit(struct lend_error *error)
+{
+    if (errno == ENOSPC)
+        return trouble(error, LEND_E_ACCESS,
+                       "no more network namespaces may be made here: as root: sysctl -w "
+                       "user.max_net_namespaces=1000");
+    return trouble_errno(error, "a network namespace cannot be made");
+}
+
 /* Become root of a user namespace of one's own, and go to a new network of it. */
 static enum lend_status become_root(struct lend_error *error)
 {
@@ -179,12 +189,11 @@ static enum lend_status make(struct hosts *hosts, struct lend_error *error)
     enum lend_status status = LEND_OK;
 
     if (unshare(CLONE_NEWNET) != 0)
-        status = errno == EPERM ? become_root(error)
-                                : trouble_errno(error, "a network namespace cannot be made");
+        status = errno == EPERM ? become_root(error) : tell_limit(error);
     if (status == LEND_OK)
         status = hold(&hosts->namespaces[0], error);
     if (status == LEND_OK && unshare(CLONE_NEWNET) != 0)
-        status = trouble_errno(error, "a second network namespace cannot be made");
+        status = tell_limit(error);
     return status == LEND_OK ? hold(&hosts->namespaces[1], error) : status;
 }
 
