@@ -17,7 +17,7 @@
 
 /* What UCX's own ucx_perftest makes of the same sizes, on the same devices. */
 
-enum { PORT_BYTES = 8, LINE_BYTES = 160, WORDS_MAX = 24, TEXT_BYTES = 512, TRIES = 100 };
+enum { PORT_BYTES = 8, LINE_BYTES = 160, WORDS_MAX = 24, TEXT_BYTES = 512, TRIES = 25 };
 
 static const uint64_t again_ns = 20000000;
 

@@ -63,20 +63,22 @@ static const struct argp parser = {
 };
 
 /* Two hosts have tcp between them, unless the user wants another transport: then tcp is what they
- * find each other by. */
+ * find each other by. Over these two processes of one host meet on its loopback device. */
 static void complete(struct demo *demo)
 {
     struct endpoint *endpoint = &demo->options.endpoint;
+    bool has_hosts = demo->hosts == HOSTS;
 
-    if (demo->hosts < HOSTS)
-        return;
-    if (endpoint->transports == NULL)
+    if (has_hosts && endpoint->transports == NULL)
         endpoint->transports = "tcp";
-    if (strcmp(endpoint->transports, "ucx") == 0 && endpoint->ucx_devices == NULL)
-        endpoint->ucx_devices = HOSTS_DEVICE;
-    if (strcmp(endpoint->transports, "ucx") == 0 && endpoint->paths == NULL)
+    bool is_ucx = endpoint_has_name(endpoint->transports, "ucx");
+    if (!has_hosts && (is_ucx || endpoint_has_name(endpoint->transports, "tcp")))
+        endpoint->listen = "127.0.0.1";
+    if (is_ucx && endpoint->ucx_devices == NULL)
+        endpoint->ucx_devices = has_hosts ? HOSTS_DEVICE : "lo";
+    if (is_ucx && endpoint->paths == NULL)
         endpoint->paths = "ucx/served"; /* or tcp would stand in for it */
-    endpoint->is_networked = true;
+    endpoint->is_networked = has_hosts;
 }
 
 /* Size the job by the memory there is. */

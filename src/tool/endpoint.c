@@ -16,8 +16,7 @@ static void log_line(void *context, int32_t level, const char *text)
                   level >= 1 && level <= 4 ? names[level] : "", text);
 }
 
-/* Is the name one of those that commas part? */
-static bool has_name(const char *names, const char *name)
+bool endpoint_has_name(const char *names, const char *name)
 {
     size_t length = strlen(name);
 
@@ -33,7 +32,7 @@ static void add_name(char *names, const char *name)
 {
     size_t used = strlen(names);
 
-    if (!has_name(names, name))
+    if (!endpoint_has_name(names, name))
         (void)snprintf(names + used, ENDPOINT_TRANSPORTS_BYTES - used, "%s%s", used == 0 ? "" : ",",
                        name);
 }

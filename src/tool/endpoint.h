@@ -30,6 +30,9 @@ struct endpoint {
 
 enum { ENDPOINT_TRANSPORTS_BYTES = 128, ENDPOINT_ADDRESS_BYTES = 64 };
 
+/* Is the name one of those that commas part? NULL has none. */
+bool endpoint_has_name(const char *names, const char *name);
+
 /* The transports that it opens, to text, of ENDPOINT_TRANSPORTS_BYTES. Returns text. */
 const char *endpoint_transports(const struct endpoint *endpoint, char *text);
 

@@ -82,7 +82,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
         if (serve->path == NULL && serve->options.endpoint.listen == NULL)
             argp_error(state, "one of these is needed: --export FILE, --listen ADDR");
         if (serve->options.endpoint.listen == NULL &&
-            (serve->directory_url != NULL || serve->options.endpoint.advertise != NULL))
+            (endpoint_has_name(serve->options.endpoint.transports, "tcp") ||
+             serve->directory_url != NULL || serve->options.endpoint.advertise != NULL))
             argp_error(state, "nobody on another machine gets here: --listen ADDR is missing");
         return 0;
     default: return ARGP_ERR_UNKNOWN;

@@ -14,11 +14,13 @@ Use: network_test.py PATH-OF-LEND PATH-OF-SECRET-PLUGIN PATH-OF-ETCD-PLUGIN [uni
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 LEND = PLUGIN = ETCD = ""
@@ -38,6 +40,27 @@ def has_ipv6():
         return True
     except OSError:
         return False
+
+
+def network_of(process):
+    """The network namespace of a process; None: it is gone."""
+    try:
+        return os.readlink(f"/proc/{process}/ns/net")
+    except OSError:
+        return None
+
+
+def networks_of(temporary):
+    """Those of the processes that have this temporary directory."""
+    found = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if f"TMPDIR={temporary}".encode() in file.read().split(b"\0"):
+                    found.add(network_of(name))
+        except OSError:
+            continue
+    return found - {None}
 
 
 class NetworkTest(unittest.TestCase):
@@ -184,7 +207,8 @@ class NetworkTest(unittest.TestCase):
 
     def test_usage_errors_end_with_2(self):
         for arguments in (["serve"], ["serve", "--directory", "etcd://127.0.0.1:1"],
-                          ["serve", "--advertise", "127.0.0.1", "--export", "file"], ["pull"],
+                          ["serve", "--advertise", "127.0.0.1", "--export", "file"],
+                          ["serve", "--transport", "tcp", "--export", "file"], ["pull"],
                           ["pull", "--import", "file", "--from", "127.0.0.1:1"],
                           ["pull", "--from", "127.0.0.1:1", "--name", "owner"],
                           ["explain"], ["explain", "file", "--from", "127.0.0.1:1"],
@@ -306,10 +330,34 @@ class NetworkTest(unittest.TestCase):
         self.assertEqual(cut["done"], "link cut")
         self.assertLessEqual(set(cut["seen"]), {"LEND_E_PEER_DEAD", "LEND_OK"})
 
+    def test_the_demonstration_runs_over_tcp_on_one_host_too(self):
+        told = json.loads(self.run_lend("demo", "--transport", "tcp", "--iterations", "1",
+                                        "--memory", "192M", "--blocks", "64", "--json")[0])
+        self.assertEqual((told["verdict"], told["job"]["path"]), ("right", "tcp/served"))
+
     def test_the_hosts_are_no_part_of_this_machine(self):
         before = os.listdir("/sys/class/net")
         self.run_hosts("demo", "--iterations", "1", "--memory", "192M", "--blocks", "64", "--json")
         self.assertEqual(os.listdir("/sys/class/net"), before)
+
+    def test_a_demonstration_that_is_ended_in_any_way_leaves_no_host(self):
+        for number in (signal.SIGINT, signal.SIGKILL):
+            process = self.start("demo", "--hosts", "2", "--iterations", "1000", "--memory", "192M",
+                                 "--blocks", "64")
+            deadline = time.monotonic() + LIMIT_S
+            while not (networks := networks_of(self.environment["TMPDIR"]) - {network_of("self")}):
+                if process.poll() is not None:
+                    err = process.stderr.read()
+                    if "LEND_E_ACCESS" in err or "iproute2" in err:
+                        self.skipTest(err.strip())
+                self.assertLess(time.monotonic(), deadline)
+            process.send_signal(number)
+            process.communicate(timeout=LIMIT_S)
+            while networks & {network_of(name) for name in os.listdir("/proc") if name.isdigit()}:
+                self.assertLess(time.monotonic(), deadline, "a host was left behind")
+            for name in os.listdir(self.temporary): # nobody can do that for who was killed
+                self.assertEqual(number, signal.SIGKILL, name)
+                shutil.rmtree(os.path.join(self.temporary, name))
 
     def check_bench(self, text):
         told = json.loads(text)
