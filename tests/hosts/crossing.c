@@ -19,7 +19,8 @@ struct crossing_shared {
     struct hosts hosts;
     uint8_t *memory; /* mapped at the same place in all processes */
     enum order order;
-    bool is_well; /* the answer */
+    bool is_well;   /* the answer */
+    uint32_t flags; /* crossing_flag */
     struct acts_blob metadata;
     struct acts_blob ticket;
     struct acts_holdings holdings;
@@ -43,20 +44,25 @@ struct owner {
 };
 
 static struct lend_agent_config config_on(int host, const char *name,
-                                          const struct acts_directory *directory)
+                                          const struct crossing_shared *shared)
 {
     struct lend_agent_config config =
-        acts_config_for(name, directory, "tcp/served", hosts_ipv4[host]);
+        acts_config_for(name, &shared->directory, "tcp/served", hosts_ipv4[host]);
 
     config.connect_timeout_ns = CROSSING_CONNECT_NS;
     config.transfer_timeout_ns = CROSSING_TRANSFER_NS;
     config.slot_rest_ns = ACTS_MS;
+    if ((shared->flags & CROSSING_SECRET) != 0) {
+        config.secret = "what the two of them know";
+        config.secret_bytes = 25;
+        config.secret_plugin = LEND_TEST_SECRET_PLUGIN;
+    }
     return config;
 }
 
 static struct lend_agent *owner_agent(struct crossing_shared *shared)
 {
-    struct lend_agent_config config = config_on(OWNER, "owner", &shared->directory);
+    struct lend_agent_config config = config_on(OWNER, "owner", shared);
     struct lend_agent *agent = NULL;
     struct lend_error error = {0};
 
@@ -252,11 +258,15 @@ static void skip_without(enum lend_status status, const struct lend_error *error
     must_be_well(status, error);
 }
 
-void crossing_open(struct crossing *crossing, const struct impairment *impairment)
+void crossing_open(struct crossing *crossing, const struct impairment *impairment, uint32_t flags)
 {
     struct lend_error error = {0};
     enum lend_status status;
 
+    if ((flags & CROSSING_SECRET) != 0 && LEND_TEST_SECRET_PLUGIN[0] == '\0') {
+        print_message("skipped: libsodium was not there to build the plugin\n");
+        skip();
+    }
     *crossing = (struct crossing){0};
     status = impairment == NULL ? hosts_open(&crossing->hosts, &error)
                                 : hosts_open_apart(&crossing->hosts, &error);
@@ -271,6 +281,7 @@ void crossing_open(struct crossing *crossing, const struct impairment *impairmen
     crossing->shared = acts_shared(sizeof *crossing->shared);
     crossing->shared->directory = acts_directory_make();
     crossing->shared->hosts = crossing->hosts;
+    crossing->shared->flags = flags;
     crossing->shared->memory = crossing->theirs.memory;
     crossing->lives = 1;
     crossing->keeper = acts_spawn(keep, crossing->shared);
@@ -320,7 +331,7 @@ void crossing_plug(struct crossing *crossing)
 struct lend_agent_config crossing_config(struct crossing *crossing, const char *name)
 {
     go_to_reader(crossing);
-    return config_on(READER, name, &crossing->shared->directory);
+    return config_on(READER, name, crossing->shared);
 }
 
 void crossing_begin(struct crossing *crossing)

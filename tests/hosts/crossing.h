@@ -34,9 +34,13 @@ struct crossing {
     struct lend_transfer *transfers[2]; /* READ, WRITE */
 };
 
+enum crossing_flag {
+    CROSSING_SECRET = 1, /* both have the same one; the test is skipped where there is no plugin */
+};
+
 /* Make the hosts, joined by a pair of devices, or, with an impairment, by a process of ours; and
  * the owner. Skips the test where there can be no hosts. This process stays where it is. */
-void crossing_open(struct crossing *crossing, const struct impairment *impairment);
+void crossing_open(struct crossing *crossing, const struct impairment *impairment, uint32_t flags);
 void crossing_close(struct crossing *crossing);
 
 /* The configuration of an agent on the second host, and this thread's way there. */

@@ -113,7 +113,7 @@ static void test_sixty_four_peers_are_served_at_once(void **state)
     struct crossing crossing;
 
     (void)state;
-    crossing_open(&crossing, NULL);
+    crossing_open(&crossing, NULL, 0);
     before = crossing_note_holdings(&crossing);
     uint64_t pages = crossing_own_bytes(&crossing);
     for (uint32_t i = 0; i < PEERS; i++) {
@@ -177,7 +177,7 @@ static void test_heartbeats_do_not_wait_for_pulls(void **state)
     uint32_t within = 0;
 
     (void)state;
-    crossing_open(&crossing, &slow);
+    crossing_open(&crossing, &slow, 0);
     crossing_echo(&crossing);
     reader_begin(&crossing, &reader, 0, PULL_BLOCKS);
     reader.ticket = crossing_grant(&crossing, reader.owner);

@@ -113,7 +113,7 @@ static void test_restarted_owners_are_met_anew_and_leave_nothing(void **state)
     struct crossing crossing;
 
     (void)state;
-    crossing_open(&crossing, NULL);
+    crossing_open(&crossing, NULL, 0);
     crossing_begin(&crossing);
     for (uint32_t life = 1; life <= RESTARTS + WARM; life++) {
         live_through(&crossing, life);
