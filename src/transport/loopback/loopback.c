@@ -14,7 +14,6 @@
 #include <lend/memory.h>
 
 #include <assert.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -117,7 +116,7 @@ static enum lend_status ready_registry(struct lend_error *error)
             atomic_compare_exchange_strong_explicit(&registry.life, &seen, -life,
                                                     memory_order_acquire, memory_order_relaxed))
             return revive(life, error);
-        (void)sched_yield(); /* another thread is making it: a few microseconds */
+        lend_sys->yield(); /* another thread is making it: a few microseconds */
     }
 }
 
