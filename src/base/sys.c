@@ -35,6 +35,18 @@
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
 
+/* Thread sanitizer does not know epoll_pwait2(), and would miss what it orders. */
+#if defined(__SANITIZE_THREAD__) /* gcc */
+#define SANITIZES_THREADS 1
+#elif defined(__has_feature) /* clang */
+#if __has_feature(thread_sanitizer)
+#define SANITIZES_THREADS 1
+#endif
+#endif
+#ifndef SANITIZES_THREADS
+#define SANITIZES_THREADS 0
+#endif
+
 enum { STACK_BYTES = 256 * 1024, THREAD_NAME_BYTES = 16, PATH_BYTES = 32, NODES_MAX = 1024 };
 
 #define NS_PER_S    UINT64_C(1000000000)
@@ -517,8 +529,7 @@ static int epoll_wait_ms(int epoll, struct epoll_event *events, int count, uint6
 
 static int real_epoll_wait(int epoll, struct epoll_event *events, int count, uint64_t timeout_ns)
 {
-    /* Thread sanitizer does not know epoll_pwait2(), and would miss what it orders. */
-#if defined(__GLIBC_PREREQ) && __GLIBC_PREREQ(2, 35) && !defined(__SANITIZE_THREAD__)
+#if defined(__GLIBC_PREREQ) && __GLIBC_PREREQ(2, 35) && !SANITIZES_THREADS
     static atomic_bool
         is_missing; /* relaxed: a thread that learns it late asks in vain once more */
 
