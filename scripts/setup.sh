@@ -5,11 +5,12 @@
 # Debian 12, or an Ubuntu of that age or later. Without the right to install: say what is missing.
 set -eu
 
-BUILD="gcc libc6-dev libjansson-dev libsmartcols-dev libsodium-dev meson ninja-build pkg-config"
+BUILD="gcc libc6-dev libcurl4-openssl-dev libjansson-dev libsmartcols-dev libsodium-dev meson
+    ninja-build pkg-config"
 TEST="$BUILD binutils g++ libcmocka-dev python3 util-linux"
 # Without one of these the tests that need it are skipped, with the reason.
 OPTIONAL="abigail-tools clang-14 clang-format-14 cmake codespell debhelper dpkg-dev
-    etcd-server gnuplot-nox iproute2 libclang-rt-14-dev libucx0 ucx-utils valgrind"
+    etcd-client etcd-server gnuplot-nox iproute2 libclang-rt-14-dev libucx0 ucx-utils valgrind"
 PLOTS="gnuplot-nox python3"
 
 case "${1:-build}" in

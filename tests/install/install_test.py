@@ -50,7 +50,7 @@ class InstallTest(Tree):
         meant = (r"include/lend/\w+\.h|bin/lend|share/man/man1/lend[-\w]*\.1|"
                  r"share/bash-completion/completions/lend|"
                  r"share/fish/vendor_completions\.d/lend\.fish|share/zsh/site-functions/_lend|"
-                 r"lib\S*/(liblend\.(a|so[.\d]*)|lend/lend-secret\.so|pkgconfig/lend\.pc|"
+                 r"lib\S*/(liblend\.(a|so[.\d]*)|lend/lend-(etcd|secret)\.so|pkgconfig/lend\.pc|"
                  r"cmake/lend/lendConfig\w*\.cmake)")
         for path in self.files.values():
             self.assertRegex(str(path.relative_to(self.prefix)), f"^({meant})$")
