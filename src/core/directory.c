@@ -41,9 +41,10 @@ struct lend_directory {
     pthread_t watcher, keeper;
     bool has_watcher, has_keeper;
 
-    pthread_mutex_t call_lock; /* guards those up to the next lock */
-    void *calling;             /* a handle */
-    bool is_published;
+    pthread_mutex_t call_lock;   /* guards those up to the next lock */
+    void *calling;               /* a handle */
+    bool has_entry;              /* one of ours is there, new or old */
+    bool is_published;           /* it says what we are */
     uint64_t serial, attachment; /* of what is published */
     uint64_t due_ns;             /* when to keep it alive, or to publish again */
     uint64_t pause_ns;           /* before the next try, after one that led to nothing; 0: none */
@@ -324,6 +325,7 @@ static enum lend_status publish(struct lend_directory *directory, struct lend_er
     status = put(directory, snapshot, error);
     directory->is_published = status == LEND_OK;
     if (status == LEND_OK) {
+        directory->has_entry = true;
         directory->serial = snapshot->serial;
         directory->attachment = snapshot->attachment;
     }
@@ -331,14 +333,24 @@ static enum lend_status publish(struct lend_directory *directory, struct lend_er
     return status;
 }
 
-/* When to look after it again. */
+/* When to look after it again: before its time is out, in any case. */
 static void note_outcome(struct lend_directory *directory, enum lend_status status)
 {
-    uint64_t now = lend_sys->now_ns();
+    uint64_t third_ns = directory->config.time_to_live_ns / 3, wait_ns = third_ns;
 
     directory->pause_ns = status == LEND_OK ? 0 : longer(directory->pause_ns);
-    directory->due_ns =
-        now + (status == LEND_OK ? directory->config.time_to_live_ns / 3 : directory->pause_ns);
+    if (directory->pause_ns > 0 && directory->pause_ns < third_ns)
+        wait_ns = directory->pause_ns;
+    directory->due_ns = lend_sys->now_ns() + wait_ns;
+}
+
+/* What is new is not taken, as it is too large, say: what is there stays there meanwhile. */
+static void keep_old_entry(struct lend_directory *directory)
+{
+    struct lend_error error = {0};
+
+    if (directory->has_entry && directory->plugin->keep(directory->calling, &error) == LEND_E_STALE)
+        directory->has_entry = false;
 }
 
 static bool has_changed(struct lend_directory *directory)
@@ -364,6 +376,8 @@ static void look_after(struct lend_directory *directory, bool is_gone)
         status = directory->plugin->keep(directory->calling, &error);
     if (status == LEND_E_STALE)
         status = publish(directory, &error);
+    if (status != LEND_OK && is_old)
+        keep_old_entry(directory);
     if (status != LEND_OK && !was_in_trouble)
         lend_agent_log(directory->agent, LEND_LOG_WARNING,
                        "the directory does not take our entry, and will be asked again: %s",
@@ -637,7 +651,7 @@ static void leave(struct lend_directory *directory)
     }
     if (directory->has_keeper)
         (void)pthread_join(directory->keeper, NULL);
-    if (directory->is_published) {
+    if (directory->has_entry) {
         struct lend_error error = {0};
 
         if (directory->plugin->take_back(directory->calling, &error) != LEND_OK)
