@@ -90,7 +90,14 @@ void etcd_start(struct etcd *etcd)
 
 void etcd_signal(const struct etcd *etcd, int number)
 {
+    int how = 0;
+
     assert_int_equal(kill(etcd->pid, number), 0);
+    if (number != SIGSTOP)
+        return;
+    /* All of its threads have stopped when it says so. */
+    assert_int_equal(waitpid(etcd->pid, &how, WUNTRACED), etcd->pid);
+    assert_true(WIFSTOPPED(how));
 }
 
 void etcd_kill(struct etcd *etcd)

@@ -452,8 +452,7 @@ static bool loopback_reaches(void *object, const uint8_t *address, size_t count)
     return parse_address(object, address, count, incarnation);
 }
 
-/* "loopback:" and the incarnation in 32 digits: for tests, which ask by address where there is no
- * network. */
+/* "loopback:" and the incarnation in 32 digits: for tests, which ask where there is no network. */
 static bool loopback_parse(void *object, const char *text, uint8_t *address, size_t *count)
 {
     static const char prefix[] = "loopback:", digits[] = "0123456789abcdef";
