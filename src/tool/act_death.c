@@ -153,17 +153,23 @@ static enum lend_status stop_owner(struct acts *acts, struct act_row *row, struc
 }
 
 /* What is wrong with the owner's withdrawal while the reader is stopped, or NULL. It is LEND_OK if
- * the reader maps nothing, else LEND_E_BUSY, and names the reader's process. */
-static const char *judge_withdrawal(const struct report *report, pid_t reader)
+ * the reader has nothing of it, else LEND_E_BUSY, and names the reader: its process if it maps the
+ * memory, its agent if something is under way to it. text has room for what is told. */
+static const char *judge_withdrawal(const struct report *report, pid_t reader, char *text,
+                                    size_t capacity)
 {
     char holder[40];
 
     if (report->status == LEND_OK)
         return NULL;
+    (void)snprintf(text, capacity, "%s", report->text);
     if (report->status != LEND_E_BUSY)
-        return "neither BUSY nor done";
+        return text;
     (void)snprintf(holder, sizeof holder, "process %d ", (int)reader);
-    return strstr(report->text, holder) != NULL ? NULL : "BUSY, and the reader is not named";
+    if (strstr(text, holder) != NULL || strstr(text, " for reader ") != NULL)
+        return NULL;
+    (void)snprintf(text, capacity, "BUSY, and the reader is not named: %s", report->text);
+    return text;
 }
 
 /* The reader goes on: it lets go of the memory, and its read ends as in act 1. */
@@ -202,6 +208,7 @@ static enum lend_status stop_reader(struct acts *acts, struct act_row *row,
                                     struct lend_error *error)
 {
     struct stage *stage = acts->stage;
+    char text[320];
     enum lend_status status = begin(acts, false, deadline_ns, error);
     if (status != LEND_OK)
         return status;
@@ -216,8 +223,8 @@ static enum lend_status stop_reader(struct acts *acts, struct act_row *row,
     int32_t withdrawn = stage->report.status;
     if (withdrawn == LEND_OK)
         act_note_time(row, stage->report.elapsed_ns);
-    return resume_reader(acts, row, withdrawn, judge_withdrawal(&stage->report, stage->reader.pid),
-                         error);
+    const char *wrong = judge_withdrawal(&stage->report, stage->reader.pid, text, sizeof text);
+    return resume_reader(acts, row, withdrawn, wrong, error);
 }
 
 /* Nobody dies, but neither hears of the other any more: each takes the other for dead, long before
