@@ -16,6 +16,9 @@
 
 /* Thread sanitizer's own entry, by which our side of the copy stays watched. */
 void __tsan_write_range(void *address, long count);
+/* And those by which it is told to look away from what this thread reads. */
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
 
 /* Eight bytes at any address. */
 typedef uint64_t __attribute__((may_alias, aligned(1))) loose_word;
@@ -42,12 +45,30 @@ void lend_copy_racing(void *destination, const void *source, size_t count)
     copy_unwatched(destination, source, count);
 }
 
+void lend_racing_begin(void)
+{
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+}
+
+void lend_racing_end(void)
+{
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+}
+
 #else
 
 void lend_copy_racing(void *destination, const void *source, size_t count)
 {
     if (count > 0)
         memcpy(destination, source, count);
+}
+
+void lend_racing_begin(void)
+{
+}
+
+void lend_racing_end(void)
+{
 }
 
 #endif

@@ -12,4 +12,8 @@
  */
 void lend_copy_racing(void *destination, const void *source, size_t count);
 
+/* The same for a system call of this thread that reads such memory, between the two. */
+void lend_racing_begin(void);
+void lend_racing_end(void);
+
 #endif

@@ -205,8 +205,11 @@ static void send_pieces(struct lend_tcp_channel *channel, struct iovec *pieces, 
     size_t buffered = count_of(out), sent = 0;
 
     pieces[0] = (struct iovec){.iov_base = out->bytes + out->first, .iov_len = buffered};
-    if (!channel->is_blocked && !channel->is_deaf)
+    if (!channel->is_blocked && !channel->is_deaf) {
+        lend_racing_begin();
         sent = send_once(channel, pieces, count);
+        lend_racing_end();
+    }
     if (channel->is_deaf)
         return;
     if (sent >= buffered) {
