@@ -208,7 +208,7 @@ struct lend_agent_config acts_config(const char *name, const struct acts_directo
     return config;
 }
 
-static bool is_by_tcp(const char *path)
+bool acts_path_is_by_kernel(const char *path)
 {
     return strncmp(path, "tcp/", 4) == 0;
 }
@@ -218,7 +218,7 @@ struct lend_agent_config acts_config_for(const char *name, const struct acts_dir
 {
     struct lend_agent_config config = acts_config(name, directory);
 
-    if (is_by_tcp(path)) {
+    if (acts_path_is_by_kernel(path)) {
         config.transports = "tcp";
         config.listen = address != NULL ? address : "127.0.0.1";
     }
@@ -227,7 +227,7 @@ struct lend_agent_config acts_config_for(const char *name, const struct acts_dir
 
 const char *acts_path_served(const char *path)
 {
-    return is_by_tcp(path) ? "tcp/served" : "local/served";
+    return acts_path_is_by_kernel(path) ? "tcp/served" : "local/served";
 }
 
 bool acts_path_copies(const char *path)

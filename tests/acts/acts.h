@@ -80,6 +80,8 @@ struct lend_agent_config acts_config_for(const char *name, const struct acts_dir
                                          const char *path, const char *address);
 /* On that path the reader copies by itself. */
 bool acts_path_copies(const char *path);
+/* The kernel moves the blocks, and answers with an error what is a fault of ours elsewhere. */
+bool acts_path_is_by_kernel(const char *path);
 /* The path of the same transport on which the owner copies. */
 const char *acts_path_served(const char *path);
 

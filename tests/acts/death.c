@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { BLOCK = 16384, BLOCKS = 64 };
+enum { BLOCK = 16384, BLOCKS = 64, GIVEN_UP = 0x7E };
 
 #define STOPPED_TIMEOUT_NS (30 * ACTS_MS)
 #define DEADLINE_NS        (10 * ACTS_SECOND) /* that a loaded machine keeps, too */
@@ -262,6 +262,27 @@ static bool take_back_from(struct survivor *survivor, struct lend_region *region
     return is_kept;
 }
 
+/* From here on a touch of it is a fault that ends this process; or, where the kernel would take
+ * that for an error and nobody would know, what lands in it is found by retire_memory(). */
+static void give_up_memory(const struct survivor *survivor, const struct acts_region *region)
+{
+    size_t bytes = (size_t)BLOCK * BLOCKS;
+
+    if (acts_path_is_by_kernel(survivor->life->plan.path))
+        memset(region->memory, GIVEN_UP, bytes);
+    else
+        assert_int_equal(mprotect(region->memory, bytes, PROT_NONE), 0);
+}
+
+static void retire_memory(const struct survivor *survivor, struct acts_region *region)
+{
+    if (region->memory == NULL)
+        return;
+    if (acts_path_is_by_kernel(survivor->life->plan.path))
+        assert_true(acts_is_byte(region->memory, (size_t)BLOCK * BLOCKS, GIVEN_UP));
+    acts_unfurnish(region);
+}
+
 /* The reader dies; the owner, that is this process, takes its memory back. */
 static void lose_reader(struct survivor *survivor, enum fate fate)
 {
@@ -287,8 +308,7 @@ static void lose_reader(struct survivor *survivor, enum fate fate)
 
     bool is_buried = take_back_from(survivor, region.region, victim, fate);
 
-    /* From here on a touch of it is a fault that ends this process. */
-    assert_int_equal(mprotect(region.memory, bytes, PROT_NONE), 0);
+    give_up_memory(survivor, &region);
     assert_true(acts_ok(lend_region_deregister(region.region, &error), &error, "deregister"));
     assert_true(acts_ok(lend_lease_describe(lease, &info, &error), &error, "describe"));
     assert_true(info.status != LEND_OK);
@@ -296,8 +316,7 @@ static void lose_reader(struct survivor *survivor, enum fate fate)
     lend_lease_release(lease);
     if (!is_buried)
         bury(survivor, victim, fate);
-    if (survivor->lent[1].memory != NULL)
-        acts_unfurnish(&survivor->lent[1]);
+    retire_memory(survivor, &survivor->lent[1]);
     survivor->lent[1] = survivor->lent[0];
     survivor->lent[0] = region;
 }
@@ -421,8 +440,7 @@ void death_run(const struct death_plan *plan)
     lend_agent_destroy(survivor.agent);
     acts_unfurnish(&survivor.region);
     for (uint32_t index = 0; index < 2; index++)
-        if (survivor.lent[index].memory != NULL)
-            acts_unfurnish(&survivor.lent[index]);
+        retire_memory(&survivor, &survivor.lent[index]);
     nursery_close(&survivor.nursery);
     acts_directory_empty(&life->directory); /* of the sockets of the dead */
     assert_true(acts_directory_remove(&life->directory));

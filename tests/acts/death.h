@@ -10,10 +10,11 @@
  * survives them all.
  *
  * As owner it withdraws the region by force, and makes the memory inaccessible the moment that this
- * has returned OK. As reader it checks the status, the time it took, and every word of what
- * succeeded, and takes its memory for something else at once. Half of those that were stopped go on
- * when they have been given up, and die then. At the end the survivor's descriptors, threads,
- * mappings and heap are what they were.
+ * has returned OK, or, where the kernel moves the blocks, fills it and looks later what landed. As
+ * reader it checks the status, the time it took, and every word of what succeeded, and takes its
+ * memory for something else at once. Half of those that were stopped go on when they have been
+ * given up, and die then. At the end the survivor's descriptors, threads, mappings and heap are
+ * what they were.
  *
  * The victims are forked by a nursery that never had an agent or a second thread.
  */
