@@ -173,10 +173,11 @@ LEND_API enum lend_status lend_transfer_wait(struct lend_transfer *transfer, uin
  * @retval LEND_E_INVALID  not a live handle, or never posted.
  * @retval LEND_E_FORKED
  * Any other value means that it is complete and quiet: LEND_E_CANCELED, or how it ended before the
- * cancel could reach it. A READ is quiet at once; a WRITE when the peer has said so or is dead.
- * A deadline that passes is not quiet on the peer's side: a WRITE that ended as LEND_E_TIMEOUT may
- * still land there until the lease ends; our own memory is free all the same. Threads: safe, from
- * callbacks too. Blocks: up to timeout_ns.
+ * cancel could reach it. A READ is quiet at once, or, where a transport receives straight into
+ * place, within a second: when what is landing has landed, or the connection was cut. A WRITE is
+ * when the peer has said so or is dead. A deadline that passes is not quiet on the peer's side: a
+ * WRITE that ended as LEND_E_TIMEOUT may still land there until the lease ends; our own memory is
+ * free all the same. Threads: safe, from callbacks too. Blocks: up to timeout_ns.
  */
 LEND_API enum lend_status lend_transfer_cancel(struct lend_transfer *transfer, uint64_t timeout_ns);
 

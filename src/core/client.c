@@ -1,62 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core/client.h"
+#include "core/client_state.h"
 
 #include "base/error.h"
 #include "base/sys.h"
-#include "core/dial.h"
-#include "core/onesided.h"
-#include "core/peer.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 enum {
-    SLOTS_MAX = 64,              /* requests that any server lets one peer have */
     DATA_BYTES_LEAST = 16 << 10, /* smaller frames wait for room, unless they end the request */
     POST_BYTES_MAX = 64 << 10,   /* that a post copies by itself; and what a step does */
     STEP_BYTES_MAX = 256 << 10,
 };
 
-/* A request on the wire: from its frame until the server's DONE. */
-struct slot {
-    uint64_t request;               /* 0: free */
-    struct lend_transfer *transfer; /* NULL: nobody cares any more; its bytes are dropped */
-    bool is_large;                  /* it asks for more than LEND_WINDOW_SMALL_BYTES */
-    bool is_asked;                  /* the REQUEST frame has left */
-    uint64_t runs_sent;
-    uint64_t bytes_left; /* to come, or to be sent */
-    bool wants_cancel;   /* a CANCEL frame is to be sent */
-};
-
-struct client {
-    struct lend_session session;
-    struct lend_peer *peer; /* a reference */
-    struct lend_dial dial;  /* how it is reached */
-    bool has_said_hello;
-    uint32_t requests_max;
-    uint64_t next_request;
-    uint32_t turn; /* the slot that is first at the next pump */
-    uint32_t busy_count;
-    uint32_t large_count; /* of them, those that are large */
-    bool prefers_large;   /* the next slot is for a large one, if both wait */
-    bool has_copied;      /* in this pump */
-    struct slot slots[SLOTS_MAX];
-    struct lend_onesided own;  /* reads that we carry out ourselves */
-    struct lend_list arriving; /* transfers whose way is not chosen yet */
-    /* Transfers without a slot, in their order: small ones, and large ones. */
-    struct lend_list waiting[2];
-    struct lend_outbox outbox;
-};
-
-static struct client *client_of(struct lend_session *session)
-{
-    return (struct client *)session;
-}
-
 /* --- the greeting --- */
 
-static bool say_hello(struct client *client)
+static bool say_hello(struct lend_client *client)
 {
     struct lend_hello hello = {
         .version_min = LEND_PROTOCOL_VERSION,
@@ -73,7 +33,7 @@ static bool say_hello(struct client *client)
     return client->has_said_hello;
 }
 
-static enum lend_status take_welcome(struct client *client, const struct lend_frame *frame,
+static enum lend_status take_welcome(struct lend_client *client, const struct lend_frame *frame,
                                      const uint8_t *payload, struct lend_error *error)
 {
     struct lend_welcome welcome;
@@ -91,7 +51,8 @@ static enum lend_status take_welcome(struct client *client, const struct lend_fr
         return lend_fail(error, LEND_E_PEER_DEAD,
                          "another incarnation of %s answers: it restarted; import its new metadata",
                          client->peer->name);
-    client->requests_max = welcome.requests_max < SLOTS_MAX ? welcome.requests_max : SLOTS_MAX;
+    client->requests_max =
+        welcome.requests_max < LEND_CLIENT_SLOTS_MAX ? welcome.requests_max : LEND_CLIENT_SLOTS_MAX;
     client->outbox.window = welcome.notification_window_bytes;
     client->session.is_welcome = true;
     atomic_store(&client->peer->lost, LEND_OK);
@@ -101,18 +62,10 @@ static enum lend_status take_welcome(struct client *client, const struct lend_fr
 
 /* --- slots --- */
 
-static struct slot *find_slot(struct client *client, uint64_t request)
+static struct lend_client_slot *find_slot(struct lend_client *client, uint64_t request)
 {
     for (uint32_t i = 0; request != 0 && i < client->requests_max; i++)
         if (client->slots[i].request == request)
-            return &client->slots[i];
-    return NULL;
-}
-
-static struct slot *slot_of(struct client *client, const struct lend_transfer *transfer)
-{
-    for (uint32_t i = 0; i < client->requests_max; i++)
-        if (client->slots[i].request != 0 && client->slots[i].transfer == transfer)
             return &client->slots[i];
     return NULL;
 }
@@ -128,9 +81,10 @@ static bool sends_bytes(const struct lend_transfer *transfer)
     return transfer->direction == LEND_WRITE && !transfer->is_summing;
 }
 
-static void begin_request(struct client *client, struct slot *slot, struct lend_transfer *transfer)
+static void begin_request(struct lend_client *client, struct lend_client_slot *slot,
+                          struct lend_transfer *transfer)
 {
-    *slot = (struct slot){
+    *slot = (struct lend_client_slot){
         .request = ++client->next_request,
         .transfer = transfer,
         .is_large = is_large(transfer),
@@ -140,20 +94,13 @@ static void begin_request(struct client *client, struct slot *slot, struct lend_
     client->large_count += slot->is_large;
 }
 
-static void free_slot(struct client *client, struct slot *slot)
-{
-    client->busy_count--;
-    client->large_count -= slot->is_large;
-    *slot = (struct slot){0};
-}
-
-static void queue(struct client *client, struct lend_transfer *transfer)
+static void queue(struct lend_client *client, struct lend_transfer *transfer)
 {
     lend_list_append(&client->waiting[is_large(transfer)], &transfer->session_link);
 }
 
 /* Large requests leave a quarter of the slots to small ones, and one at least, if there are two. */
-static uint32_t large_max(const struct client *client)
+static uint32_t large_max(const struct lend_client *client)
 {
     uint32_t kept = client->requests_max / 4;
 
@@ -164,7 +111,7 @@ static uint32_t large_max(const struct client *client)
 
 /* Who is next to have a slot; NULL: nobody may. Where both kinds wait they take turns, so that no
  * stream of either keeps out the other. */
-static struct lend_transfer *take_waiting(struct client *client)
+static struct lend_transfer *take_waiting(struct lend_client *client)
 {
     bool small = !lend_list_is_empty(&client->waiting[false]);
     bool large =
@@ -178,7 +125,7 @@ static struct lend_transfer *take_waiting(struct client *client)
                            struct lend_transfer, session_link);
 }
 
-static void assign_slots(struct client *client)
+static void assign_slots(struct lend_client *client)
 {
     for (uint32_t i = 0; i < client->requests_max && client->busy_count < client->requests_max;
          i++) {
@@ -193,7 +140,7 @@ static void assign_slots(struct client *client)
 
 /* --- asking --- */
 
-static bool send_request(struct client *client, struct slot *slot)
+static bool send_request(struct lend_client *client, struct lend_client_slot *slot)
 {
     const struct lend_transfer *transfer = slot->transfer;
     const struct lend_transfer_window *window = &transfer->window;
@@ -222,7 +169,7 @@ static bool send_request(struct client *client, struct slot *slot)
     return slot->is_asked;
 }
 
-static bool send_runs(struct client *client, struct slot *slot)
+static bool send_runs(struct lend_client *client, struct lend_client_slot *slot)
 {
     const struct lend_transfer *transfer = slot->transfer;
     const struct lend_transfer_window *window = &transfer->window;
@@ -248,7 +195,7 @@ static bool send_runs(struct client *client, struct slot *slot)
 }
 
 /* Send the bytes of a WRITE, one frame at most. */
-static bool send_bytes(struct client *client, struct slot *slot)
+static bool send_bytes(struct lend_client *client, struct lend_client_slot *slot)
 {
     struct lend_transfer *transfer = slot->transfer;
     size_t room = lend_session_room(&client->session);
@@ -267,7 +214,7 @@ static bool send_bytes(struct client *client, struct slot *slot)
     return true;
 }
 
-static bool pump_slot(struct client *client, struct slot *slot)
+static bool pump_slot(struct lend_client *client, struct lend_client_slot *slot)
 {
     bool moved = false;
 
@@ -278,7 +225,7 @@ static bool pump_slot(struct client *client, struct slot *slot)
             !lend_session_send(&client->session, LEND_FRAME_CANCEL, slot->request, NULL, 0);
         return !slot->wants_cancel;
     }
-    if (slot->transfer == NULL || slot->transfer->is_canceled)
+    if (slot->transfer == NULL || slot->transfer->is_canceled || slot->severed != LEND_OK)
         return false;
     if (!slot->is_asked) {
         if (!send_request(client, slot))
@@ -300,7 +247,7 @@ static bool pump_slot(struct client *client, struct slot *slot)
 /* --- pumping --- */
 
 /* Send every transfer that has come its way; one whose way is not known yet stays, in its order. */
-static void sort_arrivals(struct client *client)
+static void sort_arrivals(struct lend_client *client)
 {
     struct lend_list staying;
 
@@ -320,14 +267,15 @@ static void sort_arrivals(struct client *client)
 
 static bool pump(struct lend_session *session)
 {
-    struct client *client = client_of(session);
+    struct lend_client *client = lend_client_of(session);
+    bool moved = client->severed_count > 0 && lend_client_end_severed(client);
 
     if (!client->has_said_hello)
         return say_hello(client);
     if (!session->is_welcome)
         return false;
 
-    bool moved = lend_outbox_pump(&client->outbox);
+    moved |= lend_outbox_pump(&client->outbox);
     sort_arrivals(client);
     moved |=
         lend_onesided_pump(&client->own, session->is_posting ? POST_BYTES_MAX : STEP_BYTES_MAX);
@@ -350,18 +298,18 @@ static bool pump(struct lend_session *session)
 
 bool lend_client_has_more(const struct lend_session *session)
 {
-    const struct client *client = (const struct client *)session;
+    const struct lend_client *client = (const struct lend_client *)session;
 
     if (session->wanted_room > 0 || lend_onesided_has_more(&client->own))
         return true;
     if (client->busy_count == 0 || !session->is_welcome)
         return false;
     for (uint32_t i = 0; i < client->requests_max; i++) {
-        const struct slot *slot = &client->slots[i];
+        const struct lend_client_slot *slot = &client->slots[i];
         const struct lend_transfer *transfer = slot->transfer;
 
         if (slot->wants_cancel ||
-            (transfer != NULL && !transfer->is_canceled &&
+            (transfer != NULL && !transfer->is_canceled && slot->severed == LEND_OK &&
              (!slot->is_asked || slot->runs_sent < transfer->window.run_count ||
               (sends_bytes(transfer) && slot->bytes_left > 0))))
             return true;
@@ -371,26 +319,17 @@ bool lend_client_has_more(const struct lend_session *session)
 
 struct lend_outbox *lend_client_outbox(struct lend_session *session)
 {
-    return &client_of(session)->outbox;
+    return &lend_client_of(session)->outbox;
 }
 
 struct lend_onesided *lend_client_onesided(struct lend_session *session)
 {
-    return &client_of(session)->own;
+    return &lend_client_of(session)->own;
 }
 
 /* --- ends of transfers --- */
 
-/* A transfer ends: its notification, if it was to have one, is never sent. */
-static void fail_transfer(struct client *client, struct lend_transfer *transfer,
-                          const struct lend_error *why)
-{
-    if (transfer->has_notification)
-        lend_outbox_unreserve(&client->outbox, transfer->notification.count);
-    lend_transfer_complete(transfer, (enum lend_status)why->status, why);
-}
-
-static void succeed(struct client *client, struct lend_transfer *transfer)
+static void succeed(struct lend_client *client, struct lend_transfer *transfer)
 {
     if (lend_transfer_begin_sums(transfer)) {
         queue(client, transfer);
@@ -433,10 +372,10 @@ static enum lend_status check_done(const struct lend_transfer *transfer, uint64_
     return LEND_OK;
 }
 
-static enum lend_status take_done(struct client *client, const struct lend_frame *frame,
+static enum lend_status take_done(struct lend_client *client, const struct lend_frame *frame,
                                   const uint8_t *payload, struct lend_error *error)
 {
-    struct slot *slot = find_slot(client, frame->request);
+    struct lend_client_slot *slot = find_slot(client, frame->request);
     struct lend_verdict verdict;
     struct lend_error why;
 
@@ -447,6 +386,10 @@ static enum lend_status take_done(struct client *client, const struct lend_frame
         return lend_fail(error, LEND_E_CORRUPT, "DONE for request %llu, which is not under way",
                          (unsigned long long)frame->request);
 
+    if (slot->severed != LEND_OK)
+        lend_client_end_slot(client,
+                             slot); /* all that was landing has landed, or this would not be here */
+
     struct lend_transfer *transfer = slot->transfer;
     if (transfer != NULL) {
         /* Told while the slot has it: what breaks the session ends it. */
@@ -454,17 +397,17 @@ static enum lend_status take_done(struct client *client, const struct lend_frame
         if (status != LEND_OK)
             return status;
     }
-    free_slot(client, slot);
+    lend_client_free_slot(client, slot);
     if (transfer == NULL)
         return LEND_OK;
     if (verdict.status != LEND_OK) {
         (void)lend_fail(&why, (enum lend_status)verdict.status, "%s", verdict.text);
         transfer->proven_bytes += transfer->is_summing ? 0 : verdict.bytes;
-        fail_transfer(client, transfer, &why);
+        lend_client_fail_transfer(client, transfer, &why);
         return LEND_OK;
     }
     if (transfer->is_summing && lend_transfer_check_sums(transfer, &why) != LEND_OK) {
-        fail_transfer(client, transfer, &why);
+        lend_client_fail_transfer(client, transfer, &why);
         return LEND_OK;
     }
     transfer->proven_bytes += transfer->is_summing ? 0 : transfer->window.bytes;
@@ -472,7 +415,7 @@ static enum lend_status take_done(struct client *client, const struct lend_frame
         succeed(client, transfer);
     } else if (transfer->is_canceled) {
         (void)lend_fail(&why, LEND_E_CANCELED, "canceled");
-        fail_transfer(client, transfer, &why);
+        lend_client_fail_transfer(client, transfer, &why);
     } else {
         queue(client, transfer);
     }
@@ -481,60 +424,23 @@ static enum lend_status take_done(struct client *client, const struct lend_frame
 
 void lend_client_submit(struct lend_session *session, struct lend_transfer *transfer)
 {
-    lend_list_append(&client_of(session)->arriving, &transfer->session_link);
+    lend_list_append(&lend_client_of(session)->arriving, &transfer->session_link);
 }
 
 void lend_client_serve(struct lend_session *session, struct lend_transfer *transfer)
 {
-    queue(client_of(session), transfer);
+    queue(lend_client_of(session), transfer);
 }
 
 void lend_client_succeed(struct lend_session *session, struct lend_transfer *transfer)
 {
-    succeed(client_of(session), transfer);
+    succeed(lend_client_of(session), transfer);
 }
 
 void lend_client_fail(struct lend_session *session, struct lend_transfer *transfer,
                       const struct lend_error *why)
 {
-    fail_transfer(client_of(session), transfer, why);
-}
-
-void lend_client_sever(struct lend_session *session, struct lend_transfer *transfer,
-                       enum lend_status status, const char *reason)
-{
-    struct client *client = client_of(session);
-    struct slot *slot = slot_of(client, transfer);
-    struct lend_error why;
-
-    lend_onesided_drop(&client->own, transfer);
-    lend_list_remove(&transfer->session_link);
-    lend_list_remove(&transfer->notification.link);
-    if (slot != NULL && slot->is_asked) {
-        slot->transfer = NULL;
-        slot->wants_cancel = true;
-    } else if (slot != NULL) {
-        free_slot(client, slot);
-    }
-    (void)lend_fail(&why, status, "%s", reason);
-    fail_transfer(client, transfer, &why);
-}
-
-bool lend_client_end(struct lend_session *session, struct lend_transfer *transfer,
-                     enum lend_status status, const char *reason)
-{
-    struct slot *slot = slot_of(client_of(session), transfer);
-
-    /* Only the peer can say when a WRITE that it was asked for has ended. */
-    if (transfer->direction == LEND_WRITE && status == LEND_E_CANCELED && slot != NULL &&
-        slot->is_asked) {
-        if (!transfer->is_canceled)
-            slot->wants_cancel = true;
-        transfer->is_canceled = true;
-        return false;
-    }
-    lend_client_sever(session, transfer, status, reason);
-    return true;
+    lend_client_fail_transfer(lend_client_of(session), transfer, why);
 }
 
 /* --- the role --- */
@@ -565,7 +471,7 @@ static enum lend_status take_bye(const struct lend_frame *frame, const uint8_t *
 static enum lend_status control(struct lend_session *session, const struct lend_frame *frame,
                                 const uint8_t *payload, struct lend_error *error)
 {
-    struct client *client = client_of(session);
+    struct lend_client *client = lend_client_of(session);
 
     if (frame->type == LEND_FRAME_WELCOME)
         return take_welcome(client, frame, payload, error);
@@ -585,10 +491,10 @@ static enum lend_status control(struct lend_session *session, const struct lend_
 static enum lend_status data(struct lend_session *session, size_t count, size_t *out_taken,
                              struct lend_error *error)
 {
-    struct client *client = client_of(session);
+    struct lend_client *client = lend_client_of(session);
     const struct lend_frame *frame = &session->frame;
     const struct lend_channel *channel = session->channel;
-    struct slot *slot = find_slot(client, frame->request);
+    struct lend_client_slot *slot = find_slot(client, frame->request);
     struct lend_cursor *to = NULL;
 
     if (slot == NULL || !slot->is_asked || count > slot->bytes_left ||
@@ -596,82 +502,28 @@ static enum lend_status data(struct lend_session *session, size_t count, size_t 
         return lend_fail(error, LEND_E_CORRUPT, "%zu bytes for request %llu, which awaits %llu",
                          count, (unsigned long long)frame->request,
                          slot != NULL ? (unsigned long long)slot->bytes_left : 0ull);
-    if (slot->transfer != NULL)
+    if (slot->transfer != NULL && slot->severed == LEND_OK)
         to = slot->transfer->is_summing ? &slot->transfer->sum_cursor : &slot->transfer->local;
     *out_taken = channel->ops->take_data(session->channel, to, count, frame->payload_bytes);
     slot->bytes_left -= *out_taken;
+    if (to != NULL)
+        slot->quiet_at = channel->begun;
     return LEND_OK;
 }
 
-/* Give a transfer its deadline's due; the time when it has one, UINT64_MAX: it is over. */
-static uint64_t run_out(struct lend_session *session, struct lend_transfer *transfer, uint64_t now)
-{
-    if (now < transfer->deadline_ns)
-        return transfer->deadline_ns;
-    lend_client_sever(session, transfer, LEND_E_TIMEOUT,
-                      session->is_welcome ? "the deadline passed"
-                                          : "the deadline passed before the peer answered");
-    return UINT64_MAX;
-}
-
-static uint64_t run_out_waiting(struct lend_session *session, struct lend_list *waiting,
-                                uint64_t now)
-{
-    uint64_t next = UINT64_MAX;
-
-    for (struct lend_list *link = waiting->next, *following; link != waiting; link = following) {
-        struct lend_transfer *transfer = LEND_LIST_OWNER(link, struct lend_transfer, session_link);
-        following = link->next;
-        uint64_t own = run_out(session, transfer, now);
-        next = own < next ? own : next;
-    }
-    return next;
-}
-
-static uint64_t timers(struct lend_session *session, uint64_t now)
-{
-    struct client *client = client_of(session);
-    uint64_t next = run_out_waiting(session, &client->waiting[false], now);
-    uint64_t own = run_out_waiting(session, &client->waiting[true], now);
-
-    next = own < next ? own : next;
-    own = run_out_waiting(session, &client->arriving, now);
-    next = own < next ? own : next;
-    for (struct lend_list *link = client->own.all.next, *following; link != &client->own.all;
-         link = following) {
-        following = link->next;
-        own = run_out(session, LEND_LIST_OWNER(link, struct lend_transfer, own_link), now);
-        next = own < next ? own : next;
-    }
-    for (uint32_t i = 0; i < client->requests_max; i++)
-        if (client->slots[i].request != 0 && client->slots[i].transfer != NULL) {
-            own = run_out(session, client->slots[i].transfer, now);
-            next = own < next ? own : next;
-        }
-    /* Its data is there, but the peer does not take the notification. */
-    for (struct lend_list *link = client->outbox.waiting.next, *following;
-         link != &client->outbox.waiting; link = following) {
-        struct lend_outgoing *outgoing = LEND_LIST_OWNER(link, struct lend_outgoing, link);
-
-        following = link->next;
-        own = outgoing->transfer != NULL ? run_out(session, outgoing->transfer, now) : UINT64_MAX;
-        next = own < next ? own : next;
-    }
-    if (session->channel != NULL)
-        (void)lend_session_pump(session); /* the cancels of what ran out */
-    return next;
-}
-
-static void fail_listed(struct client *client, struct lend_list *list, const struct lend_error *why)
+static void fail_listed(struct lend_client *client, struct lend_list *list,
+                        const struct lend_error *why)
 {
     for (struct lend_list *link; (link = lend_list_take_first(list)) != NULL;)
-        fail_transfer(client, LEND_LIST_OWNER(link, struct lend_transfer, session_link), why);
+        lend_client_fail_transfer(client, LEND_LIST_OWNER(link, struct lend_transfer, session_link),
+                                  why);
 }
 
 static void die(struct lend_session *session)
 {
-    struct client *client = client_of(session);
+    struct lend_client *client = lend_client_of(session);
     struct lend_error why = session->why, no_word = why;
+    bool is_quiet = lend_session_halt(session);
 
     if (why.status != LEND_E_CANCELED)
         atomic_store(&client->peer->lost, why.status);
@@ -688,23 +540,27 @@ static void die(struct lend_session *session)
         lend_onesided_drop(&client->own, transfer);
         /* Who is dead may have died before the last of them. */
         transfer->proven_bytes = 0;
-        fail_transfer(client, transfer, &why);
+        lend_client_fail_transfer(client, transfer, &why);
     }
     lend_onesided_fini(&client->own);
     for (uint32_t i = 0; i < client->requests_max; i++) {
-        const struct slot slot = client->slots[i];
+        const struct lend_client_slot slot = client->slots[i];
 
-        client->slots[i] = (struct slot){0};
-        if (slot.transfer != NULL)
-            fail_transfer(client, slot.transfer,
-                          slot.is_asked && slot.transfer->direction == LEND_WRITE ? &no_word
-                                                                                  : &why);
+        if (slot.transfer != NULL && !is_quiet && lend_client_is_landing(client, &slot))
+            continue; /* for ever, as its memory is not ours to call quiet */
+        if (slot.severed != LEND_OK)
+            lend_client_end_slot(client, &client->slots[i]);
+        client->slots[i] = (struct lend_client_slot){0};
+        if (slot.transfer != NULL && slot.severed == LEND_OK)
+            lend_client_fail_transfer(
+                client, slot.transfer,
+                slot.is_asked && slot.transfer->direction == LEND_WRITE ? &no_word : &why);
     }
     for (struct lend_list *link; (link = lend_list_take_first(&client->outbox.waiting)) != NULL;) {
         struct lend_outgoing *outgoing = LEND_LIST_OWNER(link, struct lend_outgoing, link);
 
         if (outgoing->transfer != NULL)
-            fail_transfer(client, outgoing->transfer, &why);
+            lend_client_fail_transfer(client, outgoing->transfer, &why);
         else
             lend_sys->release(outgoing);
     }
@@ -713,22 +569,22 @@ static void die(struct lend_session *session)
 
 static void buried(struct lend_session *session)
 {
-    lend_peer_lose(client_of(session)->peer, session);
+    lend_peer_lose(lend_client_of(session)->peer, session);
 }
 
 static void fini(struct lend_session *session)
 {
-    lend_peer_release(client_of(session)->peer);
+    lend_peer_release(lend_client_of(session)->peer);
 }
 
 static bool diverts(struct lend_session *session, const struct lend_error *why)
 {
-    return lend_dial_goes_on(&client_of(session)->dial, why);
+    return lend_dial_goes_on(&lend_client_of(session)->dial, why);
 }
 
 static struct lend_channel *divert(struct lend_session *session, struct lend_error *error)
 {
-    struct client *client = client_of(session);
+    struct lend_client *client = lend_client_of(session);
     struct lend_channel *channel = NULL;
 
     client->has_said_hello = false;
@@ -737,12 +593,12 @@ static struct lend_channel *divert(struct lend_session *session, struct lend_err
 }
 
 static const struct lend_session_role role = {
-    .bytes = sizeof(struct client),
+    .bytes = sizeof(struct lend_client),
     .is_client = true,
     .control = control,
     .data = data,
     .pump = pump,
-    .timers = timers,
+    .timers = lend_client_timers,
     .die = die,
     .diverts = diverts,
     .divert = divert,
@@ -759,7 +615,7 @@ enum lend_status lend_client_connect(struct lend_peer *peer, struct lend_session
     if (session == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a connection to %s", peer->name);
 
-    struct client *client = client_of(session);
+    struct lend_client *client = lend_client_of(session);
     lend_list_init(&client->waiting[false]);
     lend_list_init(&client->waiting[true]);
     lend_list_init(&client->arriving);

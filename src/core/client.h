@@ -14,13 +14,14 @@ enum lend_status lend_client_connect(struct lend_peer *peer, struct lend_session
 /* Take a posted transfer. It completes through lend_transfer_complete(). */
 void lend_client_submit(struct lend_session *session, struct lend_transfer *transfer);
 
-/* End a transfer under way. True if it is complete; false: a WRITE that waits for the peer's word.
- */
+/* End a transfer under way. True if it is complete; false: a WRITE that waits for the peer's word,
+ * or a READ whose bytes are still landing. The reason lives for ever, here and below. */
 bool lend_client_end(struct lend_session *session, struct lend_transfer *transfer,
                      enum lend_status status, const char *reason);
 
-/* Stop a transfer from touching our memory, whatever the peer still does: it is complete. */
-void lend_client_sever(struct lend_session *session, struct lend_transfer *transfer,
+/* Stop a transfer from touching our memory, whatever the peer still does: it is complete. False: it
+ * will be within LEND_SETTLE_NS, when what is landing has landed. */
+bool lend_client_sever(struct lend_session *session, struct lend_transfer *transfer,
                        enum lend_status status, const char *reason);
 
 /* Is there something left to send, with room for it or without? Then the session must be woken:

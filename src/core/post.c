@@ -214,6 +214,7 @@ static void reset(struct lend_transfer *transfer, const struct lend_post_desc *d
 {
     transfer->proven_bytes = 0;
     transfer->is_canceled = false;
+    atomic_store_explicit(&transfer->is_severed, false, memory_order_relaxed);
     transfer->is_summing = false;
     transfer->status = LEND_PENDING;
     transfer->why = (struct lend_error){0};

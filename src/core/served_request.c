@@ -281,12 +281,6 @@ void lend_served_end(struct lend_served_request *request, enum lend_status statu
     request->phase = LEND_SERVED_ENDED;
 }
 
-void lend_served_end_with_lease(struct lend_served_request *request, enum lend_status cause)
-{
-    (void)lend_lease_explain(&request->asked.lease, cause, &request->verdict);
-    lend_served_end(request, cause);
-}
-
 void lend_served_drop(struct lend_served_request *request)
 {
     drop_holdings(request);

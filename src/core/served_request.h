@@ -14,15 +14,18 @@
  *     FREE --asked--> RUNS --the last run, and all is well--> MOVE --end--> ENDED --told--> FREE
  *                       `--------------- refused, canceled: end ------------^
  *
+ * Where the transport still reads our memory when a MOVE ends, it is SETTLING in between.
+ *
  * What a lease refuses is told in the verdict of the request, and leaves the session as it is. All
  * of it under the session's lock, and not under the agent's.
  */
 
 enum lend_served_phase {
     LEND_SERVED_FREE = 0,
-    LEND_SERVED_RUNS,  /* its runs are still coming */
-    LEND_SERVED_MOVE,  /* its bytes move */
-    LEND_SERVED_ENDED, /* DONE is to be sent */
+    LEND_SERVED_RUNS,     /* its runs are still coming */
+    LEND_SERVED_MOVE,     /* its bytes move */
+    LEND_SERVED_SETTLING, /* how it ends is known, and its memory is not quiet yet */
+    LEND_SERVED_ENDED,    /* DONE is to be sent */
 };
 
 struct lend_served_request {
@@ -36,7 +39,12 @@ struct lend_served_request {
     uint64_t runs_taken;
     uint64_t planned_bytes; /* of the ranges so far */
     struct lend_cursor cursor;
-    uint64_t moved_bytes; /* while the lease was live */
+    uint64_t sent_bytes;     /* of a READ: given to the transport, */
+    uint64_t moved_bytes;    /* and while the lease was live */
+    bool is_pinned;          /* its lease, until what was begun is settled: */
+    uint64_t quiet_at;       /* lend_channel::begun after the last of it */
+    enum lend_status ending; /* while it is SETTLING */
+    uint64_t settle_by_ns;
     struct lend_sums
         sums; /* if they are wanted: to be made, and then to be sent in place of bytes */
     struct lend_error verdict;
@@ -66,8 +74,11 @@ bool lend_served_is_summing(const struct lend_served_request *request);
 
 /* It has ended with that status: let go of what it holds. The verdict stays, unless all is well. */
 void lend_served_end(struct lend_served_request *request, enum lend_status status);
-/* The lease has ended under it, for that cause, which becomes the verdict. */
-void lend_served_end_with_lease(struct lend_served_request *request, enum lend_status cause);
+/* Has it ended, told or not? Then what still comes for it is dropped. */
+static inline bool lend_served_is_over(const struct lend_served_request *request)
+{
+    return request->phase >= LEND_SERVED_SETTLING;
+}
 
 /* Let go of what it holds, if anything, and be free. Nobody is told. */
 void lend_served_drop(struct lend_served_request *request);

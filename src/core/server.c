@@ -2,6 +2,7 @@
 #include "core/server.h"
 
 #include "base/error.h"
+#include "base/sys.h"
 #include "core/lease.h"
 #include "core/look.h"
 #include "core/notification.h"
@@ -133,9 +134,17 @@ static void count_end(struct server *server, const struct lend_served_request *r
     count_request(server, status);
 }
 
+/* What it holds is let go of once its memory is quiet. */
 static void end_request(struct server *server, struct lend_served_request *request,
                         enum lend_status status)
 {
+    if (request->is_pinned) {
+        request->phase = LEND_SERVED_SETTLING;
+        request->ending = status;
+        request->settle_by_ns = lend_deadline(lend_sys->now_ns(), LEND_SETTLE_NS);
+        lend_poller_timer(&server->session.agent->poller, request->settle_by_ns);
+        return;
+    }
     lend_served_end(request, status);
     count_end(server, request, status);
 }
@@ -144,8 +153,8 @@ static void end_request(struct server *server, struct lend_served_request *reque
 static void end_with_lease(struct server *server, struct lend_served_request *request,
                            enum lend_status cause)
 {
-    lend_served_end_with_lease(request, cause);
-    count_end(server, request, cause);
+    (void)lend_lease_explain(&request->asked.lease, cause, &request->verdict);
+    end_request(server, request, cause);
 }
 
 /* What one peer asks for at one time is bounded, where the owner wants that. */
@@ -208,7 +217,7 @@ static enum lend_status take_runs(struct server *server, const struct lend_frame
     if (frame->request > server->last_request)
         return lend_fail(error, LEND_E_CORRUPT, "runs of request %llu, which was not made",
                          (unsigned long long)frame->request);
-    if (request == NULL || request->phase == LEND_SERVED_ENDED)
+    if (request == NULL || lend_served_is_over(request))
         return LEND_OK; /* refused, or canceled, while they were on their way */
     if (request->phase != LEND_SERVED_RUNS)
         return lend_fail(error, LEND_E_CORRUPT, "more runs of request %llu than it named",
@@ -233,10 +242,48 @@ static void count_moved(struct server *server, struct lend_served_request *reque
         end_request(server, request, LEND_OK);
 }
 
+/* Is what was begun settled by now? Then it has moved, if the lease lives still. */
+static bool settle(struct server *server, struct lend_served_request *request)
+{
+    if (request->quiet_at > server->session.channel->settled)
+        return false;
+    request->is_pinned = false;
+    enum lend_status status = lend_lease_leave(request->lease);
+    if (request->phase == LEND_SERVED_SETTLING)
+        end_request(server, request, request->ending);
+    else if (status == LEND_OK)
+        count_moved(server, request, request->sent_bytes - request->moved_bytes);
+    else
+        end_with_lease(server, request, status);
+    return true;
+}
+
+/* Give the next bytes to the transport, the lease being pinned. Where it goes on by itself the pin
+ * is kept: LEND_PENDING. */
+static enum lend_status send_bytes(struct server *server, struct lend_served_request *request,
+                                   size_t count)
+{
+    const struct lend_channel *channel = server->session.channel;
+    uint64_t before = channel->begun;
+
+    lend_session_send_data(&server->session, request->id, &request->cursor, count);
+    request->sent_bytes += count;
+    if (channel->begun != before) {
+        request->quiet_at = channel->begun;
+        if (!request->is_pinned) {
+            request->is_pinned = true;
+            return LEND_PENDING;
+        }
+    }
+    enum lend_status status = lend_lease_leave(request->lease);
+    /* What went before is not settled; it all counts when it is. */
+    return status == LEND_OK && request->is_pinned ? LEND_PENDING : status;
+}
+
 /* Send the next chunk of a READ. */
 static bool serve_read(struct server *server, struct lend_served_request *request)
 {
-    uint64_t left = request->asked.total_bytes - request->moved_bytes;
+    uint64_t left = request->asked.total_bytes - request->sent_bytes;
     size_t count = left < LEND_FRAME_DATA_MAX ? (size_t)left : LEND_FRAME_DATA_MAX;
     size_t least = count < DATA_BYTES_LEAST ? count : DATA_BYTES_LEAST;
     size_t room = lend_session_room(&server->session);
@@ -248,13 +295,11 @@ static bool serve_read(struct server *server, struct lend_served_request *reques
     count = count < room ? count : room;
 
     enum lend_status status = lend_lease_enter(request->lease);
-    if (status == LEND_OK) {
-        lend_session_send_data(&server->session, request->id, &request->cursor, count);
-        status = lend_lease_leave(request->lease);
-    }
+    if (status == LEND_OK)
+        status = send_bytes(server, request, count);
     if (status == LEND_OK)
         count_moved(server, request, count);
-    else
+    else if (status != LEND_PENDING)
         end_with_lease(server, request, status);
     return true;
 }
@@ -285,7 +330,7 @@ static enum lend_status take_data(struct lend_session *session, size_t count, si
     if (frame->request > server->last_request || !server->has_greeted)
         return lend_fail(error, LEND_E_CORRUPT, "bytes of request %llu, which was not made",
                          (unsigned long long)frame->request);
-    if (request != NULL && request->phase != LEND_SERVED_ENDED) {
+    if (request != NULL && !lend_served_is_over(request)) {
         if (request->phase != LEND_SERVED_MOVE || request->asked.direction != LEND_WRITE ||
             request->asked.wants_sums || count > request->asked.total_bytes - request->moved_bytes)
             return lend_fail(error, LEND_E_CORRUPT, "%zu bytes that request %llu did not announce",
@@ -325,16 +370,21 @@ static bool send_done(struct server *server, struct lend_served_request *request
 
 static bool pump_request(struct server *server, struct lend_served_request *request)
 {
+    bool moved = request->is_pinned && settle(server, request);
+
     if (lend_served_is_summing(request)) {
         serve_sums(server, request);
         return true;
     }
     if (request->phase == LEND_SERVED_MOVE && request->asked.direction == LEND_READ &&
-        !serve_read(server, request))
-        return false;
+        (!request->is_pinned || request->sent_bytes < request->asked.total_bytes)) {
+        if (!serve_read(server, request))
+            return moved;
+        moved = true;
+    }
     if (request->phase == LEND_SERVED_ENDED)
-        return send_done(server, request);
-    return request->phase == LEND_SERVED_MOVE && request->asked.direction == LEND_READ;
+        return send_done(server, request) || moved;
+    return moved;
 }
 
 /* --- the rest of what a client says --- */
@@ -343,7 +393,7 @@ static enum lend_status take_cancel(struct server *server, const struct lend_fra
 {
     struct lend_served_request *request = find_request(server, frame->request);
 
-    if (request != NULL && request->phase != LEND_SERVED_ENDED) {
+    if (request != NULL && !lend_served_is_over(request)) {
         (void)lend_fail(&request->verdict, LEND_E_CANCELED, "canceled");
         end_request(server, request, LEND_E_CANCELED);
     }
@@ -497,10 +547,32 @@ static bool pump(struct lend_session *session)
     return moved;
 }
 
+/* A lease that has ended, or a request, does not wait for ever for a peer that takes nothing. */
 static uint64_t timers(struct lend_session *session, uint64_t now_ns)
 {
-    (void)session;
-    (void)now_ns;
+    struct server *server = server_of(session);
+    uint64_t next = UINT64_MAX;
+
+    if (session->channel == NULL || session->channel->begun == session->channel->settled)
+        return next;
+    for (uint32_t i = 0; i < server->requests_max; i++) {
+        struct lend_served_request *request = &server->requests[i];
+
+        if (!request->is_pinned)
+            continue;
+        if (request->phase == LEND_SERVED_MOVE) {
+            enum lend_status status = lend_lease_judge(request->lease);
+
+            if (status != LEND_OK)
+                end_with_lease(server, request, status);
+        }
+        if (request->phase == LEND_SERVED_SETTLING && request->settle_by_ns < next)
+            next = request->settle_by_ns;
+    }
+    if (now_ns < next)
+        return next;
+    lend_session_die(session, LEND_E_PEER_DEAD, "%.64s did not take what it was sent within %d ms",
+                     server->name, (int)(LEND_SETTLE_NS / 1000000));
     return UINT64_MAX;
 }
 
@@ -528,12 +600,19 @@ static bool is_still_here(const struct server *gone)
 static void die(struct lend_session *session)
 {
     struct server *server = server_of(session);
+    bool is_quiet = lend_session_halt(session);
 
     for (uint32_t i = 0; i < server->requests_max; i++) {
-        if (server->requests[i].phase == LEND_SERVED_RUNS ||
-            server->requests[i].phase == LEND_SERVED_MOVE)
+        struct lend_served_request *request = &server->requests[i];
+
+        if (request->phase >= LEND_SERVED_RUNS && request->phase <= LEND_SERVED_SETTLING)
             count_request(server, LEND_E_PEER_DEAD);
-        lend_served_drop(&server->requests[i]);
+        if (request->is_pinned && !is_quiet)
+            continue; /* whoever withdraws the region is told that it is held */
+        if (request->is_pinned)
+            (void)lend_lease_leave(request->lease);
+        request->is_pinned = false;
+        lend_served_drop(request);
     }
     server->active_count = 0;
     server->active_bytes = 0;

@@ -248,6 +248,16 @@ void lend_session_bye(struct lend_session *session, const struct lend_error *why
     bury(session, why);
 }
 
+bool lend_session_halt(struct lend_session *session)
+{
+    struct lend_channel *channel = session->channel;
+
+    if (channel == NULL || channel->begun == channel->settled)
+        return true;
+    channel->ops->halt(channel);
+    return channel->begun == channel->settled;
+}
+
 bool lend_session_pump(struct lend_session *session)
 {
     bool moved = false;

@@ -13,6 +13,9 @@
 
 struct lend_session_role;
 
+/* How long whatever ends waits for moves of its transport to settle; then they are halted. */
+#define LEND_SETTLE_NS UINT64_C(500000000)
+
 struct lend_session {
     struct lend_agent *agent;
     struct lend_channel *channel;         /* NULL once it is closed */
@@ -123,6 +126,10 @@ bool lend_session_send(struct lend_session *session, enum lend_frame_type type, 
 /* Send the next count bytes of a cursor, for which there is room. */
 void lend_session_send_data(struct lend_session *session, uint64_t request,
                             struct lend_cursor *from, size_t count);
+
+/* See that the channel moves no byte of ours any more, by force if need be; no frame comes or goes
+ * after that, if there were any such. False: something goes on for ever. Under the lock. */
+bool lend_session_halt(struct lend_session *session);
 
 /* The end: for that reason. Under the lock. */
 void lend_session_die(struct lend_session *session, enum lend_status status, const char *format,

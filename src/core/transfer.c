@@ -344,14 +344,16 @@ static bool uses(const struct lend_transfer *transfer, const struct lend_region 
     return false;
 }
 
-static struct lend_transfer *find_user_locked(const struct lend_region *region)
+/* One that is under way; those that were severed already, only if that is asked for. */
+static struct lend_transfer *find_user_locked(const struct lend_region *region, bool severed_too)
 {
     const struct lend_list *head = &region->agent->transfer_list;
 
     for (struct lend_list *link = head->next; link != head; link = link->next) {
         struct lend_transfer *transfer = LEND_LIST_OWNER(link, struct lend_transfer, link);
 
-        if (is_under_way(transfer) && uses(transfer, region))
+        if (is_under_way(transfer) && uses(transfer, region) &&
+            (severed_too || !atomic_load_explicit(&transfer->is_severed, memory_order_relaxed)))
             return transfer;
     }
     return NULL;
@@ -360,7 +362,7 @@ static struct lend_transfer *find_user_locked(const struct lend_region *region)
 enum lend_status lend_transfers_check_idle_locked(const struct lend_region *region,
                                                   struct lend_error *error)
 {
-    const struct lend_transfer *transfer = find_user_locked(region);
+    const struct lend_transfer *transfer = find_user_locked(region, true);
 
     if (transfer == NULL)
         return LEND_OK;
@@ -377,7 +379,7 @@ void lend_transfers_abort(struct lend_region *region)
 
     for (;;) {
         (void)pthread_mutex_lock(&agent->lock);
-        struct lend_transfer *transfer = find_user_locked(region);
+        struct lend_transfer *transfer = find_user_locked(region, false);
         struct lend_session *session = transfer != NULL ? lend_transfer_session(transfer) : NULL;
         (void)pthread_mutex_unlock(&agent->lock);
         if (transfer == NULL)
@@ -385,7 +387,8 @@ void lend_transfers_abort(struct lend_region *region)
 
         (void)pthread_mutex_lock(&session->lock);
         if (lend_transfer_is_active(transfer, session) && uses(transfer, region))
-            lend_client_sever(session, transfer, LEND_E_REVOKED, "a local region was withdrawn");
+            (void)lend_client_sever(session, transfer, LEND_E_REVOKED,
+                                    "a local region was withdrawn");
         (void)pthread_mutex_unlock(&session->lock);
         lend_transfer_stop_zeroing(transfer);
         lend_session_wake(session); /* to send the cancel */

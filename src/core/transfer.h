@@ -118,9 +118,10 @@ struct lend_transfer {
     uint64_t post_ns;
     uint64_t wire_ns; /* of the last completion */
     uint64_t user_data;
-    bool is_canceled; /* a WRITE that waits for the peer's word */
-    bool is_summing;  /* its bytes have moved, and their checksums are asked for */
-    uint8_t *sums;    /* owned, with LEND_TRANSFER_CHECKSUM: of one window, as they come */
+    bool is_canceled;        /* a WRITE that waits for the peer's word */
+    _Atomic bool is_severed; /* it completes when what is landing has landed */
+    bool is_summing;         /* its bytes have moved, and their checksums are asked for */
+    uint8_t *sums;           /* owned, with LEND_TRANSFER_CHECKSUM: of one window, as they come */
     struct lend_sums_place sum_place; /* of the same, to be received to */
     struct lend_cursor sum_cursor;
     struct lend_cursor checked; /* of our side: what was not compared yet, */

@@ -57,6 +57,14 @@ struct lend_shared_file {
 struct lend_channel {
     const struct lend_transport_ops *ops;
     struct lend_session *session; /* set by core: before connect() is called, and by accept */
+
+    /* Moves: what send_data() and take_data() of a READ have begun and not yet done with when they
+     * return, so that the transport goes on reading or writing the memory of the cursor. How many
+     * were begun; and of those, from the first on, how many are over. Changed by channel operations
+     * alone: when a move is over, the session is woken, and peek() and room() count it. Both stay 0
+     * in a transport that copies at once. */
+    uint64_t begun;
+    uint64_t settled;
 };
 
 /* What an agent tells a transport when it opens it. Valid for as long as the transport is open. */
@@ -142,9 +150,15 @@ struct lend_transport_ops {
     void (*flush)(struct lend_channel *channel);
 
     /* The header of the frame that has arrived: LEND_OK; LEND_PENDING: none. Otherwise the channel
-     * is broken. The same frame until it was taken whole. */
+     * is broken. The same frame until it was taken whole. A control frame is shown only when all
+     * that take_data() has begun before is settled. */
     enum lend_status (*peek)(struct lend_channel *channel, uint8_t *header,
                              struct lend_error *error);
+
+    /* See that no move goes on, by force: the connection ends. The peer is told of it or not, no
+     * frame comes or goes any more, and all that was begun is settled; if it is not, the transport
+     * has no power over it. Needed where moves are begun. close_channel() does the same. */
+    void (*halt)(struct lend_channel *channel);
 
     /* Take the payload of the frame peeked at, count bytes, a private copy. LEND_PENDING: not all
      * of it has arrived. */

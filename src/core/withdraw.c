@@ -131,6 +131,9 @@ static enum lend_status end_access(struct lend_region *region, struct ending *ho
         lend_agent_dispatch(agent);
     }
 
+    /* Sessions whose moves go on under a lease that has ended shall see to it. */
+    lend_poller_timer(&agent->poller, lend_sys->now_ns());
+
     struct lend_error why;
     while (look(region, how, false, &why) != LEND_OK) {
         uint64_t now = lend_sys->now_ns();

@@ -14,13 +14,15 @@ struct CMUnitTest;
  */
 
 enum battery_flag {
-    BATTERY_MANUAL = 1,   /* both agents under manual progress */
-    BATTERY_APART = 2,    /* the owner in a process of its own */
-    BATTERY_ABSTRACT = 4, /* the socket in the abstract name space */
-    BATTERY_IPV6 = 8,     /* by IPv6 */
-    BATTERY_SECRET = 16,  /* both agents have the same one; left out where there is no plugin */
-    BATTERY_HOSTS = 32,   /* with BATTERY_APART: each process on a host of its own, that is, in a
-                             network namespace; left out where there can be none */
+    BATTERY_MANUAL = 1,    /* both agents under manual progress */
+    BATTERY_APART = 2,     /* the owner in a process of its own */
+    BATTERY_ABSTRACT = 4,  /* the socket in the abstract name space */
+    BATTERY_IPV6 = 8,      /* by IPv6 */
+    BATTERY_SECRET = 16,   /* both agents have the same one; left out where there is no plugin */
+    BATTERY_HOSTS = 32,    /* with BATTERY_APART: each process on a host of its own, that is, in a
+                              network namespace; left out where there can be none */
+    BATTERY_STRAIGHT = 64, /* reads land without a copy by their reader */
+    BATTERY_CHOICE = 128,  /* UCX chooses its transports */
 };
 
 struct battery_setup {
@@ -29,8 +31,6 @@ struct battery_setup {
     const char *path;       /* that completion records of reads shall name; if the reader copies by
                                itself, reads are held to it, and writes are served */
     uint32_t flags;
-    const char *ucx_devices; /* of the same configuration, and so is the next; NULL: none */
-    const char *ucx_transports;
 };
 
 /* Run the whole battery over each setup; the number of failures, for main() to return. */

@@ -66,9 +66,7 @@ static struct scene scene_make(struct pair *pair)
     scene.local = keep_blocks(pair, BLOCK, BLOCKS);
     scene.lent = register_memory(pair, pair->reader);
     config.name = "other";
-    config.transports = pair->setup->transports;
-    config.ucx_devices = pair->setup->ucx_devices;
-    config.ucx_transports = pair->setup->ucx_transports;
+    pair_name_transports(pair, &config);
     config.local_directory = pair->directory;
     EXPECT(lend_agent_create(&config, &scene.other, &error), LEND_OK, &error);
     scene.other_region = register_memory(pair, scene.other);
@@ -109,9 +107,7 @@ static void test_agent_with_bad_configuration_is_not_made(void **state)
     char longest[LEND_AGENT_NAME_BYTES_MAX + 2];
 
     good.name = "good";
-    good.transports = pair->setup->transports;
-    good.ucx_devices = pair->setup->ucx_devices;
-    good.ucx_transports = pair->setup->ucx_transports;
+    pair_name_transports(pair, &good);
     good.local_directory = pair->directory;
     EXPECT(create(good, &error), LEND_OK, &error);
     EXPECT(lend_agent_create(NULL, &agent, &error), LEND_E_INVALID, &error);
@@ -148,9 +144,7 @@ static void test_agent_with_values_out_of_range_is_not_made(void **state)
     struct lend_error error = {0};
 
     good.name = "good";
-    good.transports = pair->setup->transports;
-    good.ucx_devices = pair->setup->ucx_devices;
-    good.ucx_transports = pair->setup->ucx_transports;
+    pair_name_transports(pair, &good);
     good.local_directory = pair->directory;
     bad = good;
     bad.requests_per_peer_max = 65;

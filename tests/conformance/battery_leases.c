@@ -510,9 +510,7 @@ static void test_lease_of_a_named_peer_ends_with_it(void **state)
     struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
     pair_die(pair);
     config.name = "heir";
-    config.transports = pair->setup->transports;
-    config.ucx_devices = pair->setup->ucx_devices;
-    config.ucx_transports = pair->setup->ucx_transports;
+    pair_name_transports(pair, &config);
     config.local_directory = pair->directory;
     config.flags = pair_is_manual(pair) ? LEND_AGENT_MANUAL_PROGRESS : 0;
     EXPECT(lend_agent_create(&config, &pair->reader, &error), LEND_OK, &error);

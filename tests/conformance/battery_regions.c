@@ -380,9 +380,7 @@ static void test_owner_token_is_retained_and_released_once(void **state)
     assert_int_equal(count.released, 1);
 
     config.name = "short-lived";
-    config.transports = pair->setup->transports;
-    config.ucx_devices = pair->setup->ucx_devices;
-    config.ucx_transports = pair->setup->ucx_transports;
+    pair_name_transports(pair, &config);
     config.local_directory = pair->directory;
     EXPECT(lend_agent_create(&config, &agent, &error), LEND_OK, &error);
     EXPECT(lend_region_register(agent, &desc, 1, &region, NULL, &error), LEND_OK, &error);

@@ -86,6 +86,11 @@ bool pair_is_served(const struct pair *pair)
     return strcmp(pair->setup->path, pair_path(pair, LEND_WRITE)) == 0;
 }
 
+bool pair_is_straight(const struct pair *pair)
+{
+    return (pair->setup->flags & BATTERY_STRAIGHT) != 0;
+}
+
 bool pair_is_mapped(const struct pair *pair)
 {
     return strcmp(pair->setup->path, "local/mapped") == 0;
@@ -124,15 +129,22 @@ static void note_end(void *context, const struct lend_lease_info *info)
     atomic_store(&shared->end_count, index + 1);
 }
 
+void pair_name_transports(const struct pair *pair, struct lend_agent_config *config)
+{
+    config->transports = pair->setup->transports;
+    if (strcmp(config->transports, "ucx") != 0)
+        return;
+    config->ucx_devices = "lo";
+    config->ucx_transports = (pair->setup->flags & BATTERY_CHOICE) != 0 ? NULL : "tcp";
+}
+
 static struct lend_agent_config config_of(struct pair *pair, bool is_owner)
 {
     struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
 
     config.name = is_owner ? "owner" : "reader";
-    config.transports = pair->setup->transports;
+    pair_name_transports(pair, &config);
     config.local_directory = pair->directory;
-    config.ucx_devices = pair->setup->ucx_devices;
-    config.ucx_transports = pair->setup->ucx_transports;
     config.local_is_abstract = (pair->setup->flags & BATTERY_ABSTRACT) != 0;
     if (strcmp(pair->setup->transports, "tcp") == 0)
         config.listen = battery_address(pair->setup, is_owner);

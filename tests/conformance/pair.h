@@ -67,6 +67,10 @@ bool pair_is_apart(const struct pair *pair);
  * lease it knows. */
 bool pair_is_served(const struct pair *pair);
 /* The owner's regions are shared for mapping. */
+/* The transports of the setup, and what they want to be told. */
+void pair_name_transports(const struct pair *pair, struct lend_agent_config *config);
+/* Do reads land where they belong without a copy by their reader? */
+bool pair_is_straight(const struct pair *pair);
 bool pair_is_mapped(const struct pair *pair);
 /* The path that a transfer in that direction takes. */
 const char *pair_path(const struct pair *pair, uint32_t direction);

@@ -3,30 +3,36 @@
  * Goal: transport ucx keeps the contract.
  * Method: the conformance battery over a real UCX and the loopback device, between two agents of
  * one process and of two, under threaded and under manual progress; by UCX's tcp, and by whatever
- * UCX chooses for that device.
+ * UCX chooses for that device; as it goes there by itself, and with frames of reads by rendezvous,
+ * as on fabrics where that saves a copy.
  */
 #include "battery.h"
+
+#include "transport/ucx/ucx.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
 
-#define UCX(name, flags, transports)                                                               \
-    {                                                                                              \
-        name, "ucx", "ucx/served", flags, "lo", transports                                         \
-    }
-
 int main(void)
 {
     static const struct battery_setup setups[] = {
-        UCX("ucx", 0, "tcp"),
-        UCX("ucx, manual", BATTERY_MANUAL, "tcp"),
-        UCX("ucx, two processes", BATTERY_APART, "tcp"),
-        UCX("ucx, own choice", BATTERY_APART, NULL),
+        {"ucx", "ucx", "ucx/served", 0},
+        {"ucx, manual", "ucx", "ucx/served", BATTERY_MANUAL},
+        {"ucx, two processes", "ucx", "ucx/served", BATTERY_APART},
+        {"ucx, secret", "ucx", "ucx/served", BATTERY_SECRET},
+        {"ucx, own choice", "ucx", "ucx/served", BATTERY_APART | BATTERY_CHOICE},
+    };
+    static const struct battery_setup rendezvous[] = {
+        {"ucx, rendezvous", "ucx", "ucx/served", BATTERY_STRAIGHT},
+        {"ucx, rendezvous, manual", "ucx", "ucx/served", BATTERY_STRAIGHT | BATTERY_MANUAL},
+        {"ucx, rendezvous, two processes", "ucx", "ucx/served", BATTERY_STRAIGHT | BATTERY_APART},
     };
 
     if (dlopen("libucp.so.0", RTLD_NOW | RTLD_LOCAL) == NULL) {
         (void)fprintf(stderr, "skipped: %s (Debian: libucx0)\n", dlerror());
         return 77;
     }
-    return battery_run(setups, sizeof setups / sizeof setups[0]);
+    int failures = battery_run(setups, sizeof setups / sizeof setups[0]);
+    lend_ucx_rendezvous_bytes = 1;
+    return failures + battery_run(rendezvous, sizeof rendezvous / sizeof rendezvous[0]);
 }

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+enum { IN_PLACE_LEAST = 16 << 10 }; /* bytes; fewer are copied: that takes less than keeping book */
+
 /*
  * Channels: frames out and in. What arrives stays in UCX's memory until core takes it, in the order
  * of its positions; so a window bounds what a peer may send before we have taken it.
@@ -42,6 +44,7 @@ struct lend_ucx_channel *lend_ucx_channel_create(struct lend_ucx_link *link)
     lend_list_init(&channel->in_link);
     lend_list_init(&channel->in_table);
     lend_list_init(&channel->frames);
+    lend_list_init(&channel->moves);
     lend_list_append(&link->channels, &channel->in_link);
     lend_list_append(bucket_of(link->transport, channel->number), &channel->in_table);
     return channel;
@@ -101,7 +104,11 @@ static void drop_frames(struct lend_ucx_channel *channel, bool forked)
 
 void lend_ucx_channel_free(struct lend_ucx_channel *channel, bool forked)
 {
+    struct lend_list *at;
+
     drop_frames(channel, forked);
+    while ((at = lend_list_take_first(&channel->moves)) != NULL)
+        LEND_LIST_OWNER(at, struct lend_ucx_move, link)->channel = NULL;
     lend_list_remove(&channel->mail);
     lend_list_remove(&channel->in_link);
     lend_list_remove(&channel->in_table);
@@ -118,6 +125,7 @@ void lend_ucx_close_channel(struct lend_channel *base, bool forked)
         return;
     }
     lend_ucx_lock(transport);
+    lend_ucx_moves_halt(channel);
     if (channel->peer_number != 0) {
         const struct lend_ucx_message message = {
             .kind = LEND_UCX_CLOSE,
@@ -172,6 +180,11 @@ static bool insert(struct lend_ucx_channel *channel, struct lend_ucx_frame *fram
     return true;
 }
 
+static bool is_data(const uint8_t *header)
+{
+    return header[3] == LEND_FRAME_DATA; /* where frame.h puts the type */
+}
+
 static struct lend_ucx_frame *due_frame(struct lend_ucx_channel *channel)
 {
     if (lend_list_is_empty(&channel->frames))
@@ -179,6 +192,17 @@ static struct lend_ucx_frame *due_frame(struct lend_ucx_channel *channel)
     struct lend_ucx_frame *first =
         LEND_LIST_OWNER(channel->frames.next, struct lend_ucx_frame, link);
     return first->position == channel->due_position ? first : NULL;
+}
+
+/* The frame at hand, if it may be shown: no control frame before all that is landing has landed. */
+static struct lend_ucx_frame *ready_frame(struct lend_ucx_channel *channel)
+{
+    struct lend_ucx_frame *frame = due_frame(channel);
+
+    if (frame == NULL || frame->is_close ||
+        (!channel->is_server && !is_data(frame->header) && !lend_list_is_empty(&channel->moves)))
+        return NULL;
+    return frame;
 }
 
 /* If all that came before its end has been taken, say that it has ended. */
@@ -190,7 +214,7 @@ static void look_for_close(struct lend_ucx_channel *channel)
         lend_ucx_channel_hang_up(channel, LEND_E_PEER_DEAD, "the peer closed the connection");
 }
 
-static void wake(struct lend_ucx_channel *channel)
+void lend_ucx_channel_wake(struct lend_ucx_channel *channel)
 {
     if (!channel->is_asleep)
         return;
@@ -199,7 +223,8 @@ static void wake(struct lend_ucx_channel *channel)
 }
 
 static const char *check_frame(const struct lend_ucx_channel *channel,
-                               const struct lend_ucx_message *message, size_t length)
+                               const struct lend_ucx_message *message, size_t length,
+                               bool is_rendezvous)
 {
     struct lend_reader reader = lend_reader_init(message->frame + 4, 4);
 
@@ -209,6 +234,8 @@ static const char *check_frame(const struct lend_ucx_channel *channel,
         return length == 0 ? NULL : "the peer closed the connection with more to say";
     if (lend_read_u32(&reader) != length || length > LEND_FRAME_PAYLOAD_MAX)
         return "a frame and the message of UCX that it came in differ in length";
+    if (is_rendezvous && (channel->is_server || !is_data(message->frame)))
+        return "the peer sent something by rendezvous that is not of a read";
     if (channel->arrived + lend_ucx_cost(length) - channel->taken >
         channel->transport->window_bytes)
         return "the peer sent more than it was given credit for";
@@ -216,12 +243,12 @@ static const char *check_frame(const struct lend_ucx_channel *channel,
 }
 
 static bool take_frame(struct lend_ucx_channel *channel, const struct lend_ucx_message *message,
-                       void *data, size_t length)
+                       void *data, size_t length, bool is_rendezvous)
 {
-    const char *reason = check_frame(channel, message, length);
+    const char *reason = check_frame(channel, message, length, is_rendezvous);
     struct lend_ucx_frame *frame = reason == NULL ? take_spare(channel->transport) : NULL;
 
-    wake(channel);
+    lend_ucx_channel_wake(channel);
     if (reason != NULL) {
         breach(channel, reason);
         return false;
@@ -235,6 +262,7 @@ static bool take_frame(struct lend_ucx_channel *channel, const struct lend_ucx_m
     memcpy(frame->header, message->frame, sizeof frame->header);
     frame->data = length > 0 ? data : NULL;
     frame->length = length;
+    frame->is_rendezvous = is_rendezvous;
     if (!insert(channel, frame)) {
         lend_list_append(&channel->transport->spare_frames, &frame->link);
         breach(channel, "the peer sent a frame of UCX twice");
@@ -251,10 +279,10 @@ static void take_credit(struct lend_ucx_channel *channel, uint64_t taken)
 {
     if (taken > channel->sent) {
         breach(channel, "the peer took more than it was sent");
-        wake(channel);
+        lend_ucx_channel_wake(channel);
     } else if (taken > channel->sent_taken) {
         channel->sent_taken = taken;
-        wake(channel);
+        lend_ucx_channel_wake(channel);
     }
 }
 
@@ -270,7 +298,7 @@ static void take_accept(struct lend_ucx_channel *channel, const void *data, size
         if (channel->link->peer_number == 0)
             channel->link->peer_number = greeting.link;
     }
-    wake(channel);
+    lend_ucx_channel_wake(channel);
 }
 
 static void take_refusal(struct lend_ucx_channel *channel, const void *data, size_t length)
@@ -292,14 +320,16 @@ static void take_refusal(struct lend_ucx_channel *channel, const void *data, siz
 }
 
 bool lend_ucx_channel_take(struct lend_ucx_channel *channel, const struct lend_ucx_message *message,
-                           void *data, size_t length)
+                           void *data, size_t length, bool is_rendezvous)
 {
+    if (is_rendezvous && message->kind != LEND_UCX_FRAME)
+        return false;
     take_credit(channel, message->taken);
     switch (message->kind) {
     case LEND_UCX_ACCEPT: take_accept(channel, data, length); break;
     case LEND_UCX_REFUSE: take_refusal(channel, data, length); break;
     case LEND_UCX_FRAME:
-    case LEND_UCX_CLOSE: return take_frame(channel, message, data, length);
+    case LEND_UCX_CLOSE: return take_frame(channel, message, data, length, is_rendezvous);
     case LEND_UCX_CREDIT:
     case LEND_UCX_OPEN: break;
     }
@@ -315,7 +345,7 @@ static size_t room_of(const struct lend_ucx_channel *channel)
     if (channel->peer_number == 0 || channel->link->is_broken || used >= channel->window_bytes)
         return 0;
     uint64_t room = channel->window_bytes - used;
-    return room < LEND_FRAME_PAYLOAD_MAX ? (size_t)room : LEND_FRAME_PAYLOAD_MAX;
+    return room < LEND_UCX_PAYLOAD_MAX ? (size_t)room : LEND_UCX_PAYLOAD_MAX;
 }
 
 size_t lend_ucx_room(struct lend_channel *base)
@@ -323,6 +353,7 @@ size_t lend_ucx_room(struct lend_channel *base)
     struct lend_ucx_channel *channel = channel_of(base);
 
     lend_ucx_lock(channel->transport);
+    lend_ucx_moves_settle(channel);
     size_t room = room_of(channel);
     lend_ucx_unlock(channel->transport);
     return room;
@@ -335,35 +366,46 @@ static void send_frame(struct lend_ucx_channel *channel, const uint8_t *header, 
     struct lend_ucx_message message = {
         .kind = LEND_UCX_FRAME,
         .channel = channel->peer_number,
+        .position = channel->next_position++,
+        .taken = channel->taken,
     };
 
-    lend_ucx_lock(channel->transport);
-    struct lend_ucx_send *send =
-        channel->link->is_broken ? NULL : lend_ucx_send_take(channel->link, count);
-    if (send != NULL) {
-        message.position = channel->next_position++;
-        message.taken = channel->told = channel->taken;
-        memcpy(message.frame, header, sizeof message.frame);
-        if (from != NULL)
-            lend_cursor_gather(from, send->bytes, count);
-        else if (count > 0)
-            memcpy(send->bytes, payload, count);
-        channel->sent += lend_ucx_cost(count);
-        lend_ucx_send(send, &message, count);
-    }
-    lend_ucx_unlock(channel->transport);
+    memcpy(message.frame, header, sizeof message.frame);
+    channel->told = channel->taken;
+    channel->sent += lend_ucx_cost(count);
+    if (from != NULL && channel->is_server && count >= IN_PLACE_LEAST &&
+        lend_ucx_move_out(channel, &message, from, count))
+        return;
+    struct lend_ucx_send *send = lend_ucx_send_take(channel->link, count);
+    if (send == NULL)
+        return;
+    if (from != NULL)
+        lend_cursor_gather(from, send->bytes, count);
+    else if (count > 0)
+        memcpy(send->bytes, payload, count);
+    lend_ucx_send(send, &message, count);
 }
 
 void lend_ucx_send_frame(struct lend_channel *base, const uint8_t *header, const void *payload,
                          size_t count)
 {
-    send_frame(channel_of(base), header, payload, NULL, count);
+    struct lend_ucx_channel *channel = channel_of(base);
+
+    lend_ucx_lock(channel->transport);
+    if (!channel->link->is_broken)
+        send_frame(channel, header, payload, NULL, count);
+    lend_ucx_unlock(channel->transport);
 }
 
 void lend_ucx_send_data(struct lend_channel *base, const uint8_t *header, struct lend_cursor *from,
                         size_t count)
 {
-    send_frame(channel_of(base), header, NULL, from, count);
+    struct lend_ucx_channel *channel = channel_of(base);
+
+    lend_ucx_lock(channel->transport);
+    if (!channel->link->is_broken)
+        send_frame(channel, header, NULL, from, count);
+    lend_ucx_unlock(channel->transport);
 }
 
 void lend_ucx_flush(struct lend_channel *base)
@@ -386,16 +428,28 @@ void lend_ucx_flush(struct lend_channel *base)
 
 /* --- taking --- */
 
+void lend_ucx_halt(struct lend_channel *base)
+{
+    struct lend_ucx_channel *channel = channel_of(base);
+
+    lend_ucx_lock(channel->transport);
+    lend_ucx_moves_halt(channel);
+    lend_ucx_unlock(channel->transport);
+}
+
 /* The frame at hand; let UCX work if there is none yet. */
 static struct lend_ucx_frame *frame_at_hand(struct lend_ucx_channel *channel)
 {
-    struct lend_ucx_frame *frame = due_frame(channel);
+    struct lend_ucx_frame *frame;
 
+    lend_ucx_moves_settle(channel);
+    frame = ready_frame(channel);
     if (frame == NULL) {
         lend_ucx_progress(channel->transport);
-        frame = due_frame(channel);
+        lend_ucx_moves_settle(channel);
+        frame = ready_frame(channel);
     }
-    return frame != NULL && !frame->is_close ? frame : NULL;
+    return frame;
 }
 
 enum lend_status lend_ucx_peek(struct lend_channel *base, uint8_t *header, struct lend_error *error)
@@ -416,10 +470,11 @@ enum lend_status lend_ucx_peek(struct lend_channel *base, uint8_t *header, struc
     return status;
 }
 
-/* The frame at hand has been taken whole. */
-static void step_past(struct lend_ucx_channel *channel, struct lend_ucx_frame *frame)
+/* The frame at hand has been taken whole, or is being received: then that counts later. */
+static void step_past(struct lend_ucx_channel *channel, struct lend_ucx_frame *frame,
+                      bool is_landing)
 {
-    channel->taken += lend_ucx_cost(frame->length);
+    channel->taken += is_landing ? 0 : lend_ucx_cost(frame->length);
     channel->due_position++;
     channel->data_taken = 0;
     drop_frame(channel, frame, false);
@@ -440,10 +495,23 @@ enum lend_status lend_ucx_take(struct lend_channel *base, void *payload, size_t 
     } else {
         if (count > 0)
             memcpy(payload, frame->data, count);
-        step_past(channel, frame);
+        step_past(channel, frame, false);
     }
     lend_ucx_unlock(channel->transport);
     return status;
+}
+
+/* What the peer has still: to where it belongs, whole, or to nowhere. */
+static size_t take_rendezvous(struct lend_ucx_channel *channel, struct lend_ucx_frame *frame,
+                              struct lend_cursor *to, size_t count)
+{
+    LEND_INVARIANT(count == frame->length); /* core takes frames whole */
+    if (to != NULL) {
+        lend_ucx_move_in(channel, frame->data, to, count);
+        frame->data = NULL;
+    }
+    step_past(channel, frame, to != NULL);
+    return count;
 }
 
 size_t lend_ucx_take_data(struct lend_channel *base, struct lend_cursor *to, size_t count,
@@ -453,9 +521,13 @@ size_t lend_ucx_take_data(struct lend_channel *base, struct lend_cursor *to, siz
 
     lend_ucx_lock(channel->transport);
     struct lend_ucx_frame *frame = due_frame(channel);
+    bool is_good = frame != NULL && frame->length == total;
+    bool is_rendezvous = is_good && frame->is_rendezvous;
+    if (is_rendezvous)
+        count = take_rendezvous(channel, frame, to, count);
     lend_ucx_unlock(channel->transport);
-    if (frame == NULL || frame->length != total)
-        return 0;
+    if (!is_good || is_rendezvous)
+        return is_good ? count : 0;
 
     /* The frame is ours until it has been taken; others need not wait for the copy. */
     if (count > total - channel->data_taken)
@@ -465,7 +537,7 @@ size_t lend_ucx_take_data(struct lend_channel *base, struct lend_cursor *to, siz
     channel->data_taken += count;
     if (channel->data_taken == total) {
         lend_ucx_lock(channel->transport);
-        step_past(channel, frame);
+        step_past(channel, frame, false);
         lend_ucx_unlock(channel->transport);
     }
     return count;
@@ -478,10 +550,9 @@ bool lend_ucx_sleep(struct lend_channel *base, bool wants_room, size_t wanted)
     struct lend_ucx_channel *channel = channel_of(base);
 
     lend_ucx_lock(channel->transport);
-    bool sleeps = due_frame(channel) == NULL && lend_ucx_arm(channel->transport);
-    const struct lend_ucx_frame *frame = due_frame(channel);
-    if ((frame != NULL && !frame->is_close) || channel->breach.status != LEND_OK ||
-        (wants_room && room_of(channel) >= wanted))
+    bool sleeps = ready_frame(channel) == NULL && lend_ucx_arm(channel->transport);
+    if (ready_frame(channel) != NULL || lend_ucx_moves_have_news(channel) ||
+        channel->breach.status != LEND_OK || (wants_room && room_of(channel) >= wanted))
         sleeps = false;
     channel->is_asleep = sleeps;
     lend_ucx_unlock(channel->transport);

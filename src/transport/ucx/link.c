@@ -54,7 +54,7 @@ static void give_send(struct lend_ucx_send *send)
                      &send->spare);
 }
 
-static void break_with(struct lend_ucx_link *link, lend_ucx_status status)
+void lend_ucx_link_break_with(struct lend_ucx_link *link, lend_ucx_status status)
 {
     struct lend_error why;
 
@@ -72,7 +72,7 @@ static void was_sent(void *request, lend_ucx_status status, void *user_data)
     give_send(send);
     link->transport->door.request_free(request);
     if (status != LEND_UCX_OK)
-        break_with(link, status);
+        lend_ucx_link_break_with(link, status);
 }
 
 void lend_ucx_send(struct lend_ucx_send *send, const struct lend_ucx_message *message, size_t count)
@@ -100,7 +100,7 @@ void lend_ucx_send(struct lend_ucx_send *send, const struct lend_ucx_message *me
     }
     give_send(send);
     if (state != NULL)
-        break_with(link, lend_ucx_state_status(state));
+        lend_ucx_link_break_with(link, lend_ucx_state_status(state));
 }
 
 void lend_ucx_send_bytes(struct lend_ucx_link *link, const struct lend_ucx_message *message,
@@ -121,7 +121,7 @@ void lend_ucx_send_bytes(struct lend_ucx_link *link, const struct lend_ucx_messa
 static void failed(void *argument, void *endpoint, lend_ucx_status status)
 {
     (void)endpoint;
-    break_with(argument, status);
+    lend_ucx_link_break_with(argument, status);
 }
 
 void lend_ucx_link_break(struct lend_ucx_link *link, enum lend_status status, const char *reason)
@@ -256,12 +256,18 @@ static void free_closed(struct lend_ucx_transport *transport)
     }
 }
 
+void lend_ucx_link_close(struct lend_ucx_link *link)
+{
+    lend_ucx_link_break(link, LEND_E_PEER_DEAD, "the connection was cut to stop what went over it");
+    lend_list_remove(&link->link);
+    lend_list_append(&link->transport->closing, &link->link);
+    close_endpoint(link);
+}
+
 void lend_ucx_links_tidy(struct lend_ucx_transport *transport)
 {
-    for (struct lend_list *at; (at = lend_list_take_first(&transport->broken)) != NULL;) {
-        lend_list_append(&transport->closing, at);
-        close_endpoint(LEND_LIST_OWNER(at, struct lend_ucx_link, link));
-    }
+    while (!lend_list_is_empty(&transport->broken))
+        lend_ucx_link_close(LEND_LIST_OWNER(transport->broken.next, struct lend_ucx_link, link));
     free_closed(transport);
 }
 

@@ -26,7 +26,17 @@
 
 extern const struct lend_transport_ops lend_transport_ucx;
 
-enum { LEND_UCX_BUCKETS = 64, LEND_UCX_SMALL_BYTES = 1024 };
+enum {
+    LEND_UCX_BUCKETS = 64,
+    LEND_UCX_SMALL_BYTES = 1024,
+    /* Payload of a frame: with all headers it fits UCX's buffers of 64 KiB, and what does not is
+     * cut into pieces of 8 KiB by its tcp. */
+    LEND_UCX_PAYLOAD_MAX = 60 << 10,
+};
+
+/* Frames of a READ go by rendezvous from that many bytes on; 0: as the devices want it. For tests.
+ */
+extern size_t lend_ucx_rendezvous_bytes;
 
 struct lend_ucx_transport {
     struct lend_watch watch; /* of the worker's descriptor */
@@ -34,6 +44,7 @@ struct lend_ucx_transport {
     struct lend_agent *agent;
     struct lend_ucx_ops door;
     uint64_t window_bytes; /* that a channel's peer may send before it hears of `taken` */
+    size_t rendezvous_bytes;
     uint8_t incarnation[LEND_INCARNATION_BYTES];
     uint8_t address[LEND_METADATA_ADDRESS_MAX]; /* ours, as peers are told */
     size_t address_bytes;
@@ -77,13 +88,27 @@ struct lend_ucx_send {
     uint8_t bytes[];
 };
 
+/* Bytes that UCX reads from, or writes to, lent memory by itself. */
+struct lend_ucx_move {
+    struct lend_list link; /* in lend_ucx_channel::moves, in the order in which they were begun */
+    struct lend_ucx_link *over;
+    struct lend_ucx_channel *channel; /* NULL: it is closed, and this was not to be stopped */
+    bool is_done;
+    uint64_t cost; /* of a receive: what it will have taken */
+    size_t bytes;
+    uint8_t header[LEND_UCX_HEADER_BYTES];
+    uint32_t piece_count;
+    struct iovec pieces[];
+};
+
 /* A frame that has arrived, in UCX's memory. */
 struct lend_ucx_frame {
     struct lend_list link; /* in lend_ucx_channel::frames */
     uint64_t position;
     bool is_close; /* it is none: no other comes after it */
     uint8_t header[LEND_FRAME_HEADER_BYTES];
-    void *data; /* UCX's; NULL for length 0 */
+    void *data;         /* UCX's; NULL for length 0 */
+    bool is_rendezvous; /* the peer still has it, and data names it */
     size_t length;
 };
 
@@ -108,6 +133,8 @@ struct lend_ucx_channel {
     struct lend_error hung;   /* status LEND_OK: it is not */
     struct lend_error breach; /* of the peer's; status LEND_OK: none */
     bool is_asleep;
+    bool is_server;
+    struct lend_list moves; /* that were begun and are not counted as settled */
 
     uint64_t next_position; /* of what is sent */
     uint64_t sent;          /* costs, summed up */
@@ -153,6 +180,8 @@ struct lend_ucx_link *lend_ucx_link_find(struct lend_ucx_transport *transport,
                                          const uint8_t *incarnation);
 /* It is of no use any more: its channels hang up, and the poller closes it. */
 void lend_ucx_link_break(struct lend_ucx_link *link, enum lend_status status, const char *reason);
+/* Close it now: what goes on over it is over soon, and UCX says so. */
+void lend_ucx_link_close(struct lend_ucx_link *link);
 /* Close what is broken, and free what is closed. In the poller's turn. */
 void lend_ucx_links_tidy(struct lend_ucx_transport *transport);
 /* At the end, with no channel left: let what was sent go out, for a while, then close all. */
@@ -166,6 +195,26 @@ void lend_ucx_send(struct lend_ucx_send *send, const struct lend_ucx_message *me
 /* Send a message of those bytes, at most LEND_UCX_SMALL_BYTES. */
 void lend_ucx_send_bytes(struct lend_ucx_link *link, const struct lend_ucx_message *message,
                          const void *bytes, size_t count);
+
+/* Break the link because of what UCX says. */
+void lend_ucx_link_break_with(struct lend_ucx_link *link, lend_ucx_status status);
+
+/* --- move.c; under the lock --- */
+
+/* Send the next count bytes of the cursor from where they lie. False: they lie in too many pieces,
+ * or there is no memory to say in which; the cursor stays. */
+bool lend_ucx_move_out(struct lend_ucx_channel *channel, const struct lend_ucx_message *message,
+                       struct lend_cursor *from, size_t count);
+/* Receive a frame of rendezvous to where the cursor's next bytes lie. UCX's data is not ours any
+ * more. */
+void lend_ucx_move_in(struct lend_ucx_channel *channel, void *data, struct lend_cursor *to,
+                      size_t count);
+/* Count the moves that are over. */
+void lend_ucx_moves_settle(struct lend_ucx_channel *channel);
+/* Is one over that was not counted yet? */
+bool lend_ucx_moves_have_news(const struct lend_ucx_channel *channel);
+/* See that none goes on. Those that do still are UCX's for ever. */
+void lend_ucx_moves_halt(struct lend_ucx_channel *channel);
 
 /* --- channel.c --- */
 
@@ -181,7 +230,9 @@ void lend_ucx_channel_hang_up(struct lend_ucx_channel *channel, enum lend_status
                               const char *reason);
 /* A message for it has come, data being UCX's. True: data is kept. Under the lock. */
 bool lend_ucx_channel_take(struct lend_ucx_channel *channel, const struct lend_ucx_message *message,
-                           void *data, size_t length);
+                           void *data, size_t length, bool is_rendezvous);
+/* There is something for its session to see. Under the lock. */
+void lend_ucx_channel_wake(struct lend_ucx_channel *channel);
 /* How others are told of it. Under the lock. */
 struct lend_ucx_greeting lend_ucx_channel_greet(const struct lend_ucx_channel *channel);
 
@@ -192,6 +243,7 @@ void lend_ucx_send_frame(struct lend_channel *base, const uint8_t *header, const
 void lend_ucx_send_data(struct lend_channel *base, const uint8_t *header, struct lend_cursor *from,
                         size_t count);
 void lend_ucx_flush(struct lend_channel *base);
+void lend_ucx_halt(struct lend_channel *base);
 enum lend_status lend_ucx_peek(struct lend_channel *base, uint8_t *header,
                                struct lend_error *error);
 enum lend_status lend_ucx_take(struct lend_channel *base, void *payload, size_t count,
