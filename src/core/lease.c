@@ -64,6 +64,22 @@ enum lend_status lend_lease_leave(struct lend_lease *lease)
     return status;
 }
 
+void lend_lease_begin_move(struct lend_lease *lease)
+{
+    /* Before the pin is dropped: who finds no pin finds this. */
+    (void)atomic_fetch_add_explicit(&lease->moves, 1, memory_order_seq_cst);
+}
+
+enum lend_status lend_lease_end_move(struct lend_lease *lease)
+{
+    atomic_thread_fence(memory_order_acquire); /* the same proof as that of lend_lease_leave() */
+    enum lend_status status = judge(lease, memory_order_relaxed);
+
+    /* Release: all was read before the owner frees the memory. */
+    (void)atomic_fetch_sub_explicit(&lease->moves, 1, memory_order_release);
+    return status;
+}
+
 void lend_lease_await_pins(struct lend_lease *lease)
 {
     /* Acquire: the last copy's stores come before what the owner does next. A copy is a chunk of at

@@ -41,6 +41,7 @@ struct lend_lease {
     _Atomic uint64_t expires_ns; /* 0: never */
     _Atomic uint64_t bytes;
     _Atomic uint32_t pins;       /* copies under way at this moment */
+    _Atomic uint32_t moves;      /* requests whose bytes a transport still reads */
     uint32_t request_references; /* requests that hold it; agent's lock */
     uint32_t part_count;
     uint32_t blocks_count;
@@ -60,6 +61,14 @@ struct lend_lease {
  */
 enum lend_status lend_lease_enter(struct lend_lease *lease);
 enum lend_status lend_lease_leave(struct lend_lease *lease);
+
+/*
+ * A transport goes on reading the blocks after a copy has been left: begin, before leave; end:
+ * LEND_OK if the lease was still live when it had read the last of them. Whoever ends the lease
+ * does not wait for it, as nothing is written; whoever withdraws a region does.
+ */
+void lend_lease_begin_move(struct lend_lease *lease);
+enum lend_status lend_lease_end_move(struct lend_lease *lease);
 
 /* LEND_OK while it lives, else what its word says of it. */
 enum lend_status lend_lease_judge(const struct lend_lease *lease);

@@ -41,7 +41,7 @@ struct lend_served_request {
     struct lend_cursor cursor;
     uint64_t sent_bytes;     /* of a READ: given to the transport, */
     uint64_t moved_bytes;    /* and while the lease was live */
-    bool is_pinned;          /* its lease, until what was begun is settled: */
+    bool is_moving;          /* the transport has some of it still, until this is settled: */
     uint64_t quiet_at;       /* lend_channel::begun after the last of it */
     enum lend_status ending; /* while it is SETTLING */
     uint64_t settle_by_ns;

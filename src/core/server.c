@@ -138,7 +138,7 @@ static void count_end(struct server *server, const struct lend_served_request *r
 static void end_request(struct server *server, struct lend_served_request *request,
                         enum lend_status status)
 {
-    if (request->is_pinned) {
+    if (request->is_moving) {
         request->phase = LEND_SERVED_SETTLING;
         request->ending = status;
         request->settle_by_ns = lend_deadline(lend_sys->now_ns(), LEND_SETTLE_NS);
@@ -247,8 +247,8 @@ static bool settle(struct server *server, struct lend_served_request *request)
 {
     if (request->quiet_at > server->session.channel->settled)
         return false;
-    request->is_pinned = false;
-    enum lend_status status = lend_lease_leave(request->lease);
+    request->is_moving = false;
+    enum lend_status status = lend_lease_end_move(request->lease);
     if (request->phase == LEND_SERVED_SETTLING)
         end_request(server, request, request->ending);
     else if (status == LEND_OK)
@@ -258,8 +258,8 @@ static bool settle(struct server *server, struct lend_served_request *request)
     return true;
 }
 
-/* Give the next bytes to the transport, the lease being pinned. Where it goes on by itself the pin
- * is kept: LEND_PENDING. */
+/* Give the next bytes to the transport, the lease being pinned. LEND_PENDING: it goes on by itself,
+ * and they count when that is settled, with all that went before. */
 static enum lend_status send_bytes(struct server *server, struct lend_served_request *request,
                                    size_t count)
 {
@@ -270,14 +270,12 @@ static enum lend_status send_bytes(struct server *server, struct lend_served_req
     request->sent_bytes += count;
     if (channel->begun != before) {
         request->quiet_at = channel->begun;
-        if (!request->is_pinned) {
-            request->is_pinned = true;
-            return LEND_PENDING;
-        }
+        if (!request->is_moving)
+            lend_lease_begin_move(request->lease);
+        request->is_moving = true;
     }
     enum lend_status status = lend_lease_leave(request->lease);
-    /* What went before is not settled; it all counts when it is. */
-    return status == LEND_OK && request->is_pinned ? LEND_PENDING : status;
+    return status == LEND_OK && request->is_moving ? LEND_PENDING : status;
 }
 
 /* Send the next chunk of a READ. */
@@ -370,14 +368,14 @@ static bool send_done(struct server *server, struct lend_served_request *request
 
 static bool pump_request(struct server *server, struct lend_served_request *request)
 {
-    bool moved = request->is_pinned && settle(server, request);
+    bool moved = request->is_moving && settle(server, request);
 
     if (lend_served_is_summing(request)) {
         serve_sums(server, request);
         return true;
     }
     if (request->phase == LEND_SERVED_MOVE && request->asked.direction == LEND_READ &&
-        (!request->is_pinned || request->sent_bytes < request->asked.total_bytes)) {
+        (!request->is_moving || request->sent_bytes < request->asked.total_bytes)) {
         if (!serve_read(server, request))
             return moved;
         moved = true;
@@ -558,7 +556,7 @@ static uint64_t timers(struct lend_session *session, uint64_t now_ns)
     for (uint32_t i = 0; i < server->requests_max; i++) {
         struct lend_served_request *request = &server->requests[i];
 
-        if (!request->is_pinned)
+        if (!request->is_moving)
             continue;
         if (request->phase == LEND_SERVED_MOVE) {
             enum lend_status status = lend_lease_judge(request->lease);
@@ -607,11 +605,11 @@ static void die(struct lend_session *session)
 
         if (request->phase >= LEND_SERVED_RUNS && request->phase <= LEND_SERVED_SETTLING)
             count_request(server, LEND_E_PEER_DEAD);
-        if (request->is_pinned && !is_quiet)
+        if (request->is_moving && !is_quiet)
             continue; /* whoever withdraws the region is told that it is held */
-        if (request->is_pinned)
-            (void)lend_lease_leave(request->lease);
-        request->is_pinned = false;
+        if (request->is_moving)
+            (void)lend_lease_end_move(request->lease);
+        request->is_moving = false;
         lend_served_drop(request);
     }
     server->active_count = 0;

@@ -33,7 +33,8 @@ static enum lend_status find_holder_locked(const struct lend_region *region,
                              lease->has_peer ? lease->info.peer : "any bearer",
                              lease->info.last_user[0] != '\0' ? lease->info.last_user : "nobody");
         /* Acquire: what the copy stored is there before the owner frees the memory. */
-        if (atomic_load_explicit(&part->lease->pins, memory_order_seq_cst) > 0)
+        if (atomic_load_explicit(&lease->pins, memory_order_seq_cst) > 0 ||
+            atomic_load_explicit(&lease->moves, memory_order_seq_cst) > 0)
             return lend_fail(error, LEND_E_BUSY,
                              "region %s (%llu): a copy for %s under lease %u.%llx is under way",
                              region->name, (unsigned long long)region->id, lease->info.last_user,

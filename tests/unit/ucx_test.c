@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: whatever UCX does late, or not at all, lent memory is called quiet only when it is, and
+ * nothing leaks.
+ * Method: two agents over a fake UCX, under manual progress: its callbacks are held back, come in
+ * another order, or come only after a close by force; and each of its calls fails once.
+ */
+#include "fake/ucx.h"
+#include "transport/ucx/ucx.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <lend/lend.h>
+
+enum { BLOCK = 32 << 10, BLOCKS = 8, BYTES = BLOCK * BLOCKS, STEPS_MAX = 10000 };
+#define SECOND UINT64_C(1000000000)
+
+struct world {
+    struct lend_agent *owner;
+    struct lend_agent *reader;
+    struct lend_region *lent;
+    struct lend_region *place;
+    struct lend_peer *peer;
+    struct lend_lease *lease;
+    struct lend_ticket *ticket;
+    struct lend_transfer *transfer;
+    uint8_t *source;
+    uint8_t *destination;
+};
+
+static void check(enum lend_status status, const struct lend_error *error)
+{
+    if (status != LEND_OK)
+        fail_msg("%s: %s", lend_status_name(status), error->message);
+}
+
+static struct lend_agent_config config_of(const char *name)
+{
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+
+    config.name = name;
+    config.transports = "ucx";
+    config.ucx_devices = "fake0:1";
+    config.flags = LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS;
+    return config;
+}
+
+static struct lend_agent *make_agent(const char *name)
+{
+    struct lend_agent_config config = config_of(name);
+    struct lend_agent *agent = NULL;
+    struct lend_error error = {0};
+
+    check(lend_agent_create(&config, &agent, &error), &error);
+    return agent;
+}
+
+static struct lend_region *lend_region_of(struct lend_agent *agent, void *memory, uint32_t access)
+{
+    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
+    struct lend_region *region = NULL;
+    struct lend_error error = {0};
+
+    check(lend_memory_system(memory, BYTES, &desc.memory, &error), &error);
+    desc.geometry.block_length_bytes = BLOCK;
+    desc.geometry.count = BLOCKS;
+    desc.access = access;
+    check(lend_region_register(agent, &desc, 1, &region, NULL, &error), &error);
+    return region;
+}
+
+static void import(struct world *world)
+{
+    uint8_t bytes[8192];
+    struct lend_error error = {0};
+    size_t count = 0;
+
+    check(lend_metadata_export(world->owner, bytes, sizeof bytes, &count, &error), &error);
+    check(lend_peer_import(world->reader, bytes, count, &world->peer, &error), &error);
+    check(lend_ticket_export(world->lease, bytes, sizeof bytes, &count, &error), &error);
+    check(lend_ticket_import(world->peer, bytes, count, &world->ticket, &error), &error);
+}
+
+static void grant(struct world *world)
+{
+    struct lend_block_set set = {.regions = &world->lent, .region_count = 1};
+    struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
+    struct lend_error error = {0};
+
+    desc.access = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
+    desc.sets = &set;
+    desc.set_count = 1;
+    desc.time_to_live_ns = 3600 * SECOND;
+    check(lend_lease_grant(world->owner, &desc, &world->lease, &error), &error);
+}
+
+static void prepare(struct world *world, uint32_t direction)
+{
+    struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
+    struct lend_region_info info = {.struct_size = sizeof info};
+    struct lend_error error = {0};
+
+    check(lend_region_describe(world->lent, &info, &error), &error);
+    desc.direction = direction;
+    desc.region_count = 1;
+    desc.peer = world->peer;
+    desc.local_regions = &world->place;
+    desc.remote_regions = &info.id;
+    desc.block_count_max = BLOCKS;
+    check(lend_transfer_prepare(world->reader, &desc, &world->transfer, &error), &error);
+}
+
+static void pump(struct world *world)
+{
+    if (world->owner != NULL)
+        (void)lend_agent_progress(world->owner, 0, NULL);
+    (void)lend_agent_progress(world->reader, 0, NULL);
+}
+
+static void pump_often(struct world *world)
+{
+    for (int i = 0; i < 200; i++)
+        pump(world);
+}
+
+static enum lend_status await(struct world *world)
+{
+    enum lend_status status = LEND_PENDING;
+
+    for (int i = 0; i < STEPS_MAX && status == LEND_PENDING; i++) {
+        pump(world);
+        status = lend_transfer_test(world->transfer);
+    }
+    return status;
+}
+
+static void post(struct world *world, uint64_t timeout_ns)
+{
+    static const int32_t blocks[BLOCKS] = {7, 6, 5, 4, 3, 2, 1, 0};
+    struct lend_post_desc desc = LEND_POST_DESC_INIT;
+    struct lend_error error = {0};
+
+    desc.ticket = world->ticket;
+    desc.local_blocks = blocks;
+    desc.remote_blocks = blocks;
+    desc.block_count = BLOCKS;
+    desc.timeout_ns = timeout_ns;
+    check(lend_transfer_post(world->transfer, &desc, &error), &error);
+}
+
+static int begin(void **state)
+{
+    struct world *world = calloc(1, sizeof *world);
+
+    fake_ucx_reset();
+    lend_ucx = &fake_ucx_ops;
+    lend_ucx_rendezvous_bytes = SIZE_MAX;
+    world->source = malloc(BYTES);
+    world->destination = calloc(1, BYTES);
+    for (size_t i = 0; i < BYTES; i++)
+        world->source[i] = (uint8_t)(i * 31 + i / BLOCK);
+    world->owner = make_agent("owner");
+    world->reader = make_agent("reader");
+    world->lent = lend_region_of(world->owner, world->source, LEND_ACCESS_READ | LEND_ACCESS_WRITE);
+    world->place = lend_region_of(world->reader, world->destination, 0);
+    grant(world);
+    import(world);
+    prepare(world, LEND_READ);
+    *state = world;
+    return 0;
+}
+
+static int end(void **state)
+{
+    struct world *world = *state;
+
+    lend_agent_destroy(world->reader);
+    lend_agent_destroy(world->owner);
+    free(world->source);
+    free(world->destination);
+    free(world);
+    lend_ucx = NULL;
+    lend_ucx_rendezvous_bytes = 0;
+    if (fake_ucx.is_stubborn)
+        return 0; /* what it never gave back is lost */
+    assert_int_equal(fake_ucx.endpoints, 0);
+    assert_int_equal(fake_ucx.workers, 0);
+    assert_int_equal(fake_ucx.contexts, 0);
+    assert_int_equal(fake_ucx.configs, 0);
+    assert_int_equal(fake_ucx.requests, 0);
+    assert_int_equal(fake_ucx.data, 0);
+    return 0;
+}
+
+static bool is_read(const struct world *world)
+{
+    return memcmp(world->source, world->destination, BYTES) == 0;
+}
+
+/* --- reads that are sent from place --- */
+
+static void test_read_is_sent_from_where_it_lies(void **state)
+{
+    struct world *world = *state;
+
+    post(world, 0);
+    assert_int_equal(await(world), LEND_OK);
+    assert_true(is_read(world));
+    assert_true(fake_ucx.from_place > 0);
+    assert_int_equal(fake_ucx.rendezvous, 0);
+}
+
+static void test_frames_in_another_order_are_put_in_theirs(void **state)
+{
+    struct world *world = *state;
+
+    fake_ucx.reverses = true;
+    for (int i = 0; i < 3; i++) {
+        memset(world->destination, 0, BYTES);
+        post(world, 0);
+        assert_int_equal(await(world), LEND_OK);
+        assert_true(is_read(world));
+    }
+}
+
+static void test_read_is_done_only_when_the_callbacks_have_come(void **state)
+{
+    struct world *world = *state;
+
+    fake_ucx.holds_sends = true;
+    post(world, 0);
+    pump_often(world);
+    assert_int_equal(lend_transfer_test(world->transfer), LEND_PENDING);
+    assert_true(is_read(world)); /* all is there, but for the owner's word */
+    fake_ucx_let_go();
+    assert_int_equal(await(world), LEND_OK);
+}
+
+static void test_lease_that_ends_before_the_callback_makes_no_success(void **state)
+{
+    struct world *world = *state;
+    struct lend_error error = {0};
+
+    fake_ucx.holds_sends = true;
+    post(world, 0);
+    pump_often(world);
+    check(lend_lease_revoke(world->lease, &error), &error);
+    fake_ucx_let_go();
+    assert_int_equal(await(world), LEND_E_REVOKED);
+}
+
+static void test_withdraw_waits_for_what_is_sent_and_then_cuts(void **state)
+{
+    struct world *world = *state;
+    struct lend_error error = {0};
+
+    fake_ucx.holds_sends = true;
+    post(world, 0);
+    pump_often(world);
+    assert_int_equal(lend_region_withdraw(world->lent, LEND_WITHDRAW_FORCE, 0, &error),
+                     LEND_E_BUSY);
+    assert_non_null(strstr(error.message, "reader"));
+    assert_int_equal(fake_ucx.closed, 0);
+    check(lend_region_withdraw(world->lent, LEND_WITHDRAW_FORCE, 20 * SECOND, &error), &error);
+    assert_true(fake_ucx.closed > 0);
+    enum lend_status status = await(world);
+    assert_true(status == LEND_E_PEER_DEAD || status == LEND_E_REVOKED);
+}
+
+static void test_withdraw_is_busy_for_ever_if_the_callback_never_comes(void **state)
+{
+    struct world *world = *state;
+    struct lend_error error = {0};
+
+    fake_ucx.holds_sends = fake_ucx.is_stubborn = true;
+    post(world, 0);
+    pump_often(world);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(lend_region_withdraw(world->lent, LEND_WITHDRAW_FORCE, 4 * SECOND, &error),
+                         LEND_E_BUSY);
+    assert_true(fake_ucx.closed > 0);
+    fake_ucx_let_go(); /* so that the fake's own memory is free again */
+    pump_often(world);
+}
+
+/* --- reads that are received in place --- */
+
+static void test_rendezvous_lands_where_it_belongs(void **state)
+{
+    struct world *world = *state;
+
+    post(world, 0);
+    assert_int_equal(await(world), LEND_OK);
+    assert_true(is_read(world));
+    assert_true(fake_ucx.rendezvous > 0);
+    assert_int_equal(fake_ucx.from_place, 0);
+}
+
+static void test_read_is_no_success_before_all_has_landed(void **state)
+{
+    struct world *world = *state;
+
+    fake_ucx.holds_receives = true;
+    post(world, 0);
+    pump_often(world);
+    assert_int_equal(lend_transfer_test(world->transfer), LEND_PENDING);
+    fake_ucx.holds_receives = false;
+    fake_ucx_let_go();
+    assert_int_equal(await(world), LEND_OK);
+    assert_true(is_read(world));
+}
+
+static void test_canceled_read_waits_for_what_is_landing(void **state)
+{
+    struct world *world = *state;
+
+    fake_ucx.holds_receives = true;
+    post(world, 0);
+    pump_often(world);
+    assert_int_equal(lend_transfer_cancel(world->transfer, 0), LEND_PENDING);
+    assert_int_equal(lend_transfer_release(world->transfer), LEND_E_BUSY);
+    fake_ucx_let_go();
+    assert_int_equal(await(world), LEND_E_CANCELED);
+    assert_int_equal(fake_ucx.closed, 0);
+    /* The connection goes on. */
+    fake_ucx.holds_receives = false;
+    post(world, 0);
+    assert_int_equal(await(world), LEND_OK);
+    assert_true(is_read(world));
+}
+
+static void test_canceled_read_that_never_lands_is_cut(void **state)
+{
+    struct world *world = *state;
+
+    fake_ucx.holds_receives = true;
+    post(world, 0);
+    pump_often(world);
+    assert_int_equal(lend_transfer_cancel(world->transfer, 20 * SECOND), LEND_E_CANCELED);
+    assert_true(fake_ucx.closed > 0);
+    memset(world->destination, 0x5A, BYTES);
+    fake_ucx_let_go();
+    pump_often(world);
+    for (size_t i = 0; i < BYTES; i++)
+        assert_int_equal(world->destination[i], 0x5A);
+}
+
+static void test_deadline_waits_for_what_is_landing(void **state)
+{
+    struct world *world = *state;
+
+    fake_ucx.holds_receives = true;
+    post(world, SECOND / 5);
+    pump_often(world);
+    assert_int_equal(lend_transfer_wait(world->transfer, 20 * SECOND), LEND_E_TIMEOUT);
+    assert_true(fake_ucx.closed > 0);
+}
+
+static void test_withdrawn_destination_waits_for_what_is_landing(void **state)
+{
+    struct world *world = *state;
+    struct lend_error error = {0};
+
+    fake_ucx.holds_receives = true;
+    post(world, 0);
+    pump_often(world);
+    assert_int_equal(lend_region_withdraw(world->place, LEND_WITHDRAW_FORCE, 0, &error),
+                     LEND_E_BUSY);
+    check(lend_region_withdraw(world->place, LEND_WITHDRAW_FORCE, 20 * SECOND, &error), &error);
+    assert_int_equal(lend_transfer_test(world->transfer), LEND_E_REVOKED);
+    assert_true(fake_ucx.closed > 0);
+}
+
+static void test_transfer_never_ends_if_what_is_landing_never_does(void **state)
+{
+    struct world *world = *state;
+
+    fake_ucx.holds_receives = fake_ucx.is_stubborn = true;
+    post(world, 0);
+    pump_often(world);
+    assert_int_equal(lend_transfer_cancel(world->transfer, 3 * SECOND), LEND_PENDING);
+    assert_true(fake_ucx.closed > 0);
+    fake_ucx_let_go();
+    pump_often(world);
+}
+
+static void test_agent_that_ends_lets_nothing_land_after(void **state)
+{
+    struct world *world = *state;
+
+    fake_ucx.holds_receives = true;
+    post(world, 0);
+    pump_often(world);
+    lend_agent_destroy(world->reader);
+    world->reader = NULL;
+    assert_true(fake_ucx.closed > 0);
+    memset(world->destination, 0x5A, BYTES);
+    fake_ucx_let_go();
+    for (size_t i = 0; i < BYTES; i++)
+        assert_int_equal(world->destination[i], 0x5A);
+}
+
+static int begin_rendezvous(void **state)
+{
+    (void)begin(state);
+    struct world *world = *state;
+
+    /* Agents look at it when they are made. */
+    lend_agent_destroy(world->reader);
+    lend_agent_destroy(world->owner);
+    lend_ucx_rendezvous_bytes = 1;
+    world->owner = make_agent("owner");
+    world->reader = make_agent("reader");
+    world->lent = lend_region_of(world->owner, world->source, LEND_ACCESS_READ | LEND_ACCESS_WRITE);
+    world->place = lend_region_of(world->reader, world->destination, 0);
+    grant(world);
+    import(world);
+    prepare(world, LEND_READ);
+    fake_ucx.closed = 0;
+    return 0;
+}
+
+/* --- connections --- */
+
+static void test_reader_that_restarts_leaves_nothing_behind(void **state)
+{
+    struct world *world = *state;
+
+    for (int i = 0; i < 20; i++) {
+        post(world, 0);
+        assert_int_equal(await(world), LEND_OK);
+        lend_agent_destroy(world->reader);
+        world->reader = make_agent("reader");
+        pump_often(world);
+        assert_int_equal(fake_ucx.endpoints, 0);
+        assert_int_equal(fake_ucx.requests, 0);
+        world->place = lend_region_of(world->reader, world->destination, 0);
+        import(world);
+        prepare(world, LEND_READ);
+    }
+}
+
+static void test_owner_that_is_gone_is_dead(void **state)
+{
+    struct world *world = *state;
+    static const int32_t block = 0;
+    struct lend_post_desc desc = LEND_POST_DESC_INIT;
+    struct lend_error error = {0};
+
+    post(world, 0);
+    assert_int_equal(await(world), LEND_OK);
+    lend_agent_destroy(world->owner);
+    world->owner = NULL;
+    pump_often(world);
+    desc.ticket = world->ticket;
+    desc.local_blocks = desc.remote_blocks = &block;
+    desc.block_count = 1;
+    assert_true(lend_transfer_post(world->transfer, &desc, &error) != LEND_OK);
+    assert_int_equal(fake_ucx.endpoints, 0);
+}
+
+/* --- opening --- */
+
+static void test_every_call_that_fails_is_told_and_undone(void **state)
+{
+    struct lend_agent_config config = config_of("short-lived");
+    int failures = 0;
+
+    (void)state;
+    lend_ucx = &fake_ucx_ops;
+    for (int nth = 0;; nth++) {
+        struct lend_agent *agent = NULL;
+        struct lend_error error = {0};
+
+        fake_ucx_reset();
+        fake_ucx.fail_at = nth;
+        fake_ucx.failure = nth % 2 == 0 ? LEND_UCX_NO_MEMORY : -3;
+        enum lend_status status = lend_agent_create(&config, &agent, &error);
+        if (status == LEND_OK) {
+            lend_agent_destroy(agent);
+            break;
+        }
+        assert_int_equal(status, LEND_E_NO_PATH);
+        assert_non_null(strstr(error.message, "UCX"));
+        assert_int_equal(fake_ucx.workers + fake_ucx.contexts + fake_ucx.configs, 0);
+        failures++;
+    }
+    assert_int_equal(failures, 6);
+    lend_ucx = NULL;
+}
+
+static void expect_failure(const struct lend_agent_config *config, enum lend_status wanted,
+                           const char *words)
+{
+    struct lend_agent *agent = NULL;
+    struct lend_error error = {0};
+
+    assert_int_equal(lend_agent_create(config, &agent, &error), wanted);
+    if (strstr(error.message, words) == NULL)
+        fail_msg("\"%s\" says nothing of \"%s\"", error.message, words);
+}
+
+static void test_what_is_missing_is_named(void **state)
+{
+    struct lend_agent_config config = config_of("short-lived");
+
+    (void)state;
+    config.ucx_library = "libnowhere.so.7";
+    expect_failure(&config, LEND_E_NO_PATH, "libnowhere.so.7");
+    config.ucx_library = "libc.so.6";
+    expect_failure(&config, LEND_E_NO_PATH, "ucp_get_version_string");
+    config.ucx_devices = NULL;
+    expect_failure(&config, LEND_E_NO_PATH, "ucx_devices");
+
+    fake_ucx_reset();
+    lend_ucx = &fake_ucx_ops;
+    config.ucx_devices = "nonsense";
+    expect_failure(&config, LEND_E_INVALID, "nonsense");
+    lend_ucx = NULL;
+    assert_int_equal(fake_ucx.configs + fake_ucx.contexts, 0);
+}
+
+int main(void)
+{
+#define WITH(start, test) cmocka_unit_test_setup_teardown(test, start, end)
+    const struct CMUnitTest tests[] = {
+        WITH(begin, test_read_is_sent_from_where_it_lies),
+        WITH(begin, test_frames_in_another_order_are_put_in_theirs),
+        WITH(begin, test_read_is_done_only_when_the_callbacks_have_come),
+        WITH(begin, test_lease_that_ends_before_the_callback_makes_no_success),
+        WITH(begin, test_withdraw_waits_for_what_is_sent_and_then_cuts),
+        WITH(begin, test_withdraw_is_busy_for_ever_if_the_callback_never_comes),
+        WITH(begin_rendezvous, test_rendezvous_lands_where_it_belongs),
+        WITH(begin_rendezvous, test_read_is_no_success_before_all_has_landed),
+        WITH(begin_rendezvous, test_canceled_read_waits_for_what_is_landing),
+        WITH(begin_rendezvous, test_canceled_read_that_never_lands_is_cut),
+        WITH(begin_rendezvous, test_deadline_waits_for_what_is_landing),
+        WITH(begin_rendezvous, test_withdrawn_destination_waits_for_what_is_landing),
+        WITH(begin_rendezvous, test_transfer_never_ends_if_what_is_landing_never_does),
+        WITH(begin_rendezvous, test_agent_that_ends_lets_nothing_land_after),
+        WITH(begin, test_reader_that_restarts_leaves_nothing_behind),
+        WITH(begin, test_owner_that_is_gone_is_dead),
+        cmocka_unit_test(test_every_call_that_fails_is_told_and_undone),
+        cmocka_unit_test(test_what_is_missing_is_named),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
