@@ -2,6 +2,7 @@
 #include "acts.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -213,6 +214,19 @@ bool acts_path_is_by_kernel(const char *path)
     return strncmp(path, "tcp/", 4) == 0;
 }
 
+static bool is_by_ucx(const char *path)
+{
+    return strncmp(path, "ucx/", 4) == 0;
+}
+
+bool acts_has_ucx(void)
+{
+    if (dlopen("libucp.so.0", RTLD_NOW | RTLD_LOCAL) != NULL)
+        return true;
+    print_message("SKIP: %s (Debian: libucx0)\n", dlerror());
+    return false;
+}
+
 struct lend_agent_config acts_config_for(const char *name, const struct acts_directory *directory,
                                          const char *path, const char *address)
 {
@@ -221,12 +235,18 @@ struct lend_agent_config acts_config_for(const char *name, const struct acts_dir
     if (acts_path_is_by_kernel(path)) {
         config.transports = "tcp";
         config.listen = address != NULL ? address : "127.0.0.1";
+    } else if (is_by_ucx(path)) {
+        config.transports = "ucx";
+        config.ucx_devices = "lo";
+        config.ucx_transports = "tcp";
     }
     return config;
 }
 
 const char *acts_path_served(const char *path)
 {
+    if (is_by_ucx(path))
+        return "ucx/served";
     return acts_path_is_by_kernel(path) ? "tcp/served" : "local/served";
 }
 

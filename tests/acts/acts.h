@@ -75,6 +75,8 @@ int acts_reap(pid_t child);
 bool acts_ok(enum lend_status status, const struct lend_error *error, const char *what);
 
 struct lend_agent_config acts_config(const char *name, const struct acts_directory *directory);
+/* Is there a UCX? If not, that is printed as the reason of a skip. */
+bool acts_has_ucx(void);
 /* One with the transport of that path; tcp listens at that address, NULL: of loopback. */
 struct lend_agent_config acts_config_for(const char *name, const struct acts_directory *directory,
                                          const char *path, const char *address);

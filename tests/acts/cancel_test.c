@@ -10,6 +10,8 @@
  */
 #include "acts.h"
 
+#include "transport/ucx/ucx.h"
+
 #include <sched.h>
 
 enum { SHAPES = 3, BLOCKS_MAX = 256 };
@@ -314,6 +316,25 @@ static void test_nothing_by_tcp_lands_after_canceled(void **state)
     cancel_on("tcp/served", 2500);
 }
 
+static void test_nothing_by_ucx_lands_after_canceled(void **state)
+{
+    (void)state;
+    if (!acts_has_ucx())
+        skip();
+    cancel_on("ucx/served", 1500);
+}
+
+/* Straight into place, as on fabrics where that pays. */
+static void test_nothing_by_rendezvous_of_ucx_lands_after_canceled(void **state)
+{
+    (void)state;
+    if (!acts_has_ucx())
+        skip();
+    lend_ucx_rendezvous_bytes = 1;
+    cancel_on("ucx/served", 1500);
+    lend_ucx_rendezvous_bytes = 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -321,6 +342,8 @@ int main(void)
         cmocka_unit_test(test_nothing_mapped_lands_after_canceled),
         cmocka_unit_test(test_nothing_that_is_read_across_lands_after_canceled),
         cmocka_unit_test(test_nothing_by_tcp_lands_after_canceled),
+        cmocka_unit_test(test_nothing_by_ucx_lands_after_canceled),
+        cmocka_unit_test(test_nothing_by_rendezvous_of_ucx_lands_after_canceled),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

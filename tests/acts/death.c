@@ -391,6 +391,10 @@ static void lose_somebody(struct survivor *survivor)
     uint64_t dice = acts_chance_below(&survivor->chance, 100);
     enum fate fate = dice % 10 < 6 ? KILLED : dice % 10 < 8 ? STOPPED : REPLACED;
 
+    /* UCX's sockets outlive an exec, so that a program that replaces itself is not seen to. */
+    if (fate == REPLACED && strcmp(survivor->life->plan.path, "ucx/served") == 0)
+        fate = KILLED;
+
     if (dice < 50)
         lose_reader(survivor, fate);
     else

@@ -12,6 +12,8 @@
  */
 #include "death.h"
 
+#include "transport/ucx/ucx.h"
+
 static void survive_on(const char *path, uint32_t count)
 {
     const struct death_plan plan = {.deaths = acts_count(count), .path = path};
@@ -43,6 +45,25 @@ static void test_survivor_of_transfers_by_tcp_is_told_and_gets_its_memory_back(v
     survive_on("tcp/served", 240);
 }
 
+static void test_survivor_of_transfers_by_ucx_is_told_and_gets_its_memory_back(void **state)
+{
+    (void)state;
+    if (!acts_has_ucx())
+        skip();
+    survive_on("ucx/served", 120);
+}
+
+/* Straight into place, as on fabrics where that pays. */
+static void test_survivor_of_rendezvous_of_ucx_is_told_and_gets_its_memory_back(void **state)
+{
+    (void)state;
+    if (!acts_has_ucx())
+        skip();
+    lend_ucx_rendezvous_bytes = 1;
+    survive_on("ucx/served", 120);
+    lend_ucx_rendezvous_bytes = 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -50,6 +71,8 @@ int main(void)
         cmocka_unit_test(test_survivor_of_mapped_reads_is_told_and_gets_its_memory_back),
         cmocka_unit_test(test_survivor_of_reads_across_is_told_and_gets_its_memory_back),
         cmocka_unit_test(test_survivor_of_transfers_by_tcp_is_told_and_gets_its_memory_back),
+        cmocka_unit_test(test_survivor_of_transfers_by_ucx_is_told_and_gets_its_memory_back),
+        cmocka_unit_test(test_survivor_of_rendezvous_of_ucx_is_told_and_gets_its_memory_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

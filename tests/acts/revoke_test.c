@@ -9,6 +9,8 @@
  */
 #include "take_back.h"
 
+#include "transport/ucx/ucx.h"
+
 static void revoke_on(const char *path, uint32_t iterations)
 {
     struct take_back_plan plan = {
@@ -56,6 +58,25 @@ static void test_nothing_by_tcp_passes_a_revoke(void **state)
     revoke_on("tcp/served", 3000);
 }
 
+static void test_nothing_by_ucx_passes_a_revoke(void **state)
+{
+    (void)state;
+    if (!acts_has_ucx())
+        skip();
+    revoke_on("ucx/served", 1500);
+}
+
+/* Straight into place, as on fabrics where that pays. */
+static void test_nothing_by_rendezvous_of_ucx_passes_a_revoke(void **state)
+{
+    (void)state;
+    if (!acts_has_ucx())
+        skip();
+    lend_ucx_rendezvous_bytes = 1;
+    revoke_on("ucx/served", 1500);
+    lend_ucx_rendezvous_bytes = 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -63,6 +84,8 @@ int main(void)
         cmocka_unit_test(test_nothing_mapped_passes_a_revoke),
         cmocka_unit_test(test_nothing_that_is_read_across_passes_a_revoke),
         cmocka_unit_test(test_nothing_by_tcp_passes_a_revoke),
+        cmocka_unit_test(test_nothing_by_ucx_passes_a_revoke),
+        cmocka_unit_test(test_nothing_by_rendezvous_of_ucx_passes_a_revoke),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
