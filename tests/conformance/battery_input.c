@@ -189,6 +189,44 @@ static void test_folder_that_is_absent_is_named(void **state)
     (void)pair;
 }
 
+static void note_warning(void *context, int32_t level, const char *text)
+{
+    *(bool *)context |= level == LEND_LOG_WARNING && strstr(text, "does not name it") != NULL;
+}
+
+static void test_agent_that_cannot_listen_as_told_is_not_made(void **state)
+{
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+    struct lend_agent *first = NULL, *second = NULL;
+    struct lend_error error = {0};
+    bool is_warned = false;
+    char text[64];
+
+    (void)state;
+    config.name = "deaf";
+    config.transports = "tcp,loopback";
+    config.listen = "nowhere";
+    EXPECT(create(config, &error), LEND_E_INVALID, &error);
+    SAYS(&error, "nowhere");
+    config.listen = "127.0.0.1";
+    EXPECT(lend_agent_create(&config, &first, &error), LEND_OK, &error);
+    EXPECT(lend_agent_address(first, text, sizeof text, &error), LEND_OK, &error);
+    config.listen = text; /* which is taken */
+    EXPECT(create(config, &error), LEND_E_NO_PATH, &error);
+    SAYS(&error, text);
+
+    /* Told, and not to be had: that is not passed over in silence. */
+    config.transports = "loopback";
+    config.flags = LEND_AGENT_MANUAL_PROGRESS;
+    config.on_log = note_warning;
+    config.context = &is_warned;
+    EXPECT(lend_agent_create(&config, &second, &error), LEND_OK, &error);
+    (void)lend_agent_progress(second, 0, &error);
+    assert_true(is_warned);
+    lend_agent_destroy(second);
+    lend_agent_destroy(first);
+}
+
 static void test_agent_functions_take_null(void **state)
 {
     struct lend_error error = {0};
@@ -720,6 +758,7 @@ const struct CMUnitTest *battery_input(size_t *out_count)
         PAIRED(test_agent_with_bad_configuration_is_not_made),
         PAIRED(test_agent_with_values_out_of_range_is_not_made),
         PAIRED(test_folder_that_is_absent_is_named),
+        cmocka_unit_test(test_agent_that_cannot_listen_as_told_is_not_made),
         cmocka_unit_test(test_agent_functions_take_null),
         cmocka_unit_test(test_memory_that_cannot_be_is_not_described),
         PAIRED(test_bad_region_descriptions_are_refused),
