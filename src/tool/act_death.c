@@ -21,8 +21,8 @@ static const uint64_t stopped_deadline_ns = 200000000;
 static const uint64_t grace_ns = 1000000000; /* beyond a deadline, on a busy machine */
 
 /* Fresh processes, and a read that is just beginning. */
-static enum lend_status begin(struct acts *acts, bool is_named, uint64_t timeout_ns,
-                              struct lend_error *error)
+static enum lend_status begin_read(struct acts *acts, bool is_named, uint64_t timeout_ns,
+                                   struct lend_error *error)
 {
     struct stage *stage = acts->stage;
     uint64_t seed = dice_roll(&acts->dice);
@@ -53,7 +53,15 @@ static enum lend_status begin(struct acts *acts, bool is_named, uint64_t timeout
         return status;
     order = act_move(acts, LEND_READ, seed, GENERATION);
     order->timeout_ns = timeout_ns;
-    status = act_move_send(acts, error);
+    return act_move_send(acts, error);
+}
+
+/* The same, and then a random moment of it. */
+static enum lend_status begin(struct acts *acts, bool is_named, uint64_t timeout_ns,
+                              struct lend_error *error)
+{
+    enum lend_status status = begin_read(acts, is_named, timeout_ns, error);
+
     sleep_until_ns(now_ns() + act_moment_ns(acts));
     return status;
 }
@@ -232,7 +240,8 @@ static enum lend_status stop_reader(struct acts *acts, struct act_row *row,
 static enum lend_status cut_link(struct acts *acts, struct act_row *row, struct lend_error *error)
 {
     struct stage *stage = acts->stage;
-    enum lend_status status = begin(acts, false, 5 * deadline_ns, error);
+    /* It takes a moment by itself to cut it, as long as it takes to run a program. */
+    enum lend_status status = begin_read(acts, false, 5 * deadline_ns, error);
     if (status != LEND_OK)
         return status;
 

@@ -70,6 +70,7 @@ enum lend_status endpoint_create(const struct endpoint *endpoint, const char *na
     config.ucx_library = endpoint->ucx_library;
     config.leases_max = endpoint->leases_max;
     config.slot_rest_ns = endpoint->slot_rest_ns;
+    config.connect_timeout_ns = endpoint->connect_timeout_ns;
     config.transfer_timeout_ns = endpoint->transfer_timeout_ns;
     if (endpoint->is_verbose)
         config.on_log = log_line;

@@ -25,6 +25,7 @@ struct endpoint {
     bool is_verbose;     /* the library's log goes to stderr */
     uint32_t leases_max; /* 0: the library's default, here and below */
     uint64_t slot_rest_ns;
+    uint64_t connect_timeout_ns;
     uint64_t transfer_timeout_ns;
 };
 

@@ -115,6 +115,7 @@ static void enter_host(struct stage *stage, int which)
     }
     hosts_close(&stage->hosts);
     stage->endpoint.listen = hosts_ipv4[which];
+    stage->endpoint.connect_timeout_ns = STAGE_SILENCE_NS; /* tcp's patience is the longer one */
     stage->endpoint.transfer_timeout_ns = STAGE_SILENCE_NS;
 }
 
