@@ -46,7 +46,8 @@ struct lend_directory {
     bool has_entry;              /* one of ours is there, new or old */
     bool is_published;           /* it says what we are */
     uint64_t serial, attachment; /* of what is published */
-    uint64_t due_ns;             /* when to keep it alive, or to publish again */
+    uint64_t keep_ns;            /* when to keep it alive */
+    uint64_t retry_ns;           /* when to try again */
     uint64_t pause_ns;           /* before the next try, after one that led to nothing; 0: none */
 
     pthread_mutex_t lock; /* guards all below */
@@ -325,6 +326,8 @@ static enum lend_status publish(struct lend_directory *directory, struct lend_er
     status = put(directory, snapshot, error);
     directory->is_published = status == LEND_OK;
     if (status == LEND_OK) {
+        if (!directory->has_entry) /* what is put again does not live longer by that */
+            directory->keep_ns = lend_sys->now_ns() + directory->config.time_to_live_ns / 3;
         directory->has_entry = true;
         directory->serial = snapshot->serial;
         directory->attachment = snapshot->attachment;
@@ -333,24 +336,11 @@ static enum lend_status publish(struct lend_directory *directory, struct lend_er
     return status;
 }
 
-/* When to look after it again: before its time is out, in any case. */
+/* When to try again: after a pause, if it led to nothing. */
 static void note_outcome(struct lend_directory *directory, enum lend_status status)
 {
-    uint64_t third_ns = directory->config.time_to_live_ns / 3, wait_ns = third_ns;
-
     directory->pause_ns = status == LEND_OK ? 0 : longer(directory->pause_ns);
-    if (directory->pause_ns > 0 && directory->pause_ns < third_ns)
-        wait_ns = directory->pause_ns;
-    directory->due_ns = lend_sys->now_ns() + wait_ns;
-}
-
-/* What is new is not taken, as it is too large, say: what is there stays there meanwhile. */
-static void keep_old_entry(struct lend_directory *directory)
-{
-    struct lend_error error = {0};
-
-    if (directory->has_entry && directory->plugin->keep(directory->calling, &error) == LEND_E_STALE)
-        directory->has_entry = false;
+    directory->retry_ns = lend_sys->now_ns() + directory->pause_ns;
 }
 
 static bool has_changed(struct lend_directory *directory)
@@ -361,23 +351,38 @@ static bool has_changed(struct lend_directory *directory)
     return lend_snapshot_is_old(directory->agent, &seen);
 }
 
-/* See to our entry, if that is due: its time, a change of ours, or that it is gone. */
+/* Keep the entry that is there alive, new or old: what is newer may not be taken for a while. */
+static enum lend_status keep_alive(struct lend_directory *directory, struct lend_error *error)
+{
+    enum lend_status status = directory->plugin->keep(directory->calling, error);
+
+    if (status == LEND_E_STALE)
+        directory->has_entry = directory->is_published = false;
+    directory->keep_ns = lend_sys->now_ns();
+    if (status == LEND_OK)
+        directory->keep_ns += directory->config.time_to_live_ns / 3;
+    return status;
+}
+
+/* See to our entry: keep it alive in time, and publish it when it is not there, or not as we are.
+ */
 static void look_after(struct lend_directory *directory, bool is_gone)
 {
-    bool was_in_trouble = directory->pause_ns > 0;
-    bool is_old = is_gone || !directory->is_published || has_changed(directory);
+    bool was_in_trouble = directory->pause_ns > 0, is_over = false;
+    bool is_paused = lend_sys->now_ns() < directory->retry_ns;
+    enum lend_status status = LEND_PENDING;
     struct lend_error error = {0};
-    enum lend_status status = LEND_E_STALE;
 
-    /* After a try that led to nothing, not before its pause is over. */
-    if (lend_sys->now_ns() < directory->due_ns && !is_gone && (was_in_trouble || !is_old))
-        return;
-    if (!is_old)
-        status = directory->plugin->keep(directory->calling, &error);
-    if (status == LEND_E_STALE)
+    if (directory->has_entry && lend_sys->now_ns() >= directory->keep_ns) {
+        status = keep_alive(directory, &error);
+        is_over = status == LEND_E_STALE;
+    }
+    bool is_old = is_gone || !directory->is_published || has_changed(directory);
+    if (is_old && (is_gone || is_over || !is_paused) &&
+        (status == LEND_OK || status == LEND_PENDING || is_over))
         status = publish(directory, &error);
-    if (status != LEND_OK && is_old)
-        keep_old_entry(directory);
+    if (status == LEND_PENDING || (status == LEND_OK && is_old && is_paused && !is_gone))
+        return; /* nothing was due; or kept alive, while what is newer waits */
     if (status != LEND_OK && !was_in_trouble)
         lend_agent_log(directory->agent, LEND_LOG_WARNING,
                        "the directory does not take our entry, and will be asked again: %s",

@@ -22,7 +22,7 @@
 #define MS     UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)
 
-enum { EVENTS_MAX = 256, PATIENCE_SECONDS = 90 };
+enum { EVENTS_MAX = 8192, PATIENCE_SECONDS = 90 };
 
 struct event {
     enum lend_directory_event event;
@@ -602,15 +602,42 @@ static void test_garbage_does_no_harm(void **state)
     etcd_control(&etcd, NULL, NULL, (const char *const[]){"del", "lend/agents/", "--prefix", NULL});
 }
 
+/* For three times its time to live, which is the time that is meant here. */
+static void test_an_entry_that_changes_all_the_time_lives(void **state)
+{
+    struct member *one = enter("one", ""), *other = enter("other", "");
+    struct timespec now, end;
+    char text[16];
+    unsigned changes = 0;
+
+    (void)state;
+    publish(one, "0");
+    await_event(other, LEND_DIRECTORY_CAME, "one", "0");
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += 6;
+    do {
+        (void)snprintf(text, sizeof text, "%u", ++changes);
+        publish(one, text);
+        await_event(other, LEND_DIRECTORY_CHANGED, "one", text); /* and not LEFT */
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    } while (now.tv_sec < end.tv_sec && changes < EVENTS_MAX - 2);
+    assert_true(changes > 0);
+    leave(one);
+    leave(other);
+}
+
 static void test_what_is_too_large_is_refused(void **state)
 {
     enum { MANY = 60000 };
     uint8_t *memory = malloc((size_t)MANY * 64);
-    struct member *one = enter("one", "");
+    struct member *one = make_member("one");
+    struct lend_directory_config config = config_of(one, url_of(""));
     struct lend_error error = {0};
 
     (void)state;
     assert_non_null(memory);
+    config.time_to_live_ns = 60 * SECOND; /* to encode as much takes a while */
+    enter_with(one, &config);
     publish(one, "small");
     (void)lend_pages(one->agent, memory, MANY);
     assert_int_equal(lend_directory_publish(one->directory, &error), LEND_E_LIMIT);
@@ -720,6 +747,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_lost_entry_is_published_again),
         cmocka_unit_test(test_garbage_does_no_harm),
         cmocka_unit_test(test_what_is_too_large_is_refused),
+        cmocka_unit_test(test_an_entry_that_changes_all_the_time_lives),
         cmocka_unit_test(test_what_cannot_be_entered_says_why),
     };
 
