@@ -209,7 +209,7 @@ struct lend_agent_config acts_config(const char *name, const struct acts_directo
     return config;
 }
 
-bool acts_path_is_by_kernel(const char *path)
+static bool is_by_tcp(const char *path)
 {
     return strncmp(path, "tcp/", 4) == 0;
 }
@@ -232,7 +232,7 @@ struct lend_agent_config acts_config_for(const char *name, const struct acts_dir
 {
     struct lend_agent_config config = acts_config(name, directory);
 
-    if (acts_path_is_by_kernel(path)) {
+    if (is_by_tcp(path)) {
         config.transports = "tcp";
         config.listen = address != NULL ? address : "127.0.0.1";
     } else if (is_by_ucx(path)) {
@@ -247,7 +247,12 @@ const char *acts_path_served(const char *path)
 {
     if (is_by_ucx(path))
         return "ucx/served";
-    return acts_path_is_by_kernel(path) ? "tcp/served" : "local/served";
+    return is_by_tcp(path) ? "tcp/served" : "local/served";
+}
+
+bool acts_path_is_by_kernel(const char *path)
+{
+    return is_by_tcp(path) || is_by_ucx(path);
 }
 
 bool acts_path_copies(const char *path)
