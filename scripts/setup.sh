@@ -10,7 +10,8 @@ BUILD="gcc libc6-dev libcurl4-openssl-dev libjansson-dev libsmartcols-dev libsod
 TEST="$BUILD binutils g++ libcmocka-dev python3 util-linux"
 # Without one of these the tests that need it are skipped, with the reason.
 OPTIONAL="abigail-tools clang-14 clang-format-14 cmake codespell debhelper dpkg-dev
-    etcd-client etcd-server gnuplot-nox iproute2 libclang-rt-14-dev libucx0 ucx-utils valgrind"
+    etcd-client etcd-server gnuplot-nox iproute2 libclang-rt-14-dev libucx-dev libucx0 ucx-utils
+    valgrind"
 PLOTS="gnuplot-nox python3"
 
 case "${1:-build}" in

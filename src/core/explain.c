@@ -162,8 +162,12 @@ static void answer_locked(const struct question *question,
             add_path(answer, ops->paths[ways[j]], ways[j], &why);
         }
         if (i > used) {
-            (void)lend_fail(&why, LEND_E_NO_PATH, "transport %s comes before it, and is used",
-                            peer->reaches[used].transport->ops->name);
+            const struct lend_open_transport *before = peer->reaches[used].transport;
+
+            (void)lend_fail(&why, LEND_E_NO_PATH, "transport %s comes before it, and is used%s",
+                            before->ops->name,
+                            before->ops->remark != NULL ? before->ops->remark(before->transport)
+                                                        : "");
             add_others(answer, ops, ways, &why);
         }
     }

@@ -123,6 +123,10 @@ struct lend_transport_ops {
     /* Where peers reach us, as such a text with its NUL. False: nowhere, or it does not fit. */
     bool (*describe)(void *transport, char *text, size_t capacity);
 
+    /* What one should know who has others to choose from, as the rest of a sentence that says that
+     * this one is used; "" for nothing. NULL: nothing, ever. */
+    const char *(*remark)(void *transport);
+
     /* Begin a connection; frames may be sent as soon as room() says so. On failure nothing is left
      * behind. LEND_E_PEER_DEAD: nobody is there. LEND_E_ACCESS: we may not. */
     enum lend_status (*connect)(void *transport, const uint8_t *address, size_t count,

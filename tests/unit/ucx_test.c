@@ -465,6 +465,44 @@ static void test_owner_that_is_gone_is_dead(void **state)
     assert_int_equal(fake_ucx.endpoints, 0);
 }
 
+static void test_explanation_says_when_tcp_would_be_faster(void **state)
+{
+    struct lend_agent_config config = config_of("both");
+    struct lend_agent *owner = NULL, *reader = NULL;
+    struct lend_peer *peer = NULL;
+    struct lend_error error = {0};
+    struct lend_region_info info = {.struct_size = sizeof info};
+    uint8_t bytes[8192];
+    char text[2048];
+    size_t count = 0;
+
+    (void)state;
+    fake_ucx_reset();
+    lend_ucx = &fake_ucx_ops;
+    config.transports = "tcp,ucx";
+    config.listen = "127.0.0.1";
+    for (int i = 0; i < 2; i++) {
+        void *memory = malloc(BYTES);
+
+        config.ucx_devices = i == 0 ? "eth0" : "fake0:1";
+        check(lend_agent_create(&config, &owner, &error), &error);
+        check(lend_agent_create(&config, &reader, &error), &error);
+        struct lend_region *region = lend_region_of(owner, memory, LEND_ACCESS_READ);
+        check(lend_region_describe(region, &info, &error), &error);
+        check(lend_metadata_export(owner, bytes, sizeof bytes, &count, &error), &error);
+        check(lend_peer_import(reader, bytes, count, &peer, &error), &error);
+        check(lend_explain_text(peer, NULL, info.id, LEND_READ, text, sizeof text, &count, &error),
+              &error);
+        assert_non_null(strstr(text, "* ucx/served"));
+        assert_non_null(strstr(text, "transport ucx comes before it"));
+        assert_int_equal(strstr(text, "usually the faster") != NULL, i == 0);
+        lend_agent_destroy(reader);
+        lend_agent_destroy(owner);
+        free(memory);
+    }
+    lend_ucx = NULL;
+}
+
 /* --- opening --- */
 
 static void test_every_call_that_fails_is_told_and_undone(void **state)
@@ -546,6 +584,7 @@ int main(void)
         WITH(begin_rendezvous, test_agent_that_ends_lets_nothing_land_after),
         WITH(begin, test_reader_that_restarts_leaves_nothing_behind),
         WITH(begin, test_owner_that_is_gone_is_dead),
+        cmocka_unit_test(test_explanation_says_when_tcp_would_be_faster),
         cmocka_unit_test(test_every_call_that_fails_is_told_and_undone),
         cmocka_unit_test(test_what_is_missing_is_named),
     };

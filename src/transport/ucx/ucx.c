@@ -535,6 +535,7 @@ static enum lend_status ucx_open(const struct lend_transport_open *open, void **
         return status;
     }
     transport->rendezvous_bytes = rendezvous_from(open);
+    transport->may_use_tcp = may_use_tcp(open);
     introduce(transport, open);
     lend_ucx_lock(transport);
     if (!lend_ucx_arm(transport))
@@ -584,6 +585,16 @@ static bool ucx_reaches(void *object, const uint8_t *address, size_t count)
 
     (void)object;
     return lend_ucx_decode_address(address, count, &decoded);
+}
+
+static const char *ucx_remark(void *object)
+{
+    const struct lend_ucx_transport *transport = object;
+
+    return transport->may_use_tcp
+               ? "; where UCX goes over its own tcp, lend's is usually the faster: then leave ucx "
+                 "out (transports, ucx_devices)"
+               : "";
 }
 
 /* Ask for a channel. Under the lock. */
@@ -646,6 +657,7 @@ const struct lend_transport_ops lend_transport_ucx = {
     .close_forked = ucx_close_forked,
     .address = ucx_address,
     .reaches = ucx_reaches,
+    .remark = ucx_remark,
     .connect = ucx_connect,
     .close_channel = lend_ucx_close_channel,
     .room = lend_ucx_room,

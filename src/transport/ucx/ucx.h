@@ -45,6 +45,7 @@ struct lend_ucx_transport {
     struct lend_ucx_ops door;
     uint64_t window_bytes; /* that a channel's peer may send before it hears of `taken` */
     size_t rendezvous_bytes;
+    bool may_use_tcp; /* UCX's */
     uint8_t incarnation[LEND_INCARNATION_BYTES];
     uint8_t address[LEND_METADATA_ADDRESS_MAX]; /* ours, as peers are told */
     size_t address_bytes;
