@@ -381,7 +381,7 @@ static void send_frame(struct lend_ucx_channel *channel, const uint8_t *header, 
         return;
     if (from != NULL)
         lend_cursor_gather(from, send->bytes, count);
-    else if (count > 0)
+    else if (payload != NULL)
         memcpy(send->bytes, payload, count);
     lend_ucx_send(send, &message, count);
 }
