@@ -386,9 +386,8 @@ static enum lend_status take_done(struct lend_client *client, const struct lend_
         return lend_fail(error, LEND_E_CORRUPT, "DONE for request %llu, which is not under way",
                          (unsigned long long)frame->request);
 
-    if (slot->severed != LEND_OK)
-        lend_client_end_slot(client,
-                             slot); /* all that was landing has landed, or this would not be here */
+    if (slot->severed != LEND_OK) /* what was landing has landed, or this would not be here */
+        lend_client_end_slot(client, slot);
 
     struct lend_transfer *transfer = slot->transfer;
     if (transfer != NULL) {
