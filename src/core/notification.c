@@ -104,7 +104,7 @@ enum lend_status lend_outgoing_send(struct lend_peer *peer, enum lend_frame_type
     enum lend_status status = lend_peer_route(peer, &session, error);
     if (status != LEND_OK)
         return status;
-    (void)pthread_mutex_lock(&session->lock);
+    lend_session_lock(session);
     status = send_locked(session, &departure, peer, error);
     bool has_more = lend_client_has_more(session);
     (void)pthread_mutex_unlock(&session->lock);

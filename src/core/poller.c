@@ -12,7 +12,8 @@
 
 enum {
     EVENTS_MAX = 64,
-    PASSES_PER_LOOK = 64, /* passes over hot sessions between two looks at the descriptors */
+    PASSES_PER_LOOK = 64, /* passes over hot sessions between two looks at the descriptors, */
+    LOOK_NS = 200000,     /* or the time between them, if the passes take longer */
 
     YIELD_AFTER_NS = 4000,     /* a peer with a processor of its own has often answered by then */
     YIELD_NS_MAX = 2000000,    /* longer than a peer takes to fill or empty its ring */
@@ -300,12 +301,15 @@ static bool pass(struct lend_poller *poller, uint64_t *out_now)
     bool moved = step_hot(poller);
 
     moved |= lend_transfers_zero(poller->agent);
-    if (++poller->passes_since_look >= PASSES_PER_LOOK || count_hot(poller) == 0)
+    if (++poller->passes_since_look >= PASSES_PER_LOOK || count_hot(poller) == 0 ||
+        poller->passed_ns - poller->looked_ns >= LOOK_NS)
         moved |= look(poller, 0);
     if (atomic_load_explicit(&poller->has_dead, memory_order_seq_cst) &&
         atomic_exchange_explicit(&poller->has_dead, false, memory_order_seq_cst))
         lend_sessions_reap(poller->agent);
-    *out_now = lend_sys->now_ns();
+    poller->passed_ns = *out_now = lend_sys->now_ns();
+    if (poller->passes_since_look == 0)
+        poller->looked_ns = poller->passed_ns;
     run_timers(poller, *out_now);
     return moved || atomic_load_explicit(&poller->agent->has_news, memory_order_seq_cst);
 }
@@ -359,8 +363,10 @@ static bool take_turn(struct lend_poller *poller, uint64_t until_ns)
 
         uint64_t timer = atomic_load_explicit(&poller->timer_at_ns, memory_order_seq_cst);
         uint64_t wake = timer < until_ns ? timer : until_ns;
-        if (look(poller, wake == UINT64_MAX ? UINT64_MAX : wake > now ? wake - now : 0))
-            poller->moved_ns = lend_sys->now_ns();
+        bool came = look(poller, wake == UINT64_MAX ? UINT64_MAX : wake > now ? wake - now : 0);
+        poller->looked_ns = poller->passed_ns = lend_sys->now_ns();
+        if (came)
+            poller->moved_ns = poller->looked_ns;
     }
 }
 

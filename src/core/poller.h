@@ -37,6 +37,8 @@ struct lend_poller {
     uint64_t moved_ns;                  /* when something last moved */
     _Atomic uint64_t no_yield_until_ns; /* see lend_poller_give_way() */
     uint32_t passes_since_look;
+    uint64_t passed_ns;        /* when the last pass was over, */
+    uint64_t looked_ns;        /* and the last look at the descriptors */
     struct epoll_event *batch; /* the events that are being told */
     int batch_count;
 

@@ -265,7 +265,7 @@ static enum lend_status submit(struct lend_transfer *transfer, const struct lend
         if (status != LEND_OK)
             return status;
         adopt_session(transfer, session);
-        (void)pthread_mutex_lock(&session->lock);
+        lend_session_lock(session);
         if (!atomic_load_explicit(&session->is_dead, memory_order_relaxed))
             break;
         (void)pthread_mutex_unlock(&session->lock); /* it died since: the next is another one */
@@ -405,7 +405,7 @@ enum lend_status lend_transfer_cancel(struct lend_transfer *transfer, uint64_t t
         return status;
     struct lend_session *session = lend_transfer_session(transfer);
     if (session != NULL) {
-        (void)pthread_mutex_lock(&session->lock);
+        lend_session_lock(session);
         if (lend_transfer_is_active(transfer, session)) {
             (void)lend_client_end(session, transfer, LEND_E_CANCELED, "canceled");
             if (session->channel != NULL)

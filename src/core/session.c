@@ -12,6 +12,8 @@
 /* What one step takes before others have their turn. */
 enum { STEP_FRAMES_MAX = 128, STEP_BYTES_MAX = 512 << 10 };
 
+enum { YIELDS_MAX = 100 }; /* to callers, of about a microsecond each at least */
+
 /* --- life --- */
 
 struct lend_session *lend_session_create(struct lend_agent *agent,
@@ -403,8 +405,28 @@ static bool step_locked(struct lend_session *session)
     return moved;
 }
 
+void lend_session_lock(struct lend_session *session)
+{
+    if (pthread_mutex_trylock(&session->lock) == 0)
+        return;
+    /* Relaxed, here and where it is looked at: a hint, which orders nothing. */
+    (void)atomic_fetch_add_explicit(&session->callers, 1, memory_order_relaxed);
+    (void)pthread_mutex_lock(&session->lock);
+    (void)atomic_fetch_sub_explicit(&session->callers, 1, memory_order_relaxed);
+}
+
+/* Whoever gives a lock back and takes it again at once has it again, and who was waiting for it has
+ * not even been woken by then: so wait a moment. */
+static void let_callers_go(const struct lend_session *session)
+{
+    for (int i = 0;
+         i < YIELDS_MAX && atomic_load_explicit(&session->callers, memory_order_relaxed) > 0; i++)
+        lend_sys->yield();
+}
+
 bool lend_session_step(struct lend_session *session, bool may_wait)
 {
+    let_callers_go(session);
     if (may_wait)
         (void)pthread_mutex_lock(&session->lock);
     else if (pthread_mutex_trylock(&session->lock) != 0)

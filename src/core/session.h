@@ -27,6 +27,7 @@ struct lend_session {
     bool is_closed;           /* hot_lock: never to be hot again */
     _Atomic bool is_woken;    /* since its last step */
     _Atomic uint32_t helpers; /* threads that step it while they wait */
+    _Atomic uint32_t callers; /* that want its lock, for one thing each */
 
     pthread_mutex_t lock; /* guards all below */
     uint64_t sent_sequence;
@@ -110,6 +111,10 @@ void lend_session_close_hot(struct lend_session *session);
 /* Take what arrived and send what can be. True if anything moved. Takes the lock, or, unless
  * may_wait, leaves it to whoever has it. */
 bool lend_session_step(struct lend_session *session, bool may_wait);
+
+/* The lock, for a call of the application: those who step the session, again and again, let it go
+ * before them. */
+void lend_session_lock(struct lend_session *session);
 
 /* Put it to sleep: whoever has something for it will wake it. False if there is something already.
  */
