@@ -258,19 +258,24 @@ void lend_served_sum(struct lend_served_request *request)
 
 /* --- the end --- */
 
-static void drop_holdings(struct lend_served_request *request)
+static void drop_memory(struct lend_served_request *request)
 {
-    if (request->lease != NULL)
-        lend_lease_put(request->lease);
     lend_sys->release(request->region_ids);
     lend_sys->release(request->extents);
     lend_sys->release(request->runs);
     lend_sys->release(request->sums.bytes);
     request->sums = (struct lend_sums){0};
-    request->lease = NULL;
     request->region_ids = NULL;
     request->extents = NULL;
     request->runs = NULL;
+}
+
+static void drop_holdings(struct lend_served_request *request)
+{
+    if (request->lease != NULL)
+        lend_lease_put(request->lease);
+    request->lease = NULL;
+    drop_memory(request);
 }
 
 void lend_served_end(struct lend_served_request *request, enum lend_status status)
@@ -279,6 +284,11 @@ void lend_served_end(struct lend_served_request *request, enum lend_status statu
         request->verdict = (struct lend_error){0};
     drop_holdings(request);
     request->phase = LEND_SERVED_ENDED;
+}
+
+void lend_served_abandon(struct lend_served_request *request)
+{
+    drop_memory(request);
 }
 
 void lend_served_drop(struct lend_served_request *request)

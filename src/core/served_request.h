@@ -80,6 +80,8 @@ static inline bool lend_served_is_over(const struct lend_served_request *request
     return request->phase >= LEND_SERVED_SETTLING;
 }
 
+/* Let go of all but its lease, which is held for ever: its memory is not to be had back. */
+void lend_served_abandon(struct lend_served_request *request);
 /* Let go of what it holds, if anything, and be free. Nobody is told. */
 void lend_served_drop(struct lend_served_request *request);
 

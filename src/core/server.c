@@ -605,8 +605,10 @@ static void die(struct lend_session *session)
 
         if (request->phase >= LEND_SERVED_RUNS && request->phase <= LEND_SERVED_SETTLING)
             count_request(server, LEND_E_PEER_DEAD);
-        if (request->is_moving && !is_quiet)
-            continue; /* whoever withdraws the region is told that it is held */
+        if (request->is_moving && !is_quiet) {
+            lend_served_abandon(request); /* whoever withdraws the region is told of its lease */
+            continue;
+        }
         if (request->is_moving)
             (void)lend_lease_end_move(request->lease);
         request->is_moving = false;

@@ -304,15 +304,16 @@ static lend_ucx_status worker_arm(void *object)
 static lend_ucx_status endpoint_create(void *object, const struct lend_ucx_endpoint_params *params,
                                        void **out)
 {
-    const struct address *address = params->address;
+    struct address address;
 
+    memcpy(&address, params->address, sizeof address);
     if (fails())
         return fake_ucx.failure;
-    if (address->magic != MAGIC || !is_alive(address->worker))
+    if (address.magic != MAGIC || !is_alive(address.worker))
         return LEND_UCX_UNREACHABLE;
     struct endpoint *endpoint = calloc(1, sizeof *endpoint);
     endpoint->from = object;
-    endpoint->to = address->worker;
+    endpoint->to = address.worker;
     endpoint->error = params->error_callback;
     endpoint->argument = params->error_argument;
     lend_list_init(&endpoint->told);

@@ -152,19 +152,22 @@ struct lend_ucx_link *lend_ucx_link_find(struct lend_ucx_transport *transport,
     return NULL;
 }
 
-static enum lend_status create_endpoint(struct lend_ucx_link *link, const void *address,
+static enum lend_status create_endpoint(struct lend_ucx_link *link,
+                                        const struct lend_ucx_address *address,
                                         struct lend_error *error)
 {
     const struct lend_ucx_ops *door = &link->transport->door;
+    _Alignas(16) uint8_t bytes[LEND_UCX_ADDRESS_MAX]; /* as UCX itself would have it */
     const struct lend_ucx_endpoint_params params = {
         .field_mask = LEND_UCX_ENDPOINT_ADDRESS | LEND_UCX_ENDPOINT_ERROR_MODE |
                       LEND_UCX_ENDPOINT_ERROR_HANDLER,
-        .address = address,
+        .address = bytes,
         .err_mode = LEND_UCX_ERROR_MODE_PEER,
         .error_callback = failed,
         .error_argument = link,
     };
 
+    memcpy(bytes, address->bytes, address->count);
     lend_ucx_status result =
         door->endpoint_create(link->transport->worker, &params, &link->endpoint);
     if (result == LEND_UCX_OK)
@@ -201,7 +204,7 @@ enum lend_status lend_ucx_link_get(struct lend_ucx_transport *transport,
     link->number |= 1; /* 0 stands for none */
     enum lend_status status =
         result < 0 ? lend_fail_errno(error, -result, "no random number for a connection of UCX")
-                   : create_endpoint(link, address->bytes, error);
+                   : create_endpoint(link, address, error);
     if (status != LEND_OK) {
         lend_sys->release(link);
         return status;
