@@ -22,11 +22,18 @@ const char *battery_address(const struct battery_setup *setup, bool is_owner)
     return text[host];
 }
 
+/* UCX goes by /sys, and has to see that host's. */
+static enum lend_status enter(const struct battery_setup *setup, int host, struct lend_error *error)
+{
+    return strcmp(setup->transports, "ucx") == 0 ? hosts_move_to(&hosts, host, error)
+                                                 : hosts_enter(&hosts, host, error);
+}
+
 bool battery_enter_owner(const struct battery_setup *setup)
 {
     struct lend_error error = {0};
 
-    if ((setup->flags & BATTERY_HOSTS) == 0 || hosts_enter(&hosts, OWNER, &error) == LEND_OK)
+    if ((setup->flags & BATTERY_HOSTS) == 0 || enter(setup, OWNER, &error) == LEND_OK)
         return true;
     (void)fprintf(stderr, "%s: %s\n", setup->name, error.message);
     return false;
@@ -43,7 +50,7 @@ static bool go_to_hosts(int *failures)
         return false;
     }
     if (status == LEND_OK)
-        status = hosts_enter(&hosts, READER, &error);
+        status = enter(battery_current, READER, &error);
     if (status == LEND_OK)
         return true;
     print_error("%s: %s\n", battery_current->name, error.message);

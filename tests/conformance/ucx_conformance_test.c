@@ -21,6 +21,9 @@ int main(void)
         {"ucx, two processes", "ucx", "ucx/served", BATTERY_APART},
         {"ucx, secret", "ucx", "ucx/served", BATTERY_SECRET},
         {"ucx, own choice", "ucx", "ucx/served", BATTERY_APART | BATTERY_CHOICE},
+        {"ucx, two hosts", "ucx", "ucx/served", BATTERY_APART | BATTERY_HOSTS},
+        {"ucx, own choice, two hosts", "ucx", "ucx/served",
+         BATTERY_APART | BATTERY_HOSTS | BATTERY_CHOICE},
     };
     static const struct battery_setup rendezvous[] = {
         {"ucx, rendezvous", "ucx", "ucx/served", BATTERY_STRAIGHT},
