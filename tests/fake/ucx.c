@@ -45,7 +45,7 @@ struct message {
     struct worker *from;
     struct request *request; /* of a rendezvous; NULL: it is eager, or over */
     bool is_rendezvous;
-    uint8_t header[256];
+    uint8_t header[FAKE_UCX_HEADER_MAX];
     size_t header_length;
     size_t length;
     uint8_t bytes[];
@@ -57,6 +57,7 @@ struct address {
 };
 
 struct fake_ucx fake_ucx;
+struct fake_ucx_message fake_ucx_last;
 static struct lend_list workers, all_endpoints, held;
 
 void fake_ucx_reset(void)
@@ -186,6 +187,9 @@ static void *send_message(void *object, unsigned id, const void *header, size_t 
         if (pieces[i].length > 0)
             memcpy(message->bytes + at, pieces[i].buffer, pieces[i].length);
     message->is_rendezvous = (how->flags & LEND_UCX_SEND_RENDEZVOUS) != 0;
+    memcpy(fake_ucx_last.header, header, header_length);
+    fake_ucx_last.header_length = header_length;
+    fake_ucx_last.length = length;
     fake_ucx.rendezvous += message->is_rendezvous;
     fake_ucx.from_place += in_pieces && !message->is_rendezvous;
     lend_list_append(&endpoint->to->inbox, &message->link);
@@ -221,6 +225,22 @@ static void *receive_message(void *object, void *data, void *buffer, size_t coun
         finish(request, LEND_UCX_OK);
     }
     return request;
+}
+
+void fake_ucx_say(int number, const void *header, size_t header_length, size_t length,
+                  bool is_rendezvous)
+{
+    struct lend_list *at = workers.next;
+
+    while (number-- > 0)
+        at = at->next;
+    struct worker *worker = LEND_LIST_OWNER(at, struct worker, link);
+    const struct endpoint from = {.from = worker};
+    struct message *message = new_message(&from, header, header_length, length);
+
+    message->is_rendezvous = is_rendezvous;
+    lend_list_append(&worker->inbox, &message->link);
+    ring(worker);
 }
 
 static void data_release(void *worker, void *data)

@@ -26,11 +26,25 @@ struct fake_ucx {
     int from_place; /* messages sent in pieces, eagerly */
 };
 
+enum { FAKE_UCX_HEADER_MAX = 256 };
+
+/* The last message that was sent in pieces, or by rendezvous, or not: its header. */
+struct fake_ucx_message {
+    uint8_t header[FAKE_UCX_HEADER_MAX];
+    size_t header_length;
+    size_t length;
+};
+extern struct fake_ucx_message fake_ucx_last;
+
 extern struct fake_ucx fake_ucx;
 extern const struct lend_ucx_ops fake_ucx_ops;
 
 void fake_ucx_reset(void);
 /* Everything that is held is done at the next progress. */
 void fake_ucx_let_go(void);
+/* Say that to a worker, by the order in which they were made, as if a peer had; the payload is
+ * zeros. */
+void fake_ucx_say(int worker, const void *header, size_t header_length, size_t length,
+                  bool is_rendezvous);
 
 #endif

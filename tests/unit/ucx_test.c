@@ -503,6 +503,87 @@ static void test_explanation_says_when_tcp_would_be_faster(void **state)
     lend_ucx = NULL;
 }
 
+/* --- what strangers could say, were UCX to let them --- */
+
+static void test_messages_of_no_channel_change_nothing(void **state)
+{
+    struct world *world = *state;
+    uint32_t chance = 1;
+
+    post(world, 0);
+    assert_int_equal(await(world), LEND_OK);
+    for (int i = 0; i < 2000; i++) {
+        uint8_t header[LEND_UCX_HEADER_BYTES];
+        struct lend_ucx_message message = {.kind = (enum lend_ucx_kind)(1 + i % 6),
+                                           .position = (uint64_t)i * 7};
+
+        for (size_t byte = 0; byte < sizeof header; byte++)
+            header[byte] = (uint8_t)((chance = chance * 1664525 + 1013904223) >> 24);
+        if (i % 3 != 0) {
+            memcpy(&message.channel, header, sizeof message.channel);
+            lend_ucx_encode(&message, header);
+        }
+        fake_ucx_say(i % 2, header, i % 5 == 0 ? header[0] % sizeof header : sizeof header,
+                     header[1], i % 7 == 0);
+        pump(world);
+    }
+    memset(world->destination, 0, BYTES);
+    post(world, 0);
+    assert_int_equal(await(world), LEND_OK);
+    assert_true(is_read(world));
+}
+
+/* Say to the reader what its owner did not, over the channel that they have. */
+static void forge(struct world *world, uint64_t position, uint64_t taken, size_t length,
+                  bool is_rendezvous)
+{
+    struct lend_ucx_message message;
+    uint8_t header[LEND_UCX_HEADER_BYTES];
+
+    assert_true(lend_ucx_decode(fake_ucx_last.header, fake_ucx_last.header_length, &message));
+    message.kind = LEND_UCX_FRAME;
+    message.position = position == UINT64_MAX ? message.position : message.position + position;
+    message.taken = taken;
+    lend_ucx_encode(&message, header);
+    fake_ucx_say(1, header, sizeof header, length, is_rendezvous);
+    pump_often(world);
+}
+
+static void test_forged_frame_breaks_its_connection_and_no_more(void **state)
+{
+    static const struct {
+        uint64_t position;
+        uint64_t taken;
+        size_t length;
+        bool is_rendezvous;
+    } cases[] = {
+        {UINT64_MAX, 0, 0, false}, /* one that was taken already */
+        {1, UINT64_MAX, 0, false}, /* it has taken what it was not sent */
+        {1, 0, 100, false},        /* another length than the frame says */
+        {1, 0, 1 << 20, false},    /* more than a frame may have */
+        {1, 0, 0, true},           /* a word of control by rendezvous */
+    };
+    struct world *world = *state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct lend_peer_info info = {.struct_size = sizeof info};
+        struct lend_error error = {0};
+
+        memset(world->destination, 0, BYTES);
+        post(world, 0);
+        assert_int_equal(await(world), LEND_OK); /* the last that was said is the owner's DONE */
+        assert_true(is_read(world));
+        forge(world, cases[i].position, cases[i].taken, cases[i].length, cases[i].is_rendezvous);
+        check(lend_peer_describe(world->peer, &info, &error), &error);
+        if (info.status != LEND_E_PEER_DEAD)
+            fail_msg("case %zu: %s", i, lend_status_name((enum lend_status)info.status));
+    }
+    memset(world->destination, 0, BYTES);
+    post(world, 0);
+    assert_int_equal(await(world), LEND_OK);
+    assert_true(is_read(world));
+}
+
 /* --- opening --- */
 
 static void test_every_call_that_fails_is_told_and_undone(void **state)
@@ -584,6 +665,8 @@ int main(void)
         WITH(begin_rendezvous, test_agent_that_ends_lets_nothing_land_after),
         WITH(begin, test_reader_that_restarts_leaves_nothing_behind),
         WITH(begin, test_owner_that_is_gone_is_dead),
+        WITH(begin, test_messages_of_no_channel_change_nothing),
+        WITH(begin, test_forged_frame_breaks_its_connection_and_no_more),
         cmocka_unit_test(test_explanation_says_when_tcp_would_be_faster),
         cmocka_unit_test(test_every_call_that_fails_is_told_and_undone),
         cmocka_unit_test(test_what_is_missing_is_named),
