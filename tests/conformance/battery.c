@@ -22,6 +22,11 @@ const char *battery_address(const struct battery_setup *setup, bool is_owner)
     return text[host];
 }
 
+const char *battery_device(const struct battery_setup *setup)
+{
+    return (setup->flags & BATTERY_HOSTS) != 0 ? HOSTS_DEVICE : "lo";
+}
+
 /* UCX goes by /sys, and has to see that host's. */
 static enum lend_status enter(const struct battery_setup *setup, int host, struct lend_error *error)
 {

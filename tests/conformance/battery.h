@@ -52,6 +52,8 @@ const struct CMUnitTest *battery_input(size_t *out_count);
 extern const struct battery_setup *battery_current;
 /* Where an agent listens if its transport is tcp. */
 const char *battery_address(const struct battery_setup *setup, bool is_owner);
+/* The network device between the owner and the reader. */
+const char *battery_device(const struct battery_setup *setup);
 /* Go to the owner's host, if it has one. False, and says why: that cannot be. */
 bool battery_enter_owner(const struct battery_setup *setup);
 /* For tests: make *state the default pair of the current setup, and take it down. */

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pair.h"
 
-#include "tool/hosts.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -136,7 +134,7 @@ void pair_name_transports(const struct pair *pair, struct lend_agent_config *con
     config->transports = pair->setup->transports;
     if (strcmp(config->transports, "ucx") != 0)
         return;
-    config->ucx_devices = (pair->setup->flags & BATTERY_HOSTS) != 0 ? HOSTS_DEVICE : "lo";
+    config->ucx_devices = battery_device(pair->setup);
     config->ucx_transports = (pair->setup->flags & BATTERY_CHOICE) != 0 ? NULL : "tcp";
 }
 
