@@ -91,6 +91,8 @@ void lend_ucx_send(struct lend_ucx_send *send, const struct lend_ucx_message *me
         give_send(send);
         return;
     }
+    if (message->kind != LEND_UCX_PONG)
+        lend_ucx_link_expect(link);
     lend_ucx_encode(message, send->header);
     void *state = link->transport->door.send(link->endpoint, LEND_UCX_ID, send->header,
                                              sizeof send->header, send->bytes, count, &how);
@@ -113,6 +115,90 @@ void lend_ucx_send_bytes(struct lend_ucx_link *link, const struct lend_ucx_messa
     if (count > 0)
         memcpy(send->bytes, bytes, count);
     lend_ucx_send(send, message, count);
+}
+
+/* --- silence --- */
+
+/* What UCX has taken to send may lie in a socket for a quarter of an hour before the kernel gives
+ * up, and a keep-alive probe is not sent meanwhile. So we ask ourselves. */
+
+void lend_ucx_link_expect(struct lend_ucx_link *link)
+{
+    if (link->unheard_ns == 0)
+        link->unheard_ns = lend_sys->now_ns();
+}
+
+void lend_ucx_link_heard(struct lend_ucx_link *link)
+{
+    link->heard_ns = lend_sys->now_ns();
+    link->unheard_ns = 0;
+}
+
+/* Does a request of ours wait for its end? */
+static bool is_asking(const struct lend_ucx_link *link)
+{
+    for (struct lend_list *at = link->channels.next; at != &link->channels; at = at->next)
+        if (LEND_LIST_OWNER(at, struct lend_ucx_channel, in_link)->asked_count > 0)
+            return true;
+    return false;
+}
+
+static void say(struct lend_ucx_link *link, enum lend_ucx_kind kind)
+{
+    const struct lend_ucx_message message = {.kind = kind, .channel = link->peer_number};
+
+    if (link->peer_number != 0) /* else it has not answered at all, and that has its own time */
+        lend_ucx_send_bytes(link, &message, NULL, 0);
+}
+
+void lend_ucx_links_take(struct lend_ucx_transport *transport,
+                         const struct lend_ucx_message *message)
+{
+    for (struct lend_list *at = transport->links.next; at != &transport->links; at = at->next) {
+        struct lend_ucx_link *link = LEND_LIST_OWNER(at, struct lend_ucx_link, link);
+
+        if (link->number != message->channel)
+            continue;
+        lend_ucx_link_heard(link);
+        link->owes_pong |= message->kind == LEND_UCX_PING;
+        if (link->owes_pong)
+            lend_ucx_ring(transport);
+    }
+}
+
+void lend_ucx_links_answer(struct lend_ucx_transport *transport)
+{
+    for (struct lend_list *at = transport->links.next, *next; at != &transport->links; at = next) {
+        struct lend_ucx_link *link = LEND_LIST_OWNER(at, struct lend_ucx_link, link);
+
+        next = at->next; /* it may break */
+        if (link->owes_pong)
+            say(link, LEND_UCX_PONG);
+        link->owes_pong = false;
+    }
+}
+
+void lend_ucx_links_look(struct lend_ucx_transport *transport)
+{
+    uint64_t now = lend_sys->now_ns();
+
+    for (struct lend_list *at = transport->links.next, *next; at != &transport->links; at = next) {
+        struct lend_ucx_link *link = LEND_LIST_OWNER(at, struct lend_ucx_link, link);
+        struct lend_error why;
+
+        next = at->next;
+        if (link->unheard_ns == 0 && is_asking(link))
+            link->unheard_ns = link->heard_ns;
+        uint64_t silent_ns = link->unheard_ns != 0 ? now - link->unheard_ns : 0;
+        if (silent_ns >= transport->patience_ns) {
+            (void)lend_fail(&why, LEND_E_PEER_DEAD,
+                            "the peer has answered nothing for %llu ms: it is stopped, or cut off",
+                            (unsigned long long)(silent_ns / 1000000));
+            lend_ucx_link_break(link, LEND_E_PEER_DEAD, why.message);
+        } else if (silent_ns >= transport->patience_ns / 4) {
+            say(link, LEND_UCX_PING);
+        }
+    }
 }
 
 /* --- links --- */
@@ -210,6 +296,7 @@ enum lend_status lend_ucx_link_get(struct lend_ucx_transport *transport,
         return status;
     }
     lend_list_append(&transport->links, &link->link);
+    lend_ucx_ring(transport); /* so that the poller begins to look after it */
     *out = link;
     return LEND_OK;
 }

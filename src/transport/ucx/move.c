@@ -108,6 +108,7 @@ bool lend_ucx_move_out(struct lend_ucx_channel *channel, const struct lend_ucx_m
     };
     memcpy(move->pieces, pieces, piece_count * sizeof pieces[0]);
     lend_ucx_encode(message, move->header);
+    lend_ucx_link_expect(link);
     void *state = link->transport->door.send(link->endpoint, LEND_UCX_ID, move->header,
                                              sizeof move->header, move->pieces, piece_count, &how);
     *from = cursor;

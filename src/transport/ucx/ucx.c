@@ -91,7 +91,13 @@ static lend_ucx_status arrived(void *argument, const void *header, size_t header
             keep_arrival(transport, data, length);
         return LEND_UCX_OK;
     }
+    if (message.kind == LEND_UCX_PING || message.kind == LEND_UCX_PONG) {
+        lend_ucx_links_take(transport, &message);
+        return LEND_UCX_OK;
+    }
     struct lend_ucx_channel *channel = lend_ucx_channel_find(transport, message.channel);
+    if (channel != NULL)
+        lend_ucx_link_heard(channel->link);
     if (channel == NULL || !lend_ucx_channel_take(channel, &message, data, length, is_rendezvous))
         return LEND_UCX_OK;
     return LEND_UCX_IN_PROGRESS;
@@ -192,6 +198,32 @@ static struct lend_ucx_channel *take_hung(struct lend_ucx_transport *transport)
     return first != NULL ? LEND_LIST_OWNER(first, struct lend_ucx_channel, mail) : NULL;
 }
 
+static void look_after_links(struct lend_ucx_transport *transport);
+
+static void time_has_come(void *object)
+{
+    struct lend_ucx_transport *transport = object;
+
+    transport->is_watching = false;
+    lend_ucx_lock(transport);
+    lend_ucx_links_look(transport);
+    lend_ucx_unlock(transport);
+    look_after_links(transport);
+}
+
+/* For as long as there are any. In the poller's turn. */
+static void look_after_links(struct lend_ucx_transport *transport)
+{
+    lend_ucx_lock(transport);
+    bool has_any = !lend_list_is_empty(&transport->links);
+    lend_ucx_unlock(transport);
+    if (transport->is_watching || !has_any)
+        return;
+    transport->is_watching = true;
+    lend_agent_alarm(transport->agent, lend_sys->now_ns() + transport->patience_ns / 8,
+                     time_has_come, transport);
+}
+
 static void tell(struct lend_ucx_transport *transport)
 {
     struct lend_ucx_arrival *arrival;
@@ -207,9 +239,11 @@ static void tell(struct lend_ucx_transport *transport)
                                  channel->hung.message);
     lend_ucx_lock(transport);
     lend_ucx_links_tidy(transport);
+    lend_ucx_links_answer(transport);
     if (!lend_ucx_arm(transport))
         lend_ucx_ring(transport);
     lend_ucx_unlock(transport);
+    look_after_links(transport);
 }
 
 static void worker_ready(struct lend_watch *watch, uint32_t events)
@@ -471,6 +505,9 @@ static struct lend_ucx_transport *create(const struct lend_transport_open *open)
         lend_list_init(&transport->channels[i]);
     transport->agent = open->agent;
     transport->window_bytes = open->ring_bytes;
+    transport->patience_ns = open->transfer_timeout_ns > open->connect_timeout_ns
+                                 ? open->transfer_timeout_ns
+                                 : open->connect_timeout_ns;
     transport->watch = (struct lend_watch){.ready = worker_ready, .fd = -1};
     transport->bell = (struct lend_watch){.ready = bell_rang, .fd = -1};
     memcpy(transport->incarnation, open->incarnation, sizeof transport->incarnation);
@@ -549,6 +586,7 @@ static void ucx_close(void *object)
 {
     struct lend_ucx_transport *transport = object;
 
+    lend_agent_alarm(transport->agent, 0, time_has_come, transport);
     lend_agent_unwatch(transport->agent, &transport->watch);
     lend_agent_unwatch(transport->agent, &transport->bell);
     demolish(transport);

@@ -45,7 +45,9 @@ struct lend_ucx_transport {
     struct lend_ucx_ops door;
     uint64_t window_bytes; /* that a channel's peer may send before it hears of `taken` */
     size_t rendezvous_bytes;
-    bool may_use_tcp; /* UCX's */
+    bool may_use_tcp;     /* UCX's */
+    uint64_t patience_ns; /* with a peer that says nothing, though something was sent to it */
+    bool is_watching;     /* the alarm is set; the poller's */
     uint8_t incarnation[LEND_INCARNATION_BYTES];
     uint8_t address[LEND_METADATA_ADDRESS_MAX]; /* ours, as peers are told */
     size_t address_bytes;
@@ -76,6 +78,9 @@ struct lend_ucx_link {
     struct lend_list channels;
     uint32_t pending; /* operations whose callback is to come */
     bool is_broken;
+    bool owes_pong;
+    uint64_t heard_ns;   /* when something last came */
+    uint64_t unheard_ns; /* when something was sent that nothing was heard after; 0: none was */
     struct lend_error why;
     uint8_t incarnation[LEND_INCARNATION_BYTES];
 };
@@ -136,6 +141,7 @@ struct lend_ucx_channel {
     bool is_asleep;
     bool is_server;
     struct lend_list moves; /* that were begun and are not counted as settled */
+    uint32_t asked_count;   /* requests that the peer has not ended yet */
 
     uint64_t next_position; /* of what is sent */
     uint64_t sent;          /* costs, summed up */
@@ -196,6 +202,18 @@ void lend_ucx_send(struct lend_ucx_send *send, const struct lend_ucx_message *me
 /* Send a message of those bytes, at most LEND_UCX_SMALL_BYTES. */
 void lend_ucx_send_bytes(struct lend_ucx_link *link, const struct lend_ucx_message *message,
                          const void *bytes, size_t count);
+
+/* Something is about to be sent over it, to which an answer may be expected; something was heard.
+ */
+void lend_ucx_link_expect(struct lend_ucx_link *link);
+void lend_ucx_link_heard(struct lend_ucx_link *link);
+/* A message that is about a link, by the number that we gave it. */
+void lend_ucx_links_take(struct lend_ucx_transport *transport,
+                         const struct lend_ucx_message *message);
+/* Answer those who asked whether we are there; ask those who are silent, and give them up in the
+ * end. */
+void lend_ucx_links_answer(struct lend_ucx_transport *transport);
+void lend_ucx_links_look(struct lend_ucx_transport *transport);
 
 /* Break the link because of what UCX says. */
 void lend_ucx_link_break_with(struct lend_ucx_link *link, lend_ucx_status status);
