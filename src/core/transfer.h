@@ -127,7 +127,7 @@ struct lend_transfer {
     struct lend_cursor checked; /* of our side: what was not compared yet, */
     uint64_t checked_blocks;    /* and how many were */
     enum lend_way way;
-    const char *path;
+    const char *_Atomic path; /* read by who asks how it goes, while it goes */
     int32_t status;
     uint64_t record_bytes; /* proven, as the record tells them */
     uint64_t record_blocks;

@@ -6,6 +6,7 @@
  * they ran. The same for pairs that are connected and have moved blocks.
  */
 #include "acts.h"
+#include "sanitizer.h"
 
 #include <dirent.h>
 #include <poll.h>
@@ -122,17 +123,7 @@ static struct lend_agent *make_agent(uint32_t number, const struct acts_director
 
 static bool is_instrumented(void)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-    return true;
-#else
-    return false;
-#endif
-#else
-    return false;
-#endif
+    return UNDER_ASAN || UNDER_TSAN;
 }
 
 static void test_idle_agent_is_small_and_asleep(void **state)

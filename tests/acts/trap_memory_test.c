@@ -8,6 +8,7 @@
  * what the reader has. What this user or kernel cannot do is skipped, with the reason.
  */
 #include "trap.h"
+#include "sanitizer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -201,11 +202,11 @@ static void test_a_page_that_nobody_serves_holds_up_one_transfer(void **state)
                                 trap_scene_make((struct trap_how){.name = "another"})};
 
     (void)state;
-#if defined(__SANITIZE_THREAD__)
-    print_message(
-        "skipped: under the thread sanitizer deadlines pass before the others are done\n");
-    skip();
-#endif
+    if (UNDER_TSAN) {
+        print_message(
+            "skipped: under the thread sanitizer deadlines pass before the others are done\n");
+        skip();
+    }
     pid_t other = acts_spawn(own_the_other, stage.other);
     pid_t owner = acts_spawn(own_behind_fault, stage.stuck);
     pid_t reader = acts_spawn(read_behind_fault, &stage);

@@ -5,22 +5,14 @@
  * under manual progress, over sockets in a folder and in the abstract name space.
  */
 #include "battery.h"
+#include "sanitizer.h"
 
 /*
  * Two agents of one process meet in memory that each has mapped for itself. ThreadSanitizer knows
  * memory by its address, cannot see that these are the same words, and so misses what they order;
  * transport loopback shows it the same core in one mapping.
  */
-#if defined(__SANITIZE_THREAD__)
-#define SKIPPED_SETUPS 7
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define SKIPPED_SETUPS 7
-#endif
-#endif
-#ifndef SKIPPED_SETUPS
-#define SKIPPED_SETUPS 0
-#endif
+enum { SKIPPED_SETUPS = UNDER_TSAN ? 7 : 0 };
 
 int main(void)
 {

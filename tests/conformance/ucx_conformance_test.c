@@ -9,6 +9,7 @@
 #include "battery.h"
 
 #include "transport/ucx/ucx.h"
+#include "sanitizer.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -34,6 +35,10 @@ int main(void)
          BATTERY_APART | BATTERY_HOSTS | BATTERY_CHOICE},
     };
 
+    if (UNDER_TSAN) {
+        (void)fprintf(stderr, "skipped: " UCX_TSAN_REASON "\n");
+        return 77;
+    }
     if (dlopen("libucp.so.0", RTLD_NOW | RTLD_LOCAL) == NULL) {
         (void)fprintf(stderr, "skipped: %s (Debian: libucx0)\n", dlerror());
         return 77;

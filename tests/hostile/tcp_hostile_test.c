@@ -10,6 +10,7 @@
 #include "hostile.h"
 
 #include "base/sys.h"
+#include "sanitizer.h"
 
 #include <poll.h>
 
@@ -117,6 +118,10 @@ static void test_messages_cut_anywhere_reach_nothing(void **state)
     static struct wire wire;
     struct stage *stage = *state;
 
+    if (UNDER_TSAN) {
+        print_message("skipped: it looks at memory while bytes land there, which is a race\n");
+        skip();
+    }
     memset(target(stage), 0x11, (size_t)2 * BLOCK_BYTES);
     record_write(&recording, stage, 0xcc);
     size_t before = recording.count - (size_t)2 * BLOCK_BYTES; /* all but the data itself */
