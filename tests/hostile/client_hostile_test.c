@@ -16,12 +16,15 @@ static void test_silent_strangers_are_sent_away(void **state)
     struct stage *stage = *state;
     static struct wire mute, half;
 
-    wire_dial(&mute, stage); /* no setup */
-    wire_dial(&half, stage); /* no hello */
+    if (!over_ucx)               /* where that costs nothing, and is no connection */
+        wire_dial(&mute, stage); /* no setup */
+    wire_dial(&half, stage);     /* no hello */
     assert_int_equal(wire_set_up(&half), LEND_OK);
     expect_cut(&half, LEND_OK);
-    expect_cut(&mute, LEND_OK);
     wire_close(&half);
+    if (over_ucx)
+        return;
+    expect_cut(&mute, LEND_OK);
     wire_close(&mute);
 }
 
@@ -32,6 +35,8 @@ static void test_strangers_without_setup_are_refused(void **state)
                                           "0123456789abcdef0123456789abcdef"};
     static struct wire wire;
 
+    if (over_ucx)
+        skip(); /* there they are no connection: see ucx_hostile_test.c */
     for (size_t i = 0; i < sizeof packets / sizeof packets[0]; i++) {
         wire_dial(&wire, stage);
         assert_true(wire_packet(&wire, packets[i], strlen(packets[i])));
@@ -268,8 +273,8 @@ static void test_doorbells_do_not_drown_the_honest(void **state)
     uint64_t until = wall_ns() + PATIENCE;
     uint64_t rung = 0;
 
-    if (over_tcp)
-        skip(); /* it has none */
+    if (over_tcp || over_ucx)
+        skip(); /* they have none */
     wire_meet(&wire, stage);
     for (uint64_t round = 0, count = scaled(20); round < count; round++) {
         for (int i = 0; i < 500; i++)
@@ -404,10 +409,13 @@ static bool try_to_meet(struct wire *wire, const struct stage *stage)
 
     memcpy(hello.wanted, stage->incarnation, sizeof hello.wanted);
     wire_dial(wire, stage);
-    assert_int_equal(wire_set_up(wire), LEND_OK);
-    say_hello(wire, &hello);
-    if (wire_take(wire))
-        return true;
+    enum lend_status status = wire_set_up(wire);
+    assert_true(status == LEND_OK || over_ucx); /* which may say so at once */
+    if (status == LEND_OK) {
+        say_hello(wire, &hello);
+        if (wire_take(wire))
+            return true;
+    }
     wire_close(wire);
     return false;
 }

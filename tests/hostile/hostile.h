@@ -19,9 +19,11 @@
 #include "transport/tcp/tcp.h"
 #include "wire/message.h"
 
+#include "parcel.h"
+
 /*
- * Peers that break the protocol by hand, over transport `local` and over `tcp`, and what they are
- * played against.
+ * Peers that break the protocol by hand, over transport `local`, over `tcp`, and over `ucx`, and
+ * what they are played against.
  *
  * The stage: an owner that lends, and an honest reader beside it, both with a thread of their own.
  * The arena is all of the owner's memory: guards, and three regions. Of `kv` the hostile peer may
@@ -62,7 +64,9 @@ struct stage {
     struct lend_lease *leases[4];
     struct lend_lease_name reading, writing, gapped, counted; /* as the wire names them */
     struct lend_local_place place;                            /* of the owner; over tcp */
-    struct lend_tcp_place tcp_place;                          /* this */
+    struct lend_tcp_place tcp_place;                          /* this, */
+    uint8_t ucx_address[LEND_METADATA_ADDRESS_MAX];           /* and over ucx this */
+    size_t ucx_address_bytes;
     uint8_t incarnation[LEND_INCARNATION_BYTES];
 
     struct lend_agent *honest;
@@ -78,13 +82,23 @@ struct stage {
     int descriptors;
 };
 
-/* Which transport the tests are over at this moment, and all of them over each. */
+/* Which transport the tests are over at this moment (neither: local), and all of them over each. */
 extern bool over_tcp;
+extern bool over_ucx;
+#define RUN_OVER(name, tests, failed)                                                              \
+    do {                                                                                           \
+        over_tcp = strcmp(name, "tcp") == 0;                                                       \
+        over_ucx = strcmp(name, "ucx") == 0;                                                       \
+        if (!over_ucx || parcel_can())                                                             \
+            failed += cmocka_run_group_tests_name(name, tests, NULL, NULL);                        \
+    } while (0)
 #define RUN_OVER_EACH(tests)                                                                       \
     do {                                                                                           \
-        int failed_ = cmocka_run_group_tests_name("local", tests, NULL, NULL);                     \
-        over_tcp = true;                                                                           \
-        return failed_ + cmocka_run_group_tests_name("tcp", tests, NULL, NULL);                    \
+        int failed_ = 0;                                                                           \
+        RUN_OVER("local", tests, failed_);                                                         \
+        RUN_OVER("tcp", tests, failed_);                                                           \
+        RUN_OVER("ucx", tests, failed_);                                                           \
+        return failed_;                                                                            \
     } while (0)
 
 /* cmocka's fixtures: *state is the stage. The end looks at it once more. */
@@ -108,14 +122,17 @@ struct chance {
 };
 uint64_t chance_next(struct chance *chance);
 uint64_t chance_below(struct chance *chance, uint64_t bound);
+/* One that nothing decides. */
+uint64_t chance_number(void);
 /* LEND_SEED, or another one each time, told; count divided by LEND_SCALE. */
 struct chance chance_begin(const char *test);
 uint64_t scaled(uint64_t count);
 
 /* One end of a connection, held by hand. */
 struct wire {
-    struct lend_local_channel *channel; /* NULL over tcp, */
-    int stream;                         /* where it is a socket, */
+    struct lend_local_channel *channel; /* NULL over tcp and ucx, */
+    struct parcel_end ucx;              /* where it is this, */
+    int stream;                         /* and this socket, */
     bool owes_preamble;                 /* whose first bytes have not come, */
     size_t in_count;                    /* and these have, and were not taken */
     uint64_t sequence;                  /* of the next frame that we send */
@@ -137,7 +154,7 @@ void wire_close(struct wire *wire);
 /* Hang up, though it is not closed yet. */
 void wire_shutdown(struct wire *wire);
 /* So much has come, untaken, that the owner waits for us; over tcp, that something has. */
-bool wire_is_full(const struct wire *wire);
+bool wire_is_full(struct wire *wire);
 
 /* Send bytes to the socket, as they are. False: it takes no more now. */
 bool wire_packet(struct wire *wire, const void *bytes, size_t count);

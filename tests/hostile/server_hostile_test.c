@@ -757,5 +757,9 @@ int main(void)
         FAKED(test_data_for_a_write_ends_it),       FAKED(test_nothing_lands_after_the_end),
         FAKED(test_frames_by_chance_end_in_time),
     };
-    RUN_OVER_EACH(tests);
+    int failed = 0;
+
+    RUN_OVER("local", tests, failed);
+    RUN_OVER("tcp", tests, failed);
+    return failed;
 }

@@ -14,7 +14,12 @@
 
 /* What hostile peers are played against. */
 
-enum { HEAP_SLACK_BYTES = 8 << 20, PEERS_MAX = 16 };
+enum {
+    HEAP_SLACK_BYTES = 8 << 20,
+    UCX_POOL_BYTES = 64 << 20, /* that UCX makes at one go, for frames that wait, and keeps, */
+    UCX_POOLS_MAX = 2,         /* each agent's */
+    PEERS_MAX = 16,
+};
 
 /* --- time, chance, resources --- */
 
@@ -73,6 +78,14 @@ struct chance chance_begin(const char *test)
     return chance;
 }
 
+uint64_t chance_number(void)
+{
+    uint64_t number;
+
+    assert_int_equal(lend_sys->random(&number, sizeof number), 0);
+    return number;
+}
+
 uint64_t scaled(uint64_t count)
 {
     uint64_t divided = count / from_environment("LEND_SCALE", 1);
@@ -97,7 +110,9 @@ static struct lend_agent *make_agent(const struct stage *stage, const char *name
     struct lend_agent *agent = NULL;
 
     config.name = name;
-    config.transports = over_tcp ? "tcp" : "local";
+    config.transports = over_ucx ? "ucx" : over_tcp ? "tcp" : "local";
+    config.ucx_devices = over_ucx ? "lo" : NULL;
+    config.ucx_transports = over_ucx ? "tcp" : NULL;
     config.listen = over_tcp ? "127.0.0.1" : NULL;
     config.local_directory = stage->directory;
     config.peers_max = PEERS_MAX;
@@ -223,7 +238,10 @@ static void find_place(struct stage *stage, const uint8_t *bytes, size_t count)
     const uint8_t *address = metadata->transports[0].address;
     uint32_t address_bytes = metadata->transports[0].address_bytes;
     struct lend_tcp_places places = {.count = 0};
-    if (over_tcp) {
+    if (over_ucx) {
+        memcpy(stage->ucx_address, address, address_bytes);
+        stage->ucx_address_bytes = address_bytes;
+    } else if (over_tcp) {
         assert_true(lend_tcp_places_decode(&places, address, address_bytes));
         stage->tcp_place = places.places[0];
     } else {
@@ -316,17 +334,20 @@ void check_stage(struct stage *stage)
         assert_true(wall_ns() < until);
         (void)sched_yield();
     }
-    assert_true(count_heap() <= stage->heap_bytes + HEAP_SLACK_BYTES);
+    size_t pools = over_ucx ? (size_t)UCX_POOLS_MAX * UCX_POOL_BYTES : 0;
+    assert_true(count_heap() <= stage->heap_bytes + HEAP_SLACK_BYTES + pools);
 }
 
 /* Each end of a connection has a socket, and over local a pidfd of the other, which may come last.
- */
+ * UCX has of them what it wants. */
 static void await_honest(struct stage *stage)
 {
     uint64_t until = wall_ns() + PATIENCE;
 
     stage->descriptors = count_descriptors() + (over_tcp ? 2 : 4);
     (void)honest_round(stage);
+    if (over_ucx)
+        stage->descriptors = count_descriptors();
     while (count_descriptors() < stage->descriptors) {
         assert_true(wall_ns() < until);
         (void)sched_yield();

@@ -17,6 +17,7 @@ enum { SETUP_MAGIC = 0x534c444e, FRAME_MAGIC = 0x464c };
 /* --- the connection --- */
 
 bool over_tcp;
+bool over_ucx;
 
 void wire_dial(struct wire *wire, const struct stage *stage)
 {
@@ -24,9 +25,14 @@ void wire_dial(struct wire *wire, const struct stage *stage)
     socklen_t count = lend_local_place_socket(&stage->place, &address);
 
     memset(wire, 0, offsetof(struct wire, payload));
+    assert_int_equal(lend_sys->random(wire->incarnation, sizeof wire->incarnation), 0);
+    if (over_ucx) {
+        parcel_open(&wire->ucx, wire->incarnation);
+        parcel_connect(&wire->ucx, stage->ucx_address, stage->ucx_address_bytes);
+        return;
+    }
     if (over_tcp) {
         stream_dial(wire, &stage->tcp_place);
-        assert_int_equal(lend_sys->random(wire->incarnation, sizeof wire->incarnation), 0);
         return;
     }
     wire->channel = lend_local_channel_create(NULL);
@@ -35,7 +41,6 @@ void wire_dial(struct wire *wire, const struct stage *stage)
     assert_true(wire->channel->socket.fd >= 0);
     assert_int_equal(
         lend_sys->connect(wire->channel->socket.fd, (const struct sockaddr *)&address, count), 0);
-    assert_int_equal(lend_sys->random(wire->incarnation, sizeof wire->incarnation), 0);
 }
 
 static void send_setup(struct wire *wire, int memory)
@@ -92,6 +97,18 @@ static void await_ready(struct wire *wire)
     atomic_store(&wire->channel->is_ready, true);
 }
 
+static enum lend_status ask_over_ucx(struct parcel_end *end)
+{
+    uint64_t until = wall_ns() + PATIENCE;
+
+    parcel_ask(end, end->address, end->address_bytes);
+    while (end->peers.channel == 0 && !parcel_is_over(end)) {
+        assert_true(wall_ns() < until);
+        parcel_work(end, true);
+    }
+    return end->is_lost ? LEND_E_PEER_DEAD : end->refused;
+}
+
 enum lend_status wire_set_up(struct wire *wire)
 {
     uint8_t preamble[LEND_TCP_PREAMBLE_BYTES];
@@ -99,6 +116,8 @@ enum lend_status wire_set_up(struct wire *wire)
     struct lend_local_answer answer;
     uint64_t until = wall_ns() + PATIENCE;
 
+    if (over_ucx)
+        return ask_over_ucx(&wire->ucx);
     if (over_tcp) {
         lend_tcp_preamble_encode(preamble);
         return stream_send(wire, preamble, sizeof preamble) ? LEND_OK : LEND_E_PEER_DEAD;
@@ -137,6 +156,10 @@ void wire_meet(struct wire *wire, const struct stage *stage)
 
 void wire_close(struct wire *wire)
 {
+    if (over_ucx) {
+        parcel_close(&wire->ucx);
+        return;
+    }
     if (over_tcp) {
         lend_sys->close(wire->stream);
         return;
@@ -147,13 +170,20 @@ void wire_close(struct wire *wire)
 
 void wire_shutdown(struct wire *wire)
 {
-    lend_sys->shutdown(over_tcp ? wire->stream : wire->channel->socket.fd);
+    if (over_ucx)
+        parcel_hang_up(&wire->ucx);
+    else
+        lend_sys->shutdown(over_tcp ? wire->stream : wire->channel->socket.fd);
 }
 
-bool wire_is_full(const struct wire *wire)
+bool wire_is_full(struct wire *wire)
 {
     int waiting = 0;
 
+    if (over_ucx) {
+        parcel_work(&wire->ucx, true);
+        return wire->ucx.arrived - wire->ucx.taken >= RING_BYTES - 32768;
+    }
     if (!over_tcp)
         return lend_ring_available(&wire->channel->in) >= RING_BYTES - 32768;
     assert_int_equal(ioctl(wire->stream, FIONREAD, &waiting), 0);
@@ -165,6 +195,10 @@ bool wire_packet(struct wire *wire, const void *bytes, size_t count)
     struct iovec part = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = count};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
 
+    if (over_ucx) {
+        parcel_send(&wire->ucx, &part, &(struct iovec){.iov_len = 0}, LEND_UCX_SEND_EAGER);
+        return true;
+    }
     return lend_sys->sendmsg(over_tcp ? wire->stream : wire->channel->socket.fd, &message) ==
            (ssize_t)count;
 }
@@ -187,10 +221,20 @@ struct forged forge(const struct wire *wire, uint8_t type, uint64_t request, con
 
 bool wire_has_room(struct wire *wire, size_t count)
 {
+    if (over_ucx) {
+        parcel_work(&wire->ucx, false);
+        return parcel_has_room(&wire->ucx, count);
+    }
     if (over_tcp)
         return poll(&(struct pollfd){.fd = wire->stream, .events = POLLOUT}, 1, 0) > 0;
     size_t room = lend_local_room(&wire->channel->base);
     return room > 0 && room >= count;
+}
+
+static void wait_over_ucx(struct wire *wire)
+{
+    parcel_work(&wire->ucx, true);
+    wire->is_over = parcel_is_over(&wire->ucx);
 }
 
 static bool await_room(struct wire *wire, size_t count)
@@ -202,7 +246,9 @@ static bool await_room(struct wire *wire, size_t count)
         if (wire->is_over)
             return false;
         assert_true(wall_ns() < until);
-        if (lend_ring_sleep_producer(&wire->channel->out, 64 + count))
+        if (over_ucx)
+            wait_over_ucx(wire);
+        else if (lend_ring_sleep_producer(&wire->channel->out, 64 + count))
             (void)take_packet(wire, &packet);
     }
     return true;
@@ -227,6 +273,13 @@ bool wire_send_forged(struct wire *wire, const struct forged *forged, const void
     wire->sequence++;
     if (over_tcp)
         return stream_send(wire, header, sizeof header) && stream_send(wire, payload, count);
+    if (over_ucx) {
+        struct lend_ucx_message message = parcel_write(&wire->ucx, LEND_UCX_FRAME);
+
+        memcpy(message.frame, header, sizeof header);
+        parcel_post(&wire->ucx, &message, payload, count);
+        return true;
+    }
     lend_local_send(&wire->channel->base, header, payload, count);
     lend_local_flush(&wire->channel->base);
     return true;
@@ -241,10 +294,27 @@ bool wire_send(struct wire *wire, uint8_t type, uint64_t request, const void *pa
 
 /* --- frames in --- */
 
+static bool take_over_ucx(struct wire *wire)
+{
+    struct parcel *parcel = parcel_take(&wire->ucx);
+
+    wire->is_over = parcel_is_over(&wire->ucx);
+    if (parcel == NULL)
+        return false;
+    assert_int_equal(lend_frame_decode(parcel->message.frame, &wire->frame, NULL), LEND_OK);
+    assert_int_equal(wire->frame.payload_bytes, parcel->length);
+    memcpy(wire->payload, parcel->bytes, parcel->length);
+    free(parcel);
+    assert_int_equal(lend_frame_check(&wire->frame, wire->payload, NULL), LEND_OK);
+    return true;
+}
+
 bool wire_take_now(struct wire *wire)
 {
     uint8_t header[LEND_FRAME_HEADER_BYTES];
 
+    if (over_ucx)
+        return take_over_ucx(wire);
     if (over_tcp)
         return stream_take_now(wire);
     struct lend_channel *channel = &wire->channel->base;
@@ -267,7 +337,9 @@ bool wire_take(struct wire *wire)
         if (wire->is_over)
             return wire_take_now(wire);
         assert_true(wall_ns() < until);
-        if (over_tcp)
+        if (over_ucx)
+            wait_over_ucx(wire);
+        else if (over_tcp)
             stream_wait(wire, POLLIN);
         else if (wire->channel->shared == NULL || wire->channel->in.is_broken ||
                  lend_ring_sleep_consumer(&wire->channel->in))
