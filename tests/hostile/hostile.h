@@ -47,6 +47,7 @@ enum {
     REQUESTS_MAX = 4,
     WINDOW_BYTES = 65536,
     RING_BYTES = 131072,
+    UCX_POOL_BYTES = 64 << 20, /* that UCX makes at one go, for frames that wait, and keeps */
 };
 
 #define MS       UINT64_C(1000000)
@@ -180,6 +181,7 @@ struct forged {
 };
 struct forged forge(const struct wire *wire, uint8_t type, uint64_t request, const void *payload,
                     size_t count);
+void wire_encode(const struct forged *forged, uint8_t *header);
 /* Publish it with count bytes of payload. False: the other end hung up, or takes nothing. */
 bool wire_send_forged(struct wire *wire, const struct forged *forged, const void *payload,
                       size_t count);

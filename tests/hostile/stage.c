@@ -16,8 +16,7 @@
 
 enum {
     HEAP_SLACK_BYTES = 8 << 20,
-    UCX_POOL_BYTES = 64 << 20, /* that UCX makes at one go, for frames that wait, and keeps, */
-    UCX_POOLS_MAX = 2,         /* each agent's */
+    UCX_POOLS_MAX = 2, /* each agent's */
     PEERS_MAX = 16,
 };
 

@@ -254,14 +254,10 @@ static bool await_room(struct wire *wire, size_t count)
     return true;
 }
 
-bool wire_send_forged(struct wire *wire, const struct forged *forged, const void *payload,
-                      size_t count)
+void wire_encode(const struct forged *forged, uint8_t *header)
 {
-    uint8_t header[LEND_FRAME_HEADER_BYTES];
-    struct lend_writer writer = lend_writer_init(header, sizeof header);
+    struct lend_writer writer = lend_writer_init(header, LEND_FRAME_HEADER_BYTES);
 
-    if (!over_tcp && !await_room(wire, count))
-        return false;
     lend_write_u16(&writer, forged->magic);
     lend_write_u8(&writer, forged->version);
     lend_write_u8(&writer, forged->type);
@@ -270,6 +266,16 @@ bool wire_send_forged(struct wire *wire, const struct forged *forged, const void
     lend_write_u64(&writer, forged->request);
     lend_write_u32(&writer, forged->payload_crc);
     lend_write_u32(&writer, lend_crc32c(0, header, 28) + forged->header_crc_error);
+}
+
+bool wire_send_forged(struct wire *wire, const struct forged *forged, const void *payload,
+                      size_t count)
+{
+    uint8_t header[LEND_FRAME_HEADER_BYTES];
+
+    if (!over_tcp && !await_room(wire, count))
+        return false;
+    wire_encode(forged, header);
     wire->sequence++;
     if (over_tcp)
         return stream_send(wire, header, sizeof header) && stream_send(wire, payload, count);

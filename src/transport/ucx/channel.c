@@ -231,7 +231,9 @@ static const char *check_frame(const struct lend_ucx_channel *channel,
     if (message->position < channel->due_position)
         return "the peer sent a frame of UCX twice";
     if (message->kind == LEND_UCX_CLOSE)
-        return length == 0 ? NULL : "the peer closed the connection with more to say";
+        return length > 0           ? "the peer closed the connection with more to say"
+               : channel->is_ending ? "the peer closed the connection twice"
+                                    : NULL;
     if (lend_read_u32(&reader) != length || length > LEND_FRAME_PAYLOAD_MAX)
         return "a frame and the message of UCX that it came in differ in length";
     if (is_rendezvous && (channel->is_server || !is_data(message->frame)))
@@ -274,7 +276,9 @@ static bool take_frame(struct lend_ucx_channel *channel, const struct lend_ucx_m
         breach(channel, "the peer sent a frame of UCX twice");
         return false;
     }
-    if (!frame->is_close)
+    if (frame->is_close)
+        channel->is_ending = true;
+    else
         channel->arrived += lend_ucx_cost(length);
     if (type_of(message) == LEND_FRAME_DONE && channel->asked_count > 0)
         channel->asked_count--;

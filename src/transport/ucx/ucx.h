@@ -150,6 +150,7 @@ struct lend_ucx_channel {
 
     struct lend_list frames; /* that have arrived, by position */
     uint64_t due_position;   /* of the next to be taken */
+    bool is_ending;          /* its last one is among them, and costs nothing */
     uint64_t arrived;        /* costs, summed up */
     uint64_t taken;
     uint64_t told;     /* of taken, what the peer was told */
