@@ -62,5 +62,6 @@ enum lend_status secret_read(const char *path, struct secret *out, struct lend_e
 
 void secret_wipe(struct secret *secret)
 {
-    explicit_bzero(secret, sizeof *secret);
+    explicit_bzero(secret->bytes, sizeof secret->bytes);
+    secret->count = 0;
 }
