@@ -9,6 +9,7 @@
  * counted where somebody spins: how many there are is a matter of time.
  */
 #include "base/sys.h"
+#include "sanitizer.h"
 
 #include <lend/lend.h>
 
@@ -311,11 +312,12 @@ static void test_two_that_poll_call_the_system_for_looks_alone(void **state)
     make_world(&world, LEND_AGENT_MANUAL_PROGRESS, false);
     measure(&world, notify_once, false, "both poll, notification");
     assert_int_equal(counted.calls, 0);
-    assert_true(counted.looks < ROUNDS / 8); /* four passes a round, and a look in 64 of them */
+    /* Four passes a round, and a look in 64 of them; or more, where they take long. */
+    assert_true(UNDER_ASAN || UNDER_TSAN || counted.looks < ROUNDS / 8);
     assert_true(counted.allocations <= 2 * ROUNDS);
     measure(&world, read_once, false, "both poll, read of 4 KiB");
     assert_int_equal(counted.calls, 0);
-    assert_true(counted.looks < ROUNDS / 4);
+    assert_true(UNDER_ASAN || UNDER_TSAN || counted.looks < ROUNDS / 4);
     assert_true(counted.allocations <= 3 * ROUNDS);
     end_world(&world);
 }

@@ -160,7 +160,7 @@ static void send_refusal(struct wire *wire)
 {
     const struct lend_ucx_message message = parcel_write(&wire->ucx, LEND_UCX_REFUSE);
 
-    parcel_post(&wire->ucx, &message, "\1\2\3\4%s%n\x1b[0m", 14);
+    parcel_post(&wire->ucx, &message, "\1\2\3\4%s%n\x1b[0m", 12);
 }
 
 static void send_empty_refusal(struct wire *wire)
