@@ -422,9 +422,10 @@ bool acts_holdings_came_back(const struct acts_holdings *before, uint64_t heap_s
 
     do {
         now = acts_holdings_now();
-        /* A stack or an arena that the C library keeps for later is one map or two, not a leak. */
+        /* A stack or an arena that the C library keeps for later is one map or two, not a leak;
+         * and sanitizers have ever more of their own. */
         if (now.descriptors <= before->descriptors && now.threads <= before->threads &&
-            (now.maps <= before->maps + 16 || UNDER_TSAN) && /* that has ever more of its own */
+            (UNDER_ASAN || UNDER_TSAN || now.maps <= before->maps + 16) &&
             now.heap_bytes <= before->heap_bytes + heap_slack_bytes)
             return true;
         (void)sched_yield();
