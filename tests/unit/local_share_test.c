@@ -338,6 +338,8 @@ static int fake_huge(int fd, struct statfs *out)
 
 static void start_failing(void)
 {
+    while (lend_local_closing_count() > 0) /* by threads that use the table */
+        (void)sched_yield();
     failing = lend_sys_real;
     failing.sendmsg = fail_send;
     send_failure = 0;
