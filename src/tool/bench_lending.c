@@ -95,7 +95,7 @@ static void lend_until_closed(struct pair *pair, void *context)
     if (network == NULL) {
         (void)pair_hears(pair, &nothing, sizeof nothing);
     } else {
-        network_attend(pair, agent);
+        network_attend(network, pair, agent);
         raw_sender_end(&sender);
     }
     lend_agent_destroy(agent);

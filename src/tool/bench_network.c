@@ -403,12 +403,26 @@ static void beat(const struct borrowing *borrowing, struct lend_transfer *transf
     take_times(&borrowing->pair, count, samples);
 }
 
+/* The same by plain sockets, which pull the same pieces. */
+static void beat_raw(struct stand *stand, const struct pieces *pieces, uint32_t count,
+                     struct samples *samples)
+{
+    const struct network_order order = {.verb = NETWORK_RAW_HEARTBEATS, .count = count};
+    struct borrowing *borrowing = stand->borrowing;
+
+    raw_receiver_prepare(&stand->raw, pieces, borrowing->memory);
+    pair_say(&borrowing->pair, &order, sizeof order);
+    raw_heartbeats_send(&borrowing->pair, network_address(stand->network, NETWORK_OWNER),
+                        &stand->raw, count, heartbeat_ns);
+    take_times(&borrowing->pair, count, samples);
+}
+
 static void measure_heartbeats(struct stand *stand)
 {
     struct borrowing *borrowing = stand->borrowing;
     const struct layout *layout = &borrowing->lending.layouts[LARGE];
     uint32_t count = stand->bench->is_quick ? HEARTBEATS_QUICK : HEARTBEATS;
-    struct samples loaded = {0}, idle = {0};
+    struct samples loaded = {0}, idle = {0}, raw = {0};
     struct row *row = report_row(stand->bench, section, "notification during a full pull");
     struct lend_transfer *transfer =
         borrowing_prepare(borrowing, LARGE, LEND_READ, stand->network->path, &row->why);
@@ -418,6 +432,7 @@ static void measure_heartbeats(struct stand *stand)
     if (transfer != NULL) {
         beat(borrowing, NULL, NULL, count, &idle);
         beat(borrowing, transfer, &pieces, count, &loaded);
+        beat_raw(stand, &pieces, count, &raw);
     }
     (void)lend_transfer_release(transfer); /* complete, or NULL */
     pieces_free(&pieces);
@@ -425,8 +440,10 @@ static void measure_heartbeats(struct stand *stand)
     row->goal = (struct goal){.kind = GOAL_P99, .limit = heartbeat_max_ns};
     row->figure = samples_take(&loaded, 1);
     row->how = "one a millisecond over the connection that is pulling, from the send until the "
-               "owner's application has it";
+               "owner's application has it; by plain sockets over a connection of their own beside "
+               "one that pulls";
     row_beside(row, "without a pull", &idle, 1);
+    row_beside(row, "plain sockets", &raw, 1);
     progress_step(&stand->progress);
 }
 

@@ -30,6 +30,7 @@ struct lend_agent *network_open_agent(const struct network *network, int which, 
 
 enum network_verb {
     NETWORK_HEARTBEATS = 1, /* receive so many notifications; tells how long each was on its way */
+    NETWORK_RAW_HEARTBEATS, /* the same by plain sockets; tells its port before that */
     NETWORK_MEMORY,         /* tells how many bytes of memory of its own it uses */
 };
 struct network_order {
@@ -38,7 +39,8 @@ struct network_order {
 };
 
 /* Serve orders until the channel is closed. */
-void network_attend(const struct pair *pair, struct lend_agent *agent);
+void network_attend(const struct network *network, const struct pair *pair,
+                    struct lend_agent *agent);
 
 /* --- the same by plain sockets (bench_raw_network.c) --- */
 
@@ -65,6 +67,14 @@ void raw_receiver_prepare(struct raw_receiver *receiver, const struct pieces *pi
                           unsigned char *memory);
 /* The nanoseconds that it took. */
 double raw_receiver_read(struct raw_receiver *receiver);
+
+/* --- heartbeats by plain sockets (bench_raw_heartbeat.c) --- */
+
+/* The owner's side: tells its port, then how long each was on its way. */
+void raw_heartbeats_receive(const struct pair *pair, const char *address, uint32_t count);
+/* The reader's: hears the port, and leaves the times to be heard. The receiver pulls meanwhile. */
+void raw_heartbeats_send(const struct pair *pair, const char *address,
+                         struct raw_receiver *receiver, uint32_t count, uint64_t apart_ns);
 
 /* --- the same by UCX's own program (bench_perftest.c) --- */
 

@@ -66,13 +66,16 @@ static uint64_t own_memory_bytes(void)
     return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-void network_attend(const struct pair *pair, struct lend_agent *agent)
+void network_attend(const struct network *network, const struct pair *pair,
+                    struct lend_agent *agent)
 {
     struct network_order order;
 
     while (pair_hears(pair, &order, sizeof order)) {
         if (order.verb == NETWORK_HEARTBEATS) {
             receive_heartbeats(pair, agent, order.count);
+        } else if (order.verb == NETWORK_RAW_HEARTBEATS) {
+            raw_heartbeats_receive(pair, network_address(network, NETWORK_OWNER), order.count);
         } else if (order.verb == NETWORK_MEMORY) {
             uint64_t bytes = own_memory_bytes();
 

@@ -204,12 +204,18 @@ static void print_besides(char *text, size_t capacity, const struct row *row)
     text[0] = '\0';
     for (uint32_t i = 0; i < row->beside_count && used < capacity; i++) {
         const struct beside *beside = &row->besides[i];
-        char figure[32];
+        char figure[32], late[32], p99[48] = "";
 
         (void)print_figure(figure, sizeof figure, row, &beside->figure,
                            figure_median(&beside->figure));
-        used += (size_t)snprintf(text + used, capacity - used, "%s%.2fx %s (%s)", i > 0 ? ", " : "",
-                                 row_ratio(row, beside), beside->what, figure);
+        if (row->goal.kind == GOAL_P99) {
+            (void)print_figure(late, sizeof late, row, &beside->figure,
+                               figure_p99(&beside->figure));
+            (void)snprintf(p99, sizeof p99, ", p99 %s", late);
+        }
+        used +=
+            (size_t)snprintf(text + used, capacity - used, "%s%.2fx %s (%s%s)", i > 0 ? ", " : "",
+                             row_ratio(row, beside), beside->what, figure, p99);
     }
 }
 
