@@ -149,6 +149,7 @@ struct wire {
 void wire_dial(struct wire *wire, const struct stage *stage);
 /* Give the rings, and take the answer; over tcp, the preamble. */
 enum lend_status wire_set_up(struct wire *wire);
+void wire_say_hello(struct wire *wire, const struct stage *stage);
 /* dial, set up, HELLO, WELCOME. */
 void wire_meet(struct wire *wire, const struct stage *stage);
 void wire_close(struct wire *wire);

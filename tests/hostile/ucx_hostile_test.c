@@ -398,6 +398,164 @@ static void test_ends_ahead_of_their_turn_are_not_hoarded(void **state)
     }
 }
 
+/* --- many, and others --- */
+
+static void test_an_opening_again_and_again_is_one_more_connection_each(void **state)
+{
+    struct stage *stage = *state;
+    static struct wire wire;
+    uint64_t until = wall_ns() + PATIENCE;
+
+    wire_meet(&wire, stage);
+    for (int i = 0; i < 50; i++)
+        parcel_ask(&wire.ucx, wire.ucx.address, wire.ucx.address_bytes);
+    while (wire.ucx.accepted + wire.ucx.refusals < 51) {
+        assert_true(wall_ns() < until);
+        parcel_work(&wire.ucx, true);
+    }
+    assert_true(wire.ucx.refusals > 0);
+    wire_close(&wire);
+}
+
+static void test_who_takes_anothers_name_does_not_take_its_place(void **state)
+{
+    struct stage *stage = *state;
+    uint8_t incarnation[LEND_INCARNATION_BYTES];
+    static struct wire wire;
+
+    lend_agent_incarnation(stage->honest, incarnation);
+    wire_dial(&wire, stage);
+    wire_close(&wire);
+    for (int i = 0; i < 3; i++) {
+        parcel_open(&wire.ucx, incarnation);
+        parcel_connect(&wire.ucx, stage->ucx_address, stage->ucx_address_bytes);
+        assert_int_equal(wire_set_up(&wire), LEND_OK);
+        (void)honest_round(stage); /* over the connection that it had */
+        wire_close(&wire);
+        (void)honest_round(stage);
+    }
+}
+
+static void test_messages_of_another_connection_are_let_go_or_cut_it(void **state)
+{
+    enum { FRAMES = 4 };
+    struct stage *stage = *state;
+    static struct wire first, second;
+    struct lend_ucx_message recorded[FRAMES];
+
+    /* What somebody else has said, again, while it is there and when it is gone. */
+    wire_meet(&first, stage);
+    for (int i = 0; i < FRAMES; i++) {
+        recorded[i] = write_notify(&first, "hello", 5);
+        parcel_post(&first.ucx, &recorded[i], "hello", 5);
+    }
+    check_served(&first, stage);
+    wire_meet(&second, stage);
+    wire_close(&first);
+    for (int i = 0; i < FRAMES; i++)
+        parcel_post(&second.ucx, &recorded[i], "hello", 5);
+    second.ucx.sent = second.ucx.sent_taken;
+    check_served(&second, stage);
+
+    /* And as if it were the second's own. */
+    for (int i = 0; i < FRAMES; i++) {
+        recorded[i].channel = second.ucx.peers.channel;
+        recorded[i].position = second.ucx.position++;
+        parcel_post(&second.ucx, &recorded[i], "hello", 5);
+    }
+    expect_cut(&second, LEND_E_PEER_DEAD); /* the frames' own numbers tell */
+    wire_close(&second);
+}
+
+/* Somebody speaks to the owner from one place, and has it answer to another one, where nobody takes
+ * anything: with as much credit as a number can say. */
+static void test_answers_that_nobody_takes_are_bounded(void **state)
+{
+    struct stage *stage = *state;
+    static struct wire mouth, ear;
+    struct asking asking = ask_read(stage, 0, 1);
+    size_t heap = count_heap();
+
+    asking.request.lease = stage->gapped; /* in pieces, so that the owner copies them */
+    asking.request.total_bytes = (GAP_BLOCKS - 4) * GAP_BLOCK_BYTES;
+    asking.region_ids[0] = stage->gaps_id;
+    asking.runs[0].count = GAP_BLOCKS - 4;
+    wire_dial(&ear, stage);
+    wire_dial(&mouth, stage);
+    ear.ucx.ours.window_bytes = UINT64_MAX / 2;
+    mouth.ucx.ours = ear.ucx.ours;
+    parcel_ask(&mouth.ucx, ear.ucx.address, ear.ucx.address_bytes);
+    while (ear.ucx.accepted == 0) {
+        parcel_work(&mouth.ucx, false);
+        parcel_work(&ear.ucx, true);
+    }
+    ear.ucx.is_deaf = true;
+    mouth.ucx.peers = ear.ucx.peers;
+    mouth.ucx.peers.window_bytes = UINT64_MAX / 2;
+    wire_say_hello(&mouth, stage);
+    for (uint64_t i = 0; i < scaled(4000); i++) {
+        (void)wire_ask(&mouth, &asking);
+        parcel_work(&mouth.ucx, false);
+        if (i % 2 == 1)
+            (void)honest_round(stage);
+    }
+    print_message("%zu KiB more\n", (count_heap() - heap) / 1024);
+    assert_true(count_heap() < heap + UCX_POOL_BYTES / 2);
+    wire_close(&mouth);
+    wire_close(&ear);
+}
+
+static void post_by_chance(struct wire *wire, struct chance *chance)
+{
+    static uint8_t bytes[70000];
+    struct lend_ucx_message message =
+        write_notify(wire, bytes, chance_below(chance, 8) == 0 ? 60000 : chance_below(chance, 300));
+    size_t count = message.frame[4] | (size_t)message.frame[5] << 8;
+    uint64_t wild = chance_next(chance) >> chance_below(chance, 64);
+
+    switch (chance_below(chance, 24)) {
+    case 0: message.kind = (enum lend_ucx_kind)(1 + chance_below(chance, 6)); break;
+    case 1: message.channel ^= wild; break;
+    case 2: message.position += chance_below(chance, 4); break;
+    case 3: message.position = wild; break;
+    case 4: message.taken = wild; break;
+    case 5: message.frame[chance_below(chance, sizeof message.frame)] ^= (uint8_t)wild; break;
+    case 6: count = chance_below(chance, sizeof bytes); break;
+    case 7: message.position -= chance_below(chance, 3); break;
+    default: break; /* a right one */
+    }
+    parcel_post(&wire->ucx, &message, bytes, count);
+}
+
+static void test_messages_by_chance_reach_nothing(void **state)
+{
+    struct stage *stage = *state;
+    struct chance chance = chance_begin("messages by chance");
+    static struct wire wire;
+    static uint8_t taken[LEND_NOTIFICATION_BYTES_MAX];
+    uint64_t cuts = 0;
+    size_t count;
+
+    wire_meet(&wire, stage);
+    for (uint64_t round = 0, rounds = scaled(5000); round < rounds; round++) {
+        post_by_chance(&wire, &chance);
+        while (wire_take_now(&wire))
+            ;
+        while (lend_notification_receive(stage->owner, taken, sizeof taken, &count, NULL, 0,
+                                         NULL) == LEND_OK)
+            ;
+        if (wire.is_over || chance_below(&chance, 256) == 0) {
+            cuts++;
+            wire_close(&wire);
+            wire_meet(&wire, stage);
+        }
+        if (round % 512 == 511)
+            (void)honest_round(stage);
+    }
+    wire_close(&wire);
+    assert_true(cuts > 0);
+}
+
 /* LeakSanitizer now and then dies itself when it looks through what UCX has mapped. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
@@ -415,6 +573,11 @@ int main(void)
         STAGED(test_frames_are_taken_in_their_order_however_they_come),
         STAGED(test_frames_ahead_of_their_turn_are_held_within_the_window),
         STAGED(test_ends_ahead_of_their_turn_are_not_hoarded),
+        STAGED(test_an_opening_again_and_again_is_one_more_connection_each),
+        STAGED(test_who_takes_anothers_name_does_not_take_its_place),
+        STAGED(test_messages_of_another_connection_are_let_go_or_cut_it),
+        STAGED(test_answers_that_nobody_takes_are_bounded),
+        STAGED(test_messages_by_chance_reach_nothing),
     };
     int failed = 0;
 

@@ -139,17 +139,22 @@ enum lend_status wire_set_up(struct wire *wire)
     return (enum lend_status)answer.status;
 }
 
-void wire_meet(struct wire *wire, const struct stage *stage)
+void wire_say_hello(struct wire *wire, const struct stage *stage)
 {
     struct lend_hello hello = {.version_min = 1, .version_max = 1, .name = "hostile"};
     uint8_t bytes[256];
 
-    wire_dial(wire, stage);
-    assert_int_equal(wire_set_up(wire), LEND_OK);
     memcpy(hello.incarnation, wire->incarnation, sizeof hello.incarnation);
     memcpy(hello.wanted, stage->incarnation, sizeof hello.wanted);
     size_t count = lend_hello_encode(&hello, bytes, sizeof bytes);
     assert_true(wire_send(wire, LEND_FRAME_HELLO, 0, bytes, count));
+}
+
+void wire_meet(struct wire *wire, const struct stage *stage)
+{
+    wire_dial(wire, stage);
+    assert_int_equal(wire_set_up(wire), LEND_OK);
+    wire_say_hello(wire, stage);
     assert_true(wire_take(wire));
     assert_int_equal(wire->frame.type, LEND_FRAME_WELCOME);
 }

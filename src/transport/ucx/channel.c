@@ -356,7 +356,8 @@ static size_t room_of(const struct lend_ucx_channel *channel)
 {
     uint64_t used = channel->sent - channel->sent_taken + lend_ucx_cost(0);
 
-    if (channel->peer_number == 0 || channel->link->is_broken || used >= channel->window_bytes)
+    if (channel->peer_number == 0 || channel->link->is_broken || used >= channel->window_bytes ||
+        lend_ucx_link_is_full(channel->link))
         return 0;
     uint64_t room = channel->window_bytes - used;
     return room < LEND_UCX_PAYLOAD_MAX ? (size_t)room : LEND_UCX_PAYLOAD_MAX;

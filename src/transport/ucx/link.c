@@ -10,6 +10,7 @@
 
 enum {
     SPARE_LARGE_MAX = 16,  /* of 64 KiB */
+    UNSENT_WINDOWS = 4,    /* of ours, that may wait to leave over a link */
     FLUSH_NS = 100000000,  /* that the end of an agent waits for its last words to leave, */
     CLOSE_NS = 1000000000, /* and for its endpoints to be closed */
 };
@@ -63,12 +64,40 @@ void lend_ucx_link_break_with(struct lend_ucx_link *link, lend_ucx_status status
     lend_ucx_link_break(link, LEND_E_PEER_DEAD, why.message);
 }
 
+static uint64_t unsent_max(const struct lend_ucx_link *link)
+{
+    return link->transport->window_bytes * UNSENT_WINDOWS;
+}
+
+bool lend_ucx_link_is_full(const struct lend_ucx_link *link)
+{
+    return link->unsent >= unsent_max(link);
+}
+
+void lend_ucx_link_owes(struct lend_ucx_link *link, uint64_t cost)
+{
+    link->pending++;
+    link->unsent += cost;
+}
+
+void lend_ucx_link_has_sent(struct lend_ucx_link *link, uint64_t cost)
+{
+    bool was_full = lend_ucx_link_is_full(link);
+
+    link->pending--;
+    link->unsent -= cost;
+    if (!was_full || lend_ucx_link_is_full(link))
+        return;
+    for (struct lend_list *at = link->channels.next; at != &link->channels; at = at->next)
+        lend_ucx_channel_wake(LEND_LIST_OWNER(at, struct lend_ucx_channel, in_link));
+}
+
 static void was_sent(void *request, lend_ucx_status status, void *user_data)
 {
     struct lend_ucx_send *send = user_data;
     struct lend_ucx_link *link = send->link;
 
-    link->pending--;
+    lend_ucx_link_has_sent(link, send->cost);
     give_send(send);
     link->transport->door.request_free(request);
     if (status != LEND_UCX_OK)
@@ -91,13 +120,20 @@ void lend_ucx_send(struct lend_ucx_send *send, const struct lend_ucx_message *me
         give_send(send);
         return;
     }
+    /* Frames stop before; what is said besides adds up only where nothing is taken. */
+    if (link->unsent > 2 * unsent_max(link)) {
+        give_send(send);
+        lend_ucx_link_break(link, LEND_E_PEER_DEAD, "the peer does not take what it is sent");
+        return;
+    }
     if (message->kind != LEND_UCX_PONG)
         lend_ucx_link_expect(link);
+    send->cost = lend_ucx_cost(count);
     lend_ucx_encode(message, send->header);
     void *state = link->transport->door.send(link->endpoint, LEND_UCX_ID, send->header,
                                              sizeof send->header, send->bytes, count, &how);
     if (lend_ucx_is_request(state)) {
-        link->pending++;
+        lend_ucx_link_owes(link, send->cost);
         return;
     }
     give_send(send);
@@ -227,12 +263,14 @@ void lend_ucx_link_break(struct lend_ucx_link *link, enum lend_status status, co
 }
 
 struct lend_ucx_link *lend_ucx_link_find(struct lend_ucx_transport *transport,
-                                         const uint8_t *incarnation)
+                                         const struct lend_ucx_address *address)
 {
     for (struct lend_list *at = transport->links.next; at != &transport->links; at = at->next) {
         struct lend_ucx_link *link = LEND_LIST_OWNER(at, struct lend_ucx_link, link);
 
-        if (memcmp(link->incarnation, incarnation, LEND_INCARNATION_BYTES) == 0)
+        if (memcmp(link->incarnation, address->incarnation, LEND_INCARNATION_BYTES) == 0 &&
+            link->address_bytes == address->count &&
+            memcmp(link->address, address->bytes, address->count) == 0)
             return link;
     }
     return NULL;
@@ -273,7 +311,7 @@ enum lend_status lend_ucx_link_get(struct lend_ucx_transport *transport,
                                    const struct lend_ucx_address *address,
                                    struct lend_ucx_link **out, struct lend_error *error)
 {
-    struct lend_ucx_link *link = lend_ucx_link_find(transport, address->incarnation);
+    struct lend_ucx_link *link = lend_ucx_link_find(transport, address);
 
     if (link != NULL) {
         *out = link;
@@ -286,6 +324,8 @@ enum lend_status lend_ucx_link_get(struct lend_ucx_transport *transport,
     lend_list_init(&link->link);
     lend_list_init(&link->channels);
     memcpy(link->incarnation, address->incarnation, sizeof link->incarnation);
+    link->address_bytes = address->count;
+    memcpy(link->address, address->bytes, address->count);
     int result = lend_sys->random(&link->number, sizeof link->number);
     link->number |= 1; /* 0 stands for none */
     enum lend_status status =

@@ -63,7 +63,7 @@ static void was_sent(void *request, lend_ucx_status status, void *user_data)
     struct lend_ucx_move *move = user_data;
     struct lend_ucx_link *link = move->over;
 
-    link->pending--;
+    lend_ucx_link_has_sent(link, lend_ucx_cost(move->bytes));
     link->transport->door.request_free(request);
     end(move);
     /* CANCELED: the reader did not want it any more. */
@@ -113,7 +113,7 @@ bool lend_ucx_move_out(struct lend_ucx_channel *channel, const struct lend_ucx_m
                                              sizeof move->header, move->pieces, piece_count, &how);
     *from = cursor;
     if (lend_ucx_is_request(state)) {
-        link->pending++;
+        lend_ucx_link_owes(link, lend_ucx_cost(count));
         return true;
     }
     undo(move);

@@ -127,7 +127,7 @@ static struct lend_ucx_channel *answer_locked(struct lend_ucx_transport *transpo
         return NULL;
     }
     /* Whoever speaks over another connection than we know has lost that one. */
-    link = lend_ucx_link_find(transport, address.incarnation);
+    link = lend_ucx_link_find(transport, &address);
     if (link != NULL && link->peer_number != 0 && link->peer_number != arrival->greeting.link)
         lend_ucx_link_break(link, LEND_E_PEER_DEAD, "the peer connected anew");
     if (lend_ucx_link_get(transport, &address, &link, error) != LEND_OK)

@@ -76,13 +76,16 @@ struct lend_ucx_link {
     uint64_t number;      /* random */
     uint64_t peer_number; /* 0: not known yet */
     struct lend_list channels;
-    uint32_t pending; /* operations whose callback is to come */
+    uint32_t pending; /* operations whose callback is to come, */
+    uint64_t unsent;  /* and what of them are messages, as costs */
     bool is_broken;
     bool owes_pong;
     uint64_t heard_ns;   /* when something last came */
     uint64_t unheard_ns; /* when something was sent that nothing was heard after; 0: none was */
     struct lend_error why;
     uint8_t incarnation[LEND_INCARNATION_BYTES];
+    size_t address_bytes;
+    uint8_t address[LEND_UCX_ADDRESS_MAX]; /* of the peer's worker, as UCX has it */
 };
 
 /* A message that is on its way out; it lies still until UCX says that it is done with it. */
@@ -90,6 +93,7 @@ struct lend_ucx_send {
     struct lend_list spare;
     struct lend_ucx_link *link;
     bool is_large;
+    uint64_t cost;
     uint8_t header[LEND_UCX_HEADER_BYTES];
     uint8_t bytes[];
 };
@@ -183,9 +187,10 @@ bool lend_ucx_arm(struct lend_ucx_transport *transport);
 enum lend_status lend_ucx_link_get(struct lend_ucx_transport *transport,
                                    const struct lend_ucx_address *address,
                                    struct lend_ucx_link **out, struct lend_error *error);
-/* The link to that agent; NULL: none. */
+/* The link to that agent, at that address: whoever names another agent as itself has a link of its
+ * own. NULL: none. */
 struct lend_ucx_link *lend_ucx_link_find(struct lend_ucx_transport *transport,
-                                         const uint8_t *incarnation);
+                                         const struct lend_ucx_address *address);
 /* It is of no use any more: its channels hang up, and the poller closes it. */
 void lend_ucx_link_break(struct lend_ucx_link *link, enum lend_status status, const char *reason);
 /* Close it now: what goes on over it is over soon, and UCX says so. */
@@ -216,6 +221,11 @@ void lend_ucx_links_take(struct lend_ucx_transport *transport,
 void lend_ucx_links_answer(struct lend_ucx_transport *transport);
 void lend_ucx_links_look(struct lend_ucx_transport *transport);
 
+/* A message of that cost is on its way, and has left. */
+void lend_ucx_link_owes(struct lend_ucx_link *link, uint64_t cost);
+void lend_ucx_link_has_sent(struct lend_ucx_link *link, uint64_t cost);
+/* Is enough on its way? Whatever the peer says that it has taken. */
+bool lend_ucx_link_is_full(const struct lend_ucx_link *link);
 /* Break the link because of what UCX says. */
 void lend_ucx_link_break_with(struct lend_ucx_link *link, lend_ucx_status status);
 
