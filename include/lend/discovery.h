@@ -94,8 +94,9 @@ struct lend_directory_config {
     uint64_t time_to_live_ns; /**< 10 s: how long an entry outlives an agent that died; >= 1 s. */
     uint64_t timeout_ns;      /**< 5 s: for each call of the service. */
     /** Called for each change of an agent but ourselves, and at the beginning for each that is
-     * there; on a thread of the directory, with no lock held. found is NULL for LEFT, and valid
-     * during the call. Peers that this agent has imported are refreshed before. NULL: not told. */
+     * there, before lend_directory_open() has returned; on a thread of the directory, with no lock
+     * held. found is NULL for LEFT, and valid during the call. Peers that this agent has imported
+     * are refreshed before. NULL: not told. */
     void (*on_event)(void *context, enum lend_directory_event event, const char *name,
                      const struct lend_found *found);
     void *context;
@@ -154,9 +155,10 @@ LEND_API LEND_MUST_USE enum lend_status lend_directory_find(struct lend_director
                                                             struct lend_error *error);
 
 /**
- * Take our entry back, if it can be done within timeout_ns of the configuration (else its time runs
- * out), and leave. NULL is a no-op. Threads: no other call on it may run or follow. Not from its
- * callback.
+ * Take our entry back, if that can be done in time (else its own time runs out), and leave. NULL is
+ * a no-op. Threads: no other call on it may run or follow, but those of a callback that is under
+ * way, which is waited for. Not from its callback. Blocks: up to timeout_ns of the configuration,
+ * and for as long as that callback.
  */
 LEND_API void lend_directory_close(struct lend_directory *directory);
 

@@ -100,7 +100,7 @@ struct lend_directory_plugin_open {
     uint32_t reserved;        /**< 0. */
     const char *url;          /**< As in lend_directory_config. */
     uint64_t time_to_live_ns; /**< How long an entry outlives whoever keeps it alive. */
-    uint64_t timeout_ns;      /**< For each call: it has ended by then. */
+    uint64_t timeout_ns;      /**< For each call: it has ended by then; limit() changes it. */
     uint64_t entry_bytes_max; /**< Longer entries are as good as none. */
     uint64_t owner_bytes;     /**< So many first bytes of an entry say whose it is. */
 };
@@ -125,8 +125,8 @@ struct lend_directory_watcher {
  * change. lend decides what an entry says, who publishes when, and what becomes of what is told.
  *
  * Every slot is required. A handle is used by one thread at a time, but for interrupt(); several
- * handles may be used at one time. All but open(), interrupt() and close() block, for as long as
- * the timeout that the handle was opened with, and watch() until something ends it. Failures:
+ * handles may be used at one time. All but open(), limit(), interrupt() and close() block, for as
+ * long as the timeout of the handle, and watch() until something ends it. Failures:
  * LEND_E_TIMEOUT and LEND_E_NO_PATH where the service does not answer, or not as it should,
  * LEND_E_NO_MEMORY, and what is said at each.
  */
@@ -161,6 +161,9 @@ struct lend_directory_plugin {
      * does, or interrupt(): LEND_E_CANCELED. */
     enum lend_status (*watch)(void *handle, const struct lend_directory_watcher *watcher,
                               struct lend_error *error);
+    /** The calls that follow have ended within so long, each; before it is said, within the timeout
+     * that the handle was opened with. */
+    void (*limit)(void *handle, uint64_t timeout_ns);
     /** From any thread: let a call that is under way, or the next one, end soon with
      * LEND_E_CANCELED. For good. */
     void (*interrupt)(void *handle);

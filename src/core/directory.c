@@ -5,11 +5,10 @@
 #include "core/found.h"
 #include "core/peer.h"
 #include "core/roster.h"
+#include "core/service.h"
 #include "core/snapshot.h"
 #include "wire/entry.h"
 #include "wire/field.h"
-
-#include <lend/plugin.h>
 
 #include <string.h>
 
@@ -19,11 +18,9 @@
  * the watcher is told of those of others. Each of them, and the callers, find the service gone at
  * times: they say so once, and try again, more and more seldom.
  *
- * Locks: call_lock (held while the service is asked) > agent's; lock is a leaf. No callback of the
- * application runs under any.
+ * The service is asked by one thread at a time, for which there is a turn. The lock is a leaf; no
+ * callback of the application runs under it, nor in a turn.
  */
-
-#define DEFAULT_PLUGIN LEND_PLUGIN_DIRECTORY "/lend-etcd.so"
 
 #define MS            UINT64_C(1000000)
 #define SECOND        UINT64_C(1000000000)
@@ -35,14 +32,12 @@
 struct lend_directory {
     struct lend_agent *agent;
     struct lend_directory_config config; /* defaults filled in; strings are gone */
-    void *library;
-    const struct lend_directory_plugin *plugin;
+    struct lend_service service;
     void *watching; /* the watcher's handle */
     pthread_t watcher, keeper;
     bool has_watcher, has_keeper;
 
-    pthread_mutex_t call_lock;   /* guards those up to the next lock */
-    void *calling;               /* a handle */
+    void *calling;               /* a handle; it and the next are whose turn it is */
     bool has_entry;              /* one of ours is there, new or old */
     bool is_published;           /* it says what we are */
     uint64_t serial, attachment; /* of what is published */
@@ -52,6 +47,8 @@ struct lend_directory {
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t changed;
+    pthread_cond_t turn_over;
+    bool is_calling; /* it is somebody's turn */
     struct lend_roster roster;
     bool is_closing;
     bool wants_published;
@@ -249,7 +246,7 @@ static enum lend_status watch_once(struct lend_directory *directory, struct lend
     lend_roster_doubt(&directory->roster);
     directory->is_listed = false;
     (void)pthread_mutex_unlock(&directory->lock);
-    return directory->plugin->watch(directory->watching, &watcher, error);
+    return directory->service.plugin->watch(directory->watching, &watcher, error);
 }
 
 /* The first watch has begun well, or not at all: lend_directory_open() waits to know. Under the
@@ -294,7 +291,47 @@ static void *watch(void *context)
     return NULL;
 }
 
-/* --- publishing: under call_lock --- */
+/* --- turns --- */
+
+static uint64_t call_deadline(const struct lend_directory *directory)
+{
+    return lend_deadline(lend_sys->now_ns(), directory->config.timeout_ns);
+}
+
+/* Wait until it is our turn, at most until then. LEND_E_TIMEOUT. */
+static enum lend_status begin_turn(struct lend_directory *directory, uint64_t until_ns,
+                                   struct lend_error *error)
+{
+    (void)pthread_mutex_lock(&directory->lock);
+    for (uint64_t now; directory->is_calling && (now = lend_sys->now_ns()) < until_ns;)
+        lend_sys->wait(&directory->turn_over, &directory->lock, until_ns - now);
+    bool is_ours = !directory->is_calling;
+    directory->is_calling = true;
+    (void)pthread_mutex_unlock(&directory->lock);
+    return is_ours ? LEND_OK
+                   : lend_fail(error, LEND_E_TIMEOUT,
+                               "the directory was being asked for something else for all of the "
+                               "%llu ms",
+                               (unsigned long long)(directory->config.timeout_ns / MS));
+}
+
+static void end_turn(struct lend_directory *directory)
+{
+    (void)pthread_mutex_lock(&directory->lock);
+    directory->is_calling = false;
+    (void)pthread_cond_broadcast(&directory->turn_over);
+    (void)pthread_mutex_unlock(&directory->lock);
+}
+
+/* The next call of the service has what is left until then. */
+static void limit(struct lend_directory *directory, uint64_t until_ns)
+{
+    uint64_t now = lend_sys->now_ns();
+
+    directory->service.plugin->limit(directory->calling, until_ns > now ? until_ns - now : 0);
+}
+
+/* --- publishing: in a turn --- */
 
 static enum lend_status put(struct lend_directory *directory, const struct lend_snapshot *snapshot,
                             struct lend_error *error)
@@ -311,18 +348,20 @@ static enum lend_status put(struct lend_directory *directory, const struct lend_
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for an entry of %zu bytes", count);
     (void)lend_entry_encode(&entry, bytes, count);
     enum lend_status status =
-        directory->plugin->put(directory->calling, agent->name, bytes, count, error);
+        directory->service.plugin->put(directory->calling, agent->name, bytes, count, error);
     lend_sys->release(bytes);
     return status;
 }
 
-static enum lend_status publish(struct lend_directory *directory, struct lend_error *error)
+static enum lend_status publish(struct lend_directory *directory, uint64_t until_ns,
+                                struct lend_error *error)
 {
     struct lend_snapshot *snapshot = NULL;
 
-    enum lend_status status = lend_snapshot_take(directory->agent, &snapshot, error);
+    enum lend_status status = lend_snapshot_take(directory->agent, UINT32_MAX, &snapshot, error);
     if (status != LEND_OK)
         return status;
+    limit(directory, until_ns);
     status = put(directory, snapshot, error);
     directory->is_published = status == LEND_OK;
     if (status == LEND_OK) {
@@ -352,9 +391,11 @@ static bool has_changed(struct lend_directory *directory)
 }
 
 /* Keep the entry that is there alive, new or old: what is newer may not be taken for a while. */
-static enum lend_status keep_alive(struct lend_directory *directory, struct lend_error *error)
+static enum lend_status keep_alive(struct lend_directory *directory, uint64_t until_ns,
+                                   struct lend_error *error)
 {
-    enum lend_status status = directory->plugin->keep(directory->calling, error);
+    limit(directory, until_ns);
+    enum lend_status status = directory->service.plugin->keep(directory->calling, error);
 
     if (status == LEND_E_STALE)
         directory->has_entry = directory->is_published = false;
@@ -365,8 +406,8 @@ static enum lend_status keep_alive(struct lend_directory *directory, struct lend
 }
 
 /* See to our entry: keep it alive in time, and publish it when it is not there, or not as we are.
- */
-static void look_after(struct lend_directory *directory, bool is_gone)
+ * All of that until then. */
+static void look_after(struct lend_directory *directory, bool is_gone, uint64_t until_ns)
 {
     bool was_in_trouble = directory->pause_ns > 0, is_over = false;
     bool is_paused = lend_sys->now_ns() < directory->retry_ns;
@@ -374,13 +415,13 @@ static void look_after(struct lend_directory *directory, bool is_gone)
     struct lend_error error = {0};
 
     if (directory->has_entry && lend_sys->now_ns() >= directory->keep_ns) {
-        status = keep_alive(directory, &error);
+        status = keep_alive(directory, until_ns, &error);
         is_over = status == LEND_E_STALE;
     }
     bool is_old = is_gone || !directory->is_published || has_changed(directory);
     if (is_old && (is_gone || is_over || !is_paused) &&
         (status == LEND_OK || status == LEND_PENDING || is_over))
-        status = publish(directory, &error);
+        status = publish(directory, until_ns, &error);
     if (status == LEND_PENDING || (status == LEND_OK && is_old && is_paused && !is_gone))
         return; /* nothing was due; or kept alive, while what is newer waits */
     if (status != LEND_OK && !was_in_trouble)
@@ -402,13 +443,15 @@ static void *keep(void *context)
 
         directory->is_name_free = false;
         (void)pthread_mutex_unlock(&directory->lock);
-        if (wants) {
-            (void)pthread_mutex_lock(&directory->call_lock);
-            look_after(directory, is_name_free);
-            (void)pthread_mutex_unlock(&directory->call_lock);
+        uint64_t until = call_deadline(directory);
+        bool is_turn = wants && begin_turn(directory, until, NULL) == LEND_OK;
+        if (is_turn) {
+            look_after(directory, is_name_free, until);
+            end_turn(directory);
             lend_agent_dispatch(directory->agent);
         }
         (void)pthread_mutex_lock(&directory->lock);
+        directory->is_name_free |= is_name_free && wants && !is_turn;
         if (!directory->is_closing && !directory->is_name_free)
             lend_sys->wait(&directory->changed, &directory->lock, LOOK_NS);
     }
@@ -423,10 +466,13 @@ enum lend_status lend_directory_publish(struct lend_directory *directory, struct
     enum lend_status status = lend_agent_check(directory->agent, error);
     if (status != LEND_OK)
         return status;
-    (void)pthread_mutex_lock(&directory->call_lock);
-    status = publish(directory, error);
-    note_outcome(directory, status);
-    (void)pthread_mutex_unlock(&directory->call_lock);
+    uint64_t until = call_deadline(directory);
+    status = begin_turn(directory, until, error);
+    if (status == LEND_OK) {
+        status = publish(directory, until, error);
+        note_outcome(directory, status);
+        end_turn(directory);
+    }
     (void)pthread_mutex_lock(&directory->lock);
     directory->wants_published = true;
     (void)pthread_mutex_unlock(&directory->lock);
@@ -470,9 +516,13 @@ static enum lend_status find_once(struct lend_directory *directory, const char *
         .gone = ignore_gone,
     };
 
-    (void)pthread_mutex_lock(&directory->call_lock);
-    enum lend_status status = directory->plugin->find(directory->calling, name, &watcher, error);
-    (void)pthread_mutex_unlock(&directory->call_lock);
+    uint64_t until = call_deadline(directory);
+    enum lend_status status = begin_turn(directory, until, error);
+    if (status != LEND_OK)
+        return status;
+    limit(directory, until);
+    status = directory->service.plugin->find(directory->calling, name, &watcher, error);
+    end_turn(directory);
     if (status != LEND_OK) {
         lend_found_release(finding.found);
         return status;
@@ -488,8 +538,9 @@ static enum lend_status find_once(struct lend_directory *directory, const char *
     return LEND_OK;
 }
 
-/* Wait until the watch has told of it, but not for long: it may tell nothing. */
-static void await_entry(struct lend_directory *directory, const char *name, uint64_t until_ns)
+/* Wait until the watch has told of it, but not for long: it may tell nothing. False: the directory
+ * is being closed, and waits for the callback that we are in. */
+static bool await_entry(struct lend_directory *directory, const char *name, uint64_t until_ns)
 {
     uint64_t now = lend_sys->now_ns(), again = lend_deadline(now, FIND_AGAIN_NS);
 
@@ -497,10 +548,12 @@ static void await_entry(struct lend_directory *directory, const char *name, uint
     until_ns = until_ns < again ? until_ns : again;
     if (lend_roster_find(&directory->roster, name) != NULL) /* it was, or the service is gone */
         pause_locked(directory, PAUSE_FIRST);
-    while (lend_roster_find(&directory->roster, name) == NULL &&
+    while (!directory->is_closing && lend_roster_find(&directory->roster, name) == NULL &&
            (now = lend_sys->now_ns()) < until_ns)
         lend_sys->wait(&directory->changed, &directory->lock, until_ns - now);
+    bool is_open = !directory->is_closing;
     (void)pthread_mutex_unlock(&directory->lock);
+    return is_open;
 }
 
 /* May it be otherwise in a while? */
@@ -527,9 +580,9 @@ enum lend_status lend_directory_find(struct lend_directory *directory, const cha
     uint64_t until = lend_deadline(lend_sys->now_ns(), wait_ns);
     for (;;) {
         status = find_once(directory, name, out, error);
-        if (!may_change(status) || lend_sys->now_ns() >= until)
+        if (!may_change(status) || lend_sys->now_ns() >= until ||
+            !await_entry(directory, name, until))
             return status;
-        await_entry(directory, name, until);
     }
 }
 
@@ -551,50 +604,6 @@ static enum lend_status check_config(const struct lend_directory_config *config,
     return LEND_OK;
 }
 
-static enum lend_status check_table(const struct lend_directory_plugin *plugin, const char *path,
-                                    struct lend_error *error)
-{
-    if (plugin == NULL || plugin->abi != LEND_DIRECTORY_PLUGIN_ABI ||
-        plugin->struct_size < sizeof *plugin)
-        return lend_fail(error, LEND_E_VERSION,
-                         "%.160s has interface %u of %u bytes, not %d of %zu; install the one of "
-                         "this release",
-                         path, plugin != NULL ? plugin->abi : 0,
-                         plugin != NULL ? plugin->struct_size : 0, LEND_DIRECTORY_PLUGIN_ABI,
-                         sizeof *plugin);
-    if (plugin->name == NULL || plugin->open == NULL || plugin->close == NULL ||
-        plugin->put == NULL || plugin->keep == NULL || plugin->take_back == NULL ||
-        plugin->find == NULL || plugin->watch == NULL || plugin->interrupt == NULL)
-        return lend_fail(error, LEND_E_VERSION, "%.160s leaves a required slot empty", path);
-    return LEND_OK;
-}
-
-static enum lend_status load(struct lend_directory *directory, const char *given,
-                             struct lend_error *error)
-{
-    const char *path = given != NULL ? given : DEFAULT_PLUGIN;
-    lend_directory_plugin_entry *entry;
-    char why[160] = "";
-
-    directory->library = lend_sys->load(path, why, sizeof why);
-    if (directory->library == NULL)
-        return lend_fail(error, LEND_E_ABSENT,
-                         "no plugin for the directory: %s; it is Debian's package lend-plugins, or "
-                         "name its file",
-                         why);
-    void *symbol = lend_sys->symbol(directory->library, LEND_DIRECTORY_PLUGIN_SYMBOL);
-    if (symbol == NULL)
-        return lend_fail(error, LEND_E_ABSENT,
-                         "%.160s has no function %s: it is not a plugin for a directory", path,
-                         LEND_DIRECTORY_PLUGIN_SYMBOL);
-    memcpy(&entry, &symbol, sizeof entry);
-    const struct lend_directory_plugin *plugin = entry();
-    enum lend_status status = check_table(plugin, path, error);
-    if (status == LEND_OK)
-        directory->plugin = plugin;
-    return status;
-}
-
 static enum lend_status open_handles(struct lend_directory *directory, const char *url,
                                      struct lend_error *error)
 {
@@ -607,8 +616,9 @@ static enum lend_status open_handles(struct lend_directory *directory, const cha
         .owner_bytes = LEND_ENTRY_OWNER_BYTES,
     };
 
-    enum lend_status status = directory->plugin->open(&open, &directory->calling, error);
-    return status == LEND_OK ? directory->plugin->open(&open, &directory->watching, error) : status;
+    enum lend_status status = directory->service.plugin->open(&open, &directory->calling, error);
+    return status == LEND_OK ? directory->service.plugin->open(&open, &directory->watching, error)
+                             : status;
 }
 
 static enum lend_status start(struct lend_directory *directory, struct lend_error *error)
@@ -644,35 +654,50 @@ static enum lend_status await_first(struct lend_directory *directory, struct len
     return status;
 }
 
+/* The last turn: the keeper is gone. What it was doing when we began to leave has its end before
+ * then. */
+static void take_back(struct lend_directory *directory, uint64_t until_ns)
+{
+    struct lend_error error = {0};
+    enum lend_status status = LEND_E_TIMEOUT;
+
+    if (!directory->has_entry)
+        return;
+    if (lend_sys->now_ns() < until_ns) {
+        limit(directory, until_ns);
+        status = directory->service.plugin->take_back(directory->calling, &error);
+    } else {
+        (void)lend_fail(&error, status, "the directory did not answer");
+    }
+    if (status != LEND_OK)
+        lend_agent_log(directory->agent, LEND_LOG_WARNING,
+                       "our entry stays in the directory until its time is out: %s", error.message);
+}
+
 static void leave(struct lend_directory *directory)
 {
+    uint64_t until = call_deadline(directory);
+
     (void)pthread_mutex_lock(&directory->lock);
     directory->is_closing = true;
     (void)pthread_cond_broadcast(&directory->changed);
     (void)pthread_mutex_unlock(&directory->lock);
     if (directory->has_watcher) {
-        directory->plugin->interrupt(directory->watching);
+        directory->service.plugin->interrupt(directory->watching);
         (void)pthread_join(directory->watcher, NULL);
     }
     if (directory->has_keeper)
         (void)pthread_join(directory->keeper, NULL);
-    if (directory->has_entry) {
-        struct lend_error error = {0};
-
-        if (directory->plugin->take_back(directory->calling, &error) != LEND_OK)
-            lend_agent_log(directory->agent, LEND_LOG_WARNING,
-                           "our entry stays in the directory until its time is out: %s",
-                           error.message);
+    take_back(directory, until);
+    if (directory->service.plugin != NULL) {
+        directory->service.plugin->close(directory->watching);
+        directory->service.plugin->close(directory->calling);
     }
-    if (directory->plugin != NULL) {
-        directory->plugin->close(directory->watching);
-        directory->plugin->close(directory->calling);
-    }
-    lend_sys->unload(directory->library);
+    lend_service_unload(&directory->service);
     lend_roster_fini(&directory->roster);
-    (void)pthread_mutex_destroy(&directory->call_lock);
     (void)pthread_mutex_destroy(&directory->lock);
     (void)pthread_cond_destroy(&directory->changed);
+    (void)pthread_cond_destroy(&directory->turn_over);
     lend_sys->release(directory);
 }
 
@@ -691,9 +716,9 @@ static struct lend_directory *create(struct lend_agent *agent,
     if (config->timeout_ns == 0)
         directory->config.timeout_ns = 5 * SECOND;
     directory->first_status = LEND_PENDING;
-    (void)pthread_mutex_init(&directory->call_lock, NULL);
     (void)pthread_mutex_init(&directory->lock, NULL);
     (void)pthread_cond_init(&directory->changed, NULL);
+    (void)pthread_cond_init(&directory->turn_over, NULL);
     return directory;
 }
 
@@ -713,7 +738,7 @@ enum lend_status lend_directory_open(struct lend_agent *agent,
     struct lend_directory *directory = create(agent, config);
     if (directory == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a directory");
-    status = load(directory, config->plugin, error);
+    status = lend_service_load(&directory->service, config->plugin, error);
     if (status == LEND_OK)
         status = open_handles(directory, config->url, error);
     if (status == LEND_OK)

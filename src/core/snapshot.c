@@ -81,25 +81,29 @@ static struct lend_snapshot *share(struct lend_agent *agent, struct lend_snapsho
 }
 
 /* The metadata with room for an attachment behind it. */
-static enum lend_status export(struct lend_agent *agent, struct lend_snapshot **out,
-                               struct lend_error *error) {
+static enum lend_status make(struct lend_agent *agent, struct lend_snapshot **out,
+                             struct lend_error *error)
+{
     size_t room = 4096;
 
-    for (;;){
+    for (;;) {
         size_t count = 0;
-        struct lend_snapshot *snapshot = lend_sys->allocate(sizeof *snapshot + room +
-                                                            LEND_ATTACHMENT_BYTES_MAX);
+        struct lend_snapshot *snapshot =
+            lend_sys->allocate(sizeof *snapshot + room + LEND_ATTACHMENT_BYTES_MAX);
 
-        if (snapshot == NULL) return lend_fail(error, LEND_E_NO_MEMORY,
-                                               "no memory to tell of ourselves");
+        if (snapshot == NULL)
+            return lend_fail(error, LEND_E_NO_MEMORY, "no memory to tell of ourselves");
         enum lend_status status = lend_metadata_export(agent, snapshot->bytes, room, &count, error);
-        if (status == LEND_OK){snapshot->metadata_bytes = (uint32_t)count; *out = snapshot;
-                               return LEND_OK;}
-lend_sys->release(snapshot);
-if (status != LEND_E_INVALID || count <= room)
-    return status;
-room = count; /* and should it grow meanwhile, once more */
-}
+        if (status == LEND_OK) {
+            snapshot->metadata_bytes = (uint32_t)count;
+            *out = snapshot;
+            return LEND_OK;
+        }
+        lend_sys->release(snapshot);
+        if (status != LEND_E_INVALID || count <= room)
+            return status;
+        room = count; /* and should it grow meanwhile, once more */
+    }
 }
 
 static void add_attachment_locked(struct lend_agent *agent, struct lend_snapshot *snapshot)
@@ -110,8 +114,8 @@ static void add_attachment_locked(struct lend_agent *agent, struct lend_snapshot
                agent->attachment_bytes);
 }
 
-enum lend_status lend_snapshot_take(struct lend_agent *agent, struct lend_snapshot **out,
-                                    struct lend_error *error)
+enum lend_status lend_snapshot_take(struct lend_agent *agent, uint32_t max,
+                                    struct lend_snapshot **out, struct lend_error *error)
 {
     struct lend_snapshot names = {0}, *snapshot;
     uint32_t count;
@@ -121,11 +125,11 @@ enum lend_status lend_snapshot_take(struct lend_agent *agent, struct lend_snapsh
         *out = snapshot;
         return LEND_OK;
     }
-    if (count >= LEND_SNAPSHOTS_MAX)
+    if (count >= max)
         return lend_fail(error, LEND_E_BUSY,
                          "%u others are being told older metadata, and slowly; ask again later",
                          count);
-    enum lend_status status = export(agent, &snapshot, error);
+    enum lend_status status = make(agent, &snapshot, error);
     if (status != LEND_OK)
         return status;
     /* Of before we looked: so that what changed since is never taken for seen. */
@@ -182,7 +186,7 @@ enum lend_status lend_telling_begin(struct lend_telling *telling, struct lend_se
     if (session->channel->ops->parse == NULL)
         return lend_fail(error, LEND_E_ACCESS,
                          "%s tells its metadata only where it was asked to listen", agent->name);
-    return lend_snapshot_take(agent, &telling->snapshot, error);
+    return lend_snapshot_take(agent, LEND_SNAPSHOTS_MAX, &telling->snapshot, error);
 }
 
 bool lend_telling_pump(struct lend_telling *telling, struct lend_session *session)

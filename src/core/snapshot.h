@@ -6,8 +6,8 @@
 
 /*
  * What an agent tells of itself at one time: its metadata, and behind it its attachment. Whoever
- * asks for it while nothing changes shares one; of different ones there are at most
- * LEND_SNAPSHOTS_MAX, so that what slow askers can make us keep is bounded.
+ * asks for it while nothing changes shares one; askers make us keep at most LEND_SNAPSHOTS_MAX
+ * different ones, however slow they are.
  */
 
 enum { LEND_SNAPSHOTS_MAX = 4 };
@@ -22,9 +22,9 @@ struct lend_snapshot {
     uint8_t bytes[];
 };
 
-/* LEND_E_BUSY: others hold as many as there may be. LEND_E_LIMIT, LEND_E_NO_MEMORY. */
-enum lend_status lend_snapshot_take(struct lend_agent *agent, struct lend_snapshot **out,
-                                    struct lend_error *error);
+/* LEND_E_BUSY: there are max others already. LEND_E_LIMIT, LEND_E_NO_MEMORY. */
+enum lend_status lend_snapshot_take(struct lend_agent *agent, uint32_t max,
+                                    struct lend_snapshot **out, struct lend_error *error);
 /* NULL is a no-op. */
 void lend_snapshot_release(struct lend_agent *agent, struct lend_snapshot *snapshot);
 

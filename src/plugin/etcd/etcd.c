@@ -6,8 +6,10 @@
  *
  * An entry is written in a transaction: only over none, or over the revision that we wrote or read
  * as ours, so that of two agents of one name the first keeps it. A watch begins with a listing, in
- * pages of one revision, and goes on behind it; it is renewed at times, so that a server that has
- * stopped is noticed. What has been compacted away is listed anew by whoever called.
+ * pages of one revision, and goes on behind it. While it is silent the server is asked now and
+ * then, on another connection, for a key that nobody has, so that one that has stopped, or has lost
+ * the others of its cluster, is noticed. What has been compacted away is listed anew by whoever
+ * called.
  */
 #include "http.h"
 
@@ -25,7 +27,7 @@ enum {
     PAGE_ENTRIES = 16,
     PUT_TRIES = 4,                /* while another changes what we compare with */
     ANSWER_BYTES_MAX = 128 << 20, /* a page of the largest entries of a usual server */
-    WATCH_SECONDS = 30,
+    WATCH_SECONDS = 300,          /* then it is begun anew, whatever has become of it */
     /* Of gRPC, as the gateway tells them. */
     CODE_INVALID = 3,
     CODE_NOT_FOUND = 5,
@@ -79,6 +81,15 @@ static json_t *json_bytes(const void *bytes, size_t count)
     return value;
 }
 
+/* The text of a body, which becomes ours; NULL: no memory. Free it. */
+static char *text_of(json_t *body)
+{
+    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+
+    json_decref(body);
+    return text;
+}
+
 /* What a refusal of etcd's is to us. */
 static enum lend_status refuse(const struct handle *handle, const json_t *answer,
                                struct lend_error *error)
@@ -102,9 +113,8 @@ static enum lend_status ask(struct handle *handle, const char *path, json_t *bod
                             struct lend_error *error)
 {
     struct http *http = &handle->http;
-    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    char *text = text_of(body);
 
-    json_decref(body);
     if (text == NULL)
         return fail(error, LEND_E_NO_MEMORY, "no memory to ask etcd");
     enum lend_status status = http_ask(http, path, text, error);
@@ -217,6 +227,13 @@ static enum lend_status etcd_open(const struct lend_directory_plugin_open *open,
     return LEND_OK;
 }
 
+static void etcd_limit(void *object, uint64_t timeout_ns)
+{
+    struct handle *handle = object;
+
+    handle->http.timeout_ns = timeout_ns;
+}
+
 static void etcd_interrupt(void *object)
 {
     struct handle *handle = object;
@@ -314,6 +331,7 @@ static enum lend_status etcd_put(void *object, const char *name, const void *byt
     struct handle *handle = object;
     enum lend_status status = LEND_PENDING;
 
+    http_begin(&handle->http);
     for (int i = 0; i < PUT_TRIES && status == LEND_PENDING; i++)
         status = try_to_put(handle, name, bytes, count, error);
     if (status == LEND_PENDING)
@@ -329,6 +347,7 @@ static enum lend_status etcd_keep(void *object, struct lend_error *error)
 
     if (handle->lease == 0)
         return fail(error, LEND_E_STALE, "nothing is published");
+    http_begin(&handle->http);
     (void)snprintf(lease, sizeof lease, "%lld", (long long)handle->lease);
     enum lend_status status =
         ask(handle, "/v3/lease/keepalive", json_pack("{s:s}", "ID", lease), &answer, error);
@@ -352,6 +371,7 @@ static enum lend_status etcd_take_back(void *object, struct lend_error *error)
 
     if (handle->lease == 0)
         return LEND_OK;
+    http_begin(&handle->http);
     (void)snprintf(lease, sizeof lease, "%lld", (long long)handle->lease);
     enum lend_status status =
         ask(handle, "/v3/lease/revoke", json_pack("{s:s}", "ID", lease), &answer, error);
@@ -369,6 +389,7 @@ static enum lend_status etcd_find(void *object, const char *name,
     struct handle *handle = object;
     json_t *answer = NULL;
 
+    http_begin(&handle->http);
     enum lend_status status = ask(handle, "/v3/kv/range",
                                   json_pack("{s:o}", "key", key_of(handle, name)), &answer, error);
     if (status != LEND_OK)
@@ -404,6 +425,7 @@ static enum lend_status tell_page(struct handle *handle,
     json_t *body = json_pack("{s:o, s:o, s:i, s:I}", "key", *key, "range_end", end_of_keys(handle),
                              "limit", (int)PAGE_ENTRIES, "revision", *revision);
     *key = NULL;
+    http_begin(&handle->http);
     enum lend_status status = ask(handle, "/v3/kv/range", body, &answer, error);
     if (status != LEND_OK)
         return status == LEND_E_STALE ? fail(error, LEND_E_NO_PATH, "etcd lists nothing") : status;
@@ -496,17 +518,27 @@ static enum lend_status listen_once(struct stream *stream, struct lend_error *er
     char revision[32];
 
     (void)snprintf(revision, sizeof revision, "%lld", (long long)stream->next);
-    json_t *body = json_pack("{s:{s:o, s:o, s:s}}", "create_request", "key", key_of(handle, ""),
-                             "range_end", end_of_keys(handle), "start_revision", revision);
-    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-    json_decref(body);
-    if (text == NULL)
-        return fail(error, LEND_E_NO_MEMORY, "no memory to watch etcd");
+    char *text =
+        text_of(json_pack("{s:{s:o, s:o, s:s}}", "create_request", "key", key_of(handle, ""),
+                          "range_end", end_of_keys(handle), "start_revision", revision));
+    /* The key of an agent without a name; and the answer is one of the whole cluster. */
+    char *probe = text_of(json_pack("{s:o}", "key", key_of(handle, "")));
+    enum lend_status status = LEND_E_NO_MEMORY;
+
     stream->listener = (struct http_listener){
-        .line = take_line, .context = stream, .life_ns = WATCH_SECONDS * SECOND};
-    enum lend_status status =
-        http_listen(&handle->http, "/v3/watch", text, &stream->listener, error);
+        .line = take_line,
+        .context = stream,
+        .probe_path = "/v3/kv/range",
+        .probe_body = probe,
+        .life_ns = WATCH_SECONDS * SECOND,
+    };
+    http_begin(&handle->http);
+    if (text != NULL && probe != NULL)
+        status = http_listen(&handle->http, "/v3/watch", text, &stream->listener, error);
+    else
+        (void)fail(error, status, "no memory to watch etcd");
     free(text);
+    free(probe);
     return status;
 }
 
@@ -542,6 +574,7 @@ const struct lend_directory_plugin *lend_directory_plugin_1(void)
         .take_back = etcd_take_back,
         .find = etcd_find,
         .watch = etcd_watch,
+        .limit = etcd_limit,
         .interrupt = etcd_interrupt,
     };
 

@@ -10,7 +10,8 @@
 
 /*
  * Asking one of several endpoints over HTTP: the one that answered last, and should it not answer,
- * the next. Every call has a deadline, and can be interrupted from another thread.
+ * the next. Every call has a deadline, and can be interrupted from another thread. Each may ask
+ * several times: http_begin() says when it begins.
  */
 
 struct bytes {
@@ -19,12 +20,21 @@ struct bytes {
     size_t room;
 };
 
+/* A second connection, on which an endpoint whose answer is silent is asked whether it is there. */
+struct probe {
+    CURL *easy;
+    bool is_asked;
+    uint64_t due_ns; /* the answer, if it is asked; if not, the next question */
+};
+
 struct http {
     struct place place;
-    uint64_t timeout_ns;
+    uint64_t timeout_ns; /* of a call */
+    uint64_t until_ns;   /* of the one that is under way */
     size_t answer_bytes_max;
     CURLM *multi;
     CURL *easy;
+    struct probe probe;
     struct curl_slist *headers;
     unsigned endpoint; /* in use */
     _Atomic bool is_interrupted;
@@ -38,6 +48,9 @@ enum lend_status http_open(struct http *http, uint64_t timeout_ns, struct lend_e
 void http_close(struct http *http);
 void http_interrupt(struct http *http);
 
+/* A call begins: all that is asked from now on ends within timeout_ns. */
+void http_begin(struct http *http);
+
 /* Ask, and have the whole answer in http->answer, with a NUL behind it, and its code.
  * LEND_E_TIMEOUT, LEND_E_NO_PATH, LEND_E_CANCELED, LEND_E_NO_MEMORY. */
 enum lend_status http_ask(struct http *http, const char *path, const char *body,
@@ -49,11 +62,14 @@ struct http_listener {
     enum lend_status (*line)(void *context, const char *line, size_t length,
                              struct lend_error *error);
     void *context;
+    const char *probe_path; /* what is asked now and then, */
+    const char *probe_body; /* while the answer may be silent */
     bool has_begun;   /* set by line(): the answer is under way, and may be silent from now on */
     uint64_t life_ns; /* end it after that time */
 };
 
-/* LEND_OK: its life is over. */
+/* LEND_OK: its life is over. LEND_E_TIMEOUT: it does not begin in time, or it is silent, and so is
+ * the endpoint when it is asked. */
 enum lend_status http_listen(struct http *http, const char *path, const char *body,
                              struct http_listener *listener, struct lend_error *error);
 
