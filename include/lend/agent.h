@@ -84,7 +84,8 @@ struct lend_agent_config {
     /** A secret of 16 .. 64 bytes that this agent shares with its peers. Both ends of each
      * connection then prove that they have it, and every control message carries a MAC under a key
      * made from it; bulk data is neither encrypted nor authenticated. Copied, and wiped at the end.
-     * NULL: none; an agent with one does not talk to agents without. Needs the plugin. */
+     * NULL: none; an agent with one does not talk to agents without. Needs the plugin. A peer whose
+     * secret is another one is imported with that (lend_import_desc::secret). */
     const void *secret;
     uint32_t secret_bytes;
     uint32_t reserved;

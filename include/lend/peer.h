@@ -63,11 +63,20 @@ enum lend_import_flag {
 
 /** How to import. Initialise with LEND_IMPORT_DESC_INIT. */
 struct lend_import_desc {
-    uint32_t struct_size; /**< sizeof(struct lend_import_desc) as compiled. */
+    uint32_t struct_size; /**< sizeof(struct lend_import_desc) as compiled; one without a secret,
+                               which ends behind tags, is of a version that is still taken. */
     uint32_t flags;       /**< ::lend_import_flag. */
     /** Pairs "key=value" with spaces between that every region of the peer must carry in its tags,
      * or the import is refused; NULL or "" for none. */
     const char *tags;
+    /** The secret of connections that this agent makes to the peer, instead of
+     * lend_agent_config::secret: that of the peer's own configuration, which the application has
+     * brought here. Those that the peer makes to us are held to ours all the same. Copied, and
+     * wiped when the peer is let go of. NULL: none. Needs the plugin that
+     * lend_agent_config::secret_plugin names, which is loaded then, if it was not. */
+    const void *secret;
+    uint32_t secret_bytes; /**< As lend_agent_config::secret_bytes. */
+    uint32_t reserved;     /**< 0. */
 };
 
 #define LEND_IMPORT_DESC_INIT                                                                      \
@@ -84,7 +93,14 @@ LEND_API void lend_import_desc_init(struct lend_import_desc *desc);
  * @param desc  copied; NULL: none.
  * @retval LEND_E_MISMATCH  a region's tags are not as wanted: names the region, the key, and both
  *                          values. Nothing was kept.
- * @retval LEND_E_INVALID   unknown flags, or wanted tags that are not pairs.
+ * @retval LEND_E_MISMATCH  the incarnation was imported before with another secret, or without one
+ *                          where this agent has another: forget it first. One that imports without
+ *                          a secret goes along with the first. Nothing was changed.
+ * @retval LEND_E_ABSENT    a secret is given, and its plugin cannot be loaded; says why.
+ * @retval LEND_E_INVALID   unknown flags, wanted tags that are not pairs, or a secret that is too
+ *                          short or too long.
+ * @retval LEND_E_SYSTEM    the plugin has no random numbers.
+ * Threads, blocks: as lend_peer_import(); with a secret, no longer than the file system does.
  */
 LEND_API LEND_MUST_USE enum lend_status lend_peer_import_with(struct lend_agent *agent,
                                                               const void *bytes, size_t count,
@@ -107,12 +123,12 @@ LEND_API LEND_MUST_USE enum lend_status lend_peer_refresh(struct lend_peer *peer
 /**
  * Connect ahead of the first transfer (which otherwise does it).
  * @retval LEND_E_PEER_DEAD  nobody answers there, or another incarnation does; or it hung up
- * without a word, as an agent does that wants a secret of us (lend_agent_config::secret), and we
- * have none.
+ * without a word, as an agent does that wants a secret of us (lend_agent_config::secret,
+ * lend_import_desc::secret), and we have none.
  * @retval LEND_E_TIMEOUT    no answer in timeout_ns (at most connect_timeout_ns).
  * @retval LEND_E_VERSION    the peer speaks another version of the protocol; both are named.
  * @retval LEND_E_ACCESS     the peer's socket is closed to this user; names the path and its mode.
- * Or we have a secret, and the peer has another one, or none.
+ * Or we have a secret, of our own or for that peer, and the peer has another one, or none.
  * @retval LEND_E_BUSY       too many wait there to be let in: try again.
  * @retval LEND_E_INVALID, LEND_E_NO_MEMORY, LEND_E_SYSTEM, LEND_E_LIMIT, LEND_E_FORKED
  * Threads: safe. Blocks: up to timeout_ns, making progress meanwhile.

@@ -135,7 +135,7 @@ static enum lend_status check_config(const struct lend_agent_config *config,
         return lend_fail(error, LEND_E_INVALID,
                          "local_ring_bytes is %u; it must be a power of two, %d to %d", ring,
                          RING_BYTES_MIN * 2, RING_BYTES_MAX);
-    return lend_secret_check(config, error);
+    return lend_secret_check(config->secret, config->secret_bytes, error);
 }
 
 static void fill_u32(uint32_t *field, uint32_t value)
@@ -191,6 +191,7 @@ static const size_t kept_texts[] = {
     offsetof(struct lend_agent_config, ucx_devices),
     offsetof(struct lend_agent_config, ucx_transports),
     offsetof(struct lend_agent_config, ucx_library),
+    offsetof(struct lend_agent_config, secret_plugin),
 };
 
 static const char **kept_text(struct lend_agent *agent, size_t which)
@@ -211,7 +212,6 @@ static enum lend_status adopt_config(struct lend_agent *agent,
     agent->config.transports_required = NULL;
     agent->config.secret = NULL; /* the plugin gets the caller's */
     agent->config.secret_bytes = 0;
-    agent->config.secret_plugin = NULL;
 
     enum lend_status status = LEND_OK;
     for (size_t i = 0; i < sizeof kept_texts / sizeof kept_texts[0]; i++) {
@@ -376,6 +376,20 @@ static enum lend_status allow_cross_memory(const struct lend_agent *agent, struc
     return LEND_OK;
 }
 
+/* Of the caller's, which only the plugin copies. */
+static enum lend_status keep_secret(struct lend_agent *agent,
+                                    const struct lend_agent_config *config,
+                                    struct lend_error *error)
+{
+    if (config->secret == NULL)
+        return LEND_OK;
+    enum lend_status status = lend_secret_load(&agent->keeper, agent->config.secret_plugin, error);
+    if (status != LEND_OK)
+        return status;
+    return lend_secret_keep(&agent->secret, agent->keeper.plugin, config->secret,
+                            config->secret_bytes, error);
+}
+
 static enum lend_status build(struct lend_agent *agent, const struct lend_agent_config *config,
                               struct lend_error *error)
 {
@@ -402,7 +416,7 @@ static enum lend_status build(struct lend_agent *agent, const struct lend_agent_
     status = lend_poller_init(&agent->poller, agent, error);
     if (status != LEND_OK)
         return status;
-    status = lend_secret_open(&agent->secret, config, error);
+    status = keep_secret(agent, config, error);
     if (status != LEND_OK)
         return status;
     lend_statistics_open(agent);
@@ -468,7 +482,9 @@ static void demolish(struct lend_agent *agent, bool forked)
         (void)pthread_mutex_destroy(&agent->completion_lock);
         (void)pthread_cond_destroy(&agent->completion);
     }
-    lend_secret_close(&agent->secret); /* last: keys of the sessions are the plugin's too */
+    lend_secret_forget(&agent->secret);
+    lend_secret_unload(
+        &agent->keeper); /* last: secrets of peers and keys of sessions are its too */
     lend_sys->release(agent);
 }
 

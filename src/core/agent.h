@@ -58,9 +58,12 @@ struct lend_agent {
     int64_t life; /* of the process; see base/fork.h */
     char name[LEND_AGENT_NAME_BYTES_MAX + 1];
     uint8_t incarnation[LEND_INCARNATION_BYTES];
-    struct lend_agent_config config; /* defaults filled in; strings NULL or owned */
-    struct lend_secret secret;
-    struct lend_transport_open open; /* what the transports were told */
+    struct lend_agent_config config;  /* defaults filled in; strings NULL or owned */
+    struct lend_secret_keeper keeper; /* loaded at the beginning, or under the lock, once */
+    struct lend_secret secret;        /* our own */
+    _Atomic uint64_t refusal_told_ns; /* when somebody without it was last logged */
+    _Atomic uint64_t refusals_untold; /* those since then */
+    struct lend_transport_open open;  /* what the transports were told */
     uint32_t transport_count;
     struct lend_open_transport transports[LEND_METADATA_TRANSPORTS_MAX];
 

@@ -609,7 +609,7 @@ enum lend_status lend_client_connect(struct lend_peer *peer, struct lend_session
                                      struct lend_error *error)
 {
     struct lend_agent *agent = peer->agent;
-    struct lend_session *session = lend_session_create(agent, &role);
+    struct lend_session *session = lend_session_create(agent, &role, lend_peer_secret(peer));
 
     if (session == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a connection to %s", peer->name);

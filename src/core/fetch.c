@@ -224,7 +224,7 @@ static enum lend_status begin(const struct question *question, struct lend_sessi
 {
     struct lend_agent *agent = question->agent;
     const struct lend_open_transport *by = question->transport;
-    struct lend_session *session = lend_session_create(agent, &role);
+    struct lend_session *session = lend_session_create(agent, &role, &agent->secret);
     struct lend_channel *channel = NULL;
 
     if (session == NULL)

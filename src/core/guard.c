@@ -10,7 +10,13 @@
 
 #define TELL_EVERY_NS UINT64_C(10000000000)
 
-#define REMEDY "give both agents the same lend_agent_config::secret"
+/* What to do about a secret that the other end does not have. */
+static const char *remedy(const struct lend_secret *secret)
+{
+    return secret->is_of_peer ? "import it with the lend_agent_config::secret that it has now"
+                              : "give both agents the same lend_agent_config::secret, or import "
+                                "the peer with its own";
+}
 
 void lend_guard_init(struct lend_guard *guard, const struct lend_secret *secret, bool is_client)
 {
@@ -60,8 +66,8 @@ static enum lend_status admit(struct lend_session *session, const uint8_t *proof
     if (secret->plugin->check(secret->kept, their_role(session), transcript, sizeof transcript,
                               proof) != 1)
         return lend_fail(error, LEND_E_ACCESS,
-                         "the peer has another secret than we have, or somebody stands between "
-                         "us; " REMEDY);
+                         "the peer has another secret than %s, or somebody stands between us; %s",
+                         secret->is_of_peer ? "its import gave" : "we have", remedy(secret));
     return secret->plugin->derive(secret->kept, transcript, sizeof transcript, &guard->keys, error);
 }
 
@@ -97,9 +103,10 @@ static bool send_proof(struct lend_session *session)
 }
 
 /* Instead of an answer. Nobody vouches for it, so what it says is but a hint. */
-static enum lend_status take_bye(const struct lend_frame *frame, const uint8_t *payload,
-                                 struct lend_error *error)
+static enum lend_status take_bye(const struct lend_session *session, const struct lend_frame *frame,
+                                 const uint8_t *payload, struct lend_error *error)
 {
+    const struct lend_secret *secret = session->guard.secret;
     struct lend_verdict verdict;
 
     enum lend_status status = lend_verdict_decode(payload, frame->payload_bytes, &verdict, error);
@@ -109,8 +116,9 @@ static enum lend_status take_bye(const struct lend_frame *frame, const uint8_t *
         return lend_fail(error, (enum lend_status)verdict.status, "the peer hung up: %s",
                          verdict.text);
     return lend_fail(error, LEND_E_ACCESS,
-                     "the peer has no secret, and we have one (or it is of a release that knows "
-                     "none); " REMEDY "; it says: %.80s",
+                     "the peer has no secret, and %s (or it is of a release that knows none); %s; "
+                     "it says: %.60s",
+                     secret->is_of_peer ? "its import gave one" : "we have one", remedy(secret),
                      verdict.text);
 }
 
@@ -179,19 +187,18 @@ static enum lend_status take_proof(struct lend_session *session, const uint8_t *
 
 void lend_guard_refuse(struct lend_agent *agent, const struct lend_error *why)
 {
-    struct lend_secret *secret = &agent->secret;
     uint64_t now = lend_sys->now_ns();
-    uint64_t told = atomic_load_explicit(&secret->told_ns, memory_order_relaxed);
+    uint64_t told = atomic_load_explicit(&agent->refusal_told_ns, memory_order_relaxed);
 
     LEND_STATISTICS_ADD(agent, secrets_refused, 1);
     /* Relaxed: these two are but for the log. */
     if ((told != 0 && now - told < TELL_EVERY_NS) ||
-        !atomic_compare_exchange_strong_explicit(&secret->told_ns, &told, now, memory_order_relaxed,
-                                                 memory_order_relaxed)) {
-        (void)atomic_fetch_add_explicit(&secret->untold_count, 1, memory_order_relaxed);
+        !atomic_compare_exchange_strong_explicit(&agent->refusal_told_ns, &told, now,
+                                                 memory_order_relaxed, memory_order_relaxed)) {
+        (void)atomic_fetch_add_explicit(&agent->refusals_untold, 1, memory_order_relaxed);
         return;
     }
-    uint64_t untold = atomic_exchange_explicit(&secret->untold_count, 0, memory_order_relaxed);
+    uint64_t untold = atomic_exchange_explicit(&agent->refusals_untold, 0, memory_order_relaxed);
     lend_agent_log(agent, LEND_LOG_WARNING,
                    "refused who did not prove to have our secret, and %llu others before: %s",
                    (unsigned long long)untold, why->message);
@@ -215,10 +222,9 @@ enum lend_status lend_guard_expect(const struct lend_session *session,
                  (frame->type == LEND_FRAME_ANSWER && frame->payload_bytes == LEND_ANSWER_BYTES);
     if (is_due)
         return LEND_OK;
-    return lend_fail(
-        error, LEND_E_ACCESS,
-        "a frame of type %u with %u bytes where a proof of the secret was due; " REMEDY,
-        frame->type, frame->payload_bytes);
+    return lend_fail(error, LEND_E_ACCESS,
+                     "a frame of type %u with %u bytes where a proof of the secret was due; %s",
+                     frame->type, frame->payload_bytes, remedy(session->guard.secret));
 }
 
 enum lend_status lend_guard_take(struct lend_session *session, const struct lend_frame *frame,
@@ -228,7 +234,8 @@ enum lend_status lend_guard_take(struct lend_session *session, const struct lend
     case LEND_FRAME_CHALLENGE: return take_challenge(session, frame, payload, error);
     case LEND_FRAME_ANSWER: return take_answer(session, frame, payload, error);
     case LEND_FRAME_PROOF: return take_proof(session, payload, error);
-    default: return take_bye(frame, payload, error); /* lend_guard_expect() lets no other pass */
+    /* lend_guard_expect() lets no other pass. */
+    default: return take_bye(session, frame, payload, error);
     }
 }
 

@@ -9,10 +9,11 @@
 #include <stdbool.h>
 
 /*
- * How an agent with a secret holds each of its sessions to it, whatever carries them: nothing is
- * said to the other end, and nothing taken from it, before it has proved that it has the secret
- * (wire/challenge.h); from then on every control frame is sealed with a MAC. A server tells those
- * who have not proved it nothing but an ANSWER: what they get wrong ends in silence.
+ * How each session with a secret is held to it, whatever carries it: a server's to the secret of
+ * its agent, a client's to that of its peer, or else of its agent. Nothing is said to the other
+ * end, and nothing taken from it, before it has proved that it has the secret (wire/challenge.h);
+ * from then on every control frame is sealed with a MAC. A server tells those who have not proved
+ * it nothing but an ANSWER: what they get wrong ends in silence.
  *
  * All under the session's lock.
  */
@@ -38,6 +39,7 @@ struct lend_guard {
     void *keys; /* the plugin's; NULL: frames are not sealed */
 };
 
+/* The secret stays where it is for as long as the guard. */
 void lend_guard_init(struct lend_guard *guard, const struct lend_secret *secret, bool is_client);
 void lend_guard_fini(struct lend_guard *guard);
 

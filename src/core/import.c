@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "wire/field.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -125,6 +126,7 @@ struct import {
     struct lend_range_index ranges;
     struct lend_peer_reach *reaches; /* room for LEND_PEER_REACHES_MAX */
     uint32_t reach_count;
+    struct lend_secret secret; /* that the description gives, until a peer takes it */
 };
 
 /* Keep the reaches in order of rank; of equals, the first to come stays first. */
@@ -219,6 +221,63 @@ static enum lend_status index_regions(const struct lend_metadata *metadata,
     return LEND_OK;
 }
 
+/* --- the secret --- */
+
+/* The plugin, loaded by the first who needs it. */
+static enum lend_status have_plugin(struct lend_agent *agent, const struct lend_secret_plugin **out,
+                                    struct lend_error *error)
+{
+    struct lend_secret_keeper keeper = {0};
+    enum lend_status status = LEND_OK;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    *out = agent->keeper.plugin;
+    (void)pthread_mutex_unlock(&agent->lock);
+    if (*out != NULL)
+        return LEND_OK;
+    status = lend_secret_load(&keeper, agent->config.secret_plugin, error);
+    if (status == LEND_OK) {
+        (void)pthread_mutex_lock(&agent->lock);
+        if (agent->keeper.plugin == NULL) {
+            agent->keeper = keeper;
+            keeper = (struct lend_secret_keeper){0};
+        }
+        *out = agent->keeper.plugin; /* ours, or that of a thread that was faster */
+        (void)pthread_mutex_unlock(&agent->lock);
+    }
+    lend_secret_unload(&keeper);
+    return status;
+}
+
+/* Not under the agent's lock: files are read, and memory is locked. */
+static enum lend_status take_secret(struct import *import, struct lend_error *error)
+{
+    const struct lend_import_desc *desc = import->desc;
+    const struct lend_secret_plugin *plugin = NULL;
+
+    if (desc->secret == NULL)
+        return LEND_OK;
+    enum lend_status status = have_plugin(import->agent, &plugin, error);
+    if (status != LEND_OK)
+        return status;
+    import->secret.is_of_peer = true;
+    return lend_secret_keep(&import->secret, plugin, desc->secret, desc->secret_bytes, error);
+}
+
+/* The first import of an incarnation says by which secret it is met. */
+static enum lend_status check_same_secret(const struct lend_peer *peer,
+                                          const struct lend_secret *secret,
+                                          struct lend_error *error)
+{
+    if (secret->plugin == NULL || lend_secret_is_same(lend_peer_secret(peer), secret))
+        return LEND_OK;
+    return lend_fail(error, LEND_E_MISMATCH,
+                     "%s is known already, with another secret or without one; forget it first",
+                     peer->name);
+}
+
+/* --- entering --- */
+
 static void swap_in(struct lend_peer *peer, struct import *import)
 {
     struct lend_metadata *metadata = peer->metadata;
@@ -239,7 +298,9 @@ static enum lend_status renew_locked(struct lend_peer *peer, struct import *impo
     bool is_newer = import->metadata->serial > peer->metadata->serial;
     const struct lend_metadata *metadata = is_newer ? import->metadata : peer->metadata;
 
-    enum lend_status status = check_tags(metadata, import->desc->tags, error);
+    enum lend_status status = check_same_secret(peer, &import->secret, error);
+    if (status == LEND_OK)
+        status = check_tags(metadata, import->desc->tags, error);
     if (status == LEND_OK && is_newer)
         status = check_tags(metadata, peer->wanted_tags, error);
     /* The addresses of an incarnation do not change; its regions do. */
@@ -280,6 +341,8 @@ static enum lend_status enter_locked(struct import *import, struct lend_peer **o
     if (import->desc->tags != NULL)
         memcpy(peer->wanted_tags, import->desc->tags, strlen(import->desc->tags) + 1);
     peer->import_flags = import->desc->flags;
+    peer->secret = import->secret;
+    import->secret = (struct lend_secret){0};
     peer->reaches = LEND_TAKE(import->reaches);
     peer->reach_count = import->reach_count;
     swap_in(peer, import);
@@ -292,12 +355,31 @@ static enum lend_status enter_locked(struct import *import, struct lend_peer **o
 
 static enum lend_status check_desc(const struct lend_import_desc *desc, struct lend_error *error)
 {
-    if (desc->struct_size != sizeof *desc)
-        return lend_fail(error, LEND_E_VERSION, "lend_import_desc is %u bytes, not %zu",
-                         desc->struct_size, sizeof *desc);
     if ((desc->flags & ~(uint32_t)LEND_IMPORT_PREFAULT) != 0)
         return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", desc->flags);
+    if (desc->reserved != 0)
+        return lend_fail(error, LEND_E_INVALID, "reserved is %u, not 0", desc->reserved);
+    enum lend_status status = lend_secret_check(desc->secret, desc->secret_bytes, error);
+    if (status != LEND_OK)
+        return status;
     return desc->tags != NULL ? check_wanted(desc->tags, error) : LEND_OK;
+}
+
+/* The caller's, of whatever version, as one of ours. NULL: nothing is wanted. */
+static enum lend_status copy_desc(const struct lend_import_desc *desc, struct lend_import_desc *out,
+                                  struct lend_error *error)
+{
+    /* Programs were compiled with this, before peers had secrets. */
+    const size_t first_size = offsetof(struct lend_import_desc, secret);
+
+    lend_import_desc_init(out);
+    if (desc == NULL)
+        return LEND_OK;
+    if (desc->struct_size != sizeof *desc && desc->struct_size != first_size)
+        return lend_fail(error, LEND_E_VERSION, "lend_import_desc is %u bytes, not %zu or %zu",
+                         desc->struct_size, sizeof *desc, first_size);
+    memcpy(out, desc, desc->struct_size);
+    return check_desc(out, error);
 }
 
 static enum lend_status decode(struct import *import, const void *bytes, size_t count,
@@ -326,25 +408,28 @@ static void let_go(struct import *import)
     lend_sys->release(import->reaches);
     lend_sys->release(import->metadata);
     lend_range_index_fini(&import->ranges);
+    lend_secret_forget(&import->secret);
 }
 
 enum lend_status lend_peer_import_with(struct lend_agent *agent, const void *bytes, size_t count,
                                        const struct lend_import_desc *desc, struct lend_peer **out,
                                        struct lend_error *error)
 {
-    static const struct lend_import_desc nothing_wanted = LEND_IMPORT_DESC_INIT;
-    struct import import = {.agent = agent, .desc = desc != NULL ? desc : &nothing_wanted};
+    struct lend_import_desc wanted;
+    struct import import = {.agent = agent, .desc = &wanted};
     enum lend_status status = lend_agent_check(agent, error);
 
     if (status != LEND_OK)
         return status;
     if (bytes == NULL || out == NULL)
         return lend_fail(error, LEND_E_INVALID, "bytes or out is NULL");
-    status = check_desc(import.desc, error);
+    status = copy_desc(desc, &wanted, error);
     if (status == LEND_OK)
         status = decode(&import, bytes, count, error);
     if (status == LEND_OK)
         status = reach_out(&import, error);
+    if (status == LEND_OK)
+        status = take_secret(&import, error);
     if (status == LEND_OK) {
         (void)pthread_mutex_lock(&agent->lock);
         status = enter_locked(&import, out, error);

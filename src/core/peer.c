@@ -121,6 +121,7 @@ void lend_peer_retain(struct lend_peer *peer)
 
 static void free_contents(struct lend_peer *peer)
 {
+    lend_secret_forget(&peer->secret);
     lend_sys->release(peer->metadata);
     lend_sys->release(peer->reaches);
     lend_range_index_fini(&peer->ranges);

@@ -28,6 +28,7 @@ struct lend_peer {
     /* What its first import asked for, and holds for its later metadata. */
     char wanted_tags[LEND_REGION_TAGS_BYTES_MAX + 1];
     uint32_t import_flags;           /* ::lend_import_flag */
+    struct lend_secret secret;       /* that it gave, of connections to the peer; may be none */
     struct lend_peer_reach *reaches; /* owned; the preferred first, at least one */
     uint32_t reach_count;
     _Atomic uint32_t reach; /* that the latest connection took, or the next one tries first */
@@ -45,6 +46,12 @@ static inline const struct lend_transport_ops *lend_peer_ops(const struct lend_p
     uint32_t reach = atomic_load_explicit(&peer->reach, memory_order_relaxed);
 
     return peer->reaches[reach].transport->ops;
+}
+
+/* The secret that connections to the peer are held to. */
+static inline const struct lend_secret *lend_peer_secret(const struct lend_peer *peer)
+{
+    return peer->secret.plugin != NULL ? &peer->secret : &peer->agent->secret;
 }
 
 /* Why none of a peer's transports led to it: what each of them said. */

@@ -661,7 +661,7 @@ static const struct lend_session_role role = {
 enum lend_status lend_session_accept(struct lend_agent *agent, struct lend_channel *channel,
                                      struct lend_error *error)
 {
-    struct lend_session *session = lend_session_create(agent, &role);
+    struct lend_session *session = lend_session_create(agent, &role, &agent->secret);
 
     if (session == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory to serve one more peer");

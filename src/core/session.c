@@ -17,7 +17,8 @@ enum { YIELDS_MAX = 100 }; /* to callers, of about a microsecond each at least *
 /* --- life --- */
 
 struct lend_session *lend_session_create(struct lend_agent *agent,
-                                         const struct lend_session_role *role)
+                                         const struct lend_session_role *role,
+                                         const struct lend_secret *secret)
 {
     struct lend_session *session = lend_sys->allocate(role->bytes);
 
@@ -30,7 +31,7 @@ struct lend_session *lend_session_create(struct lend_agent *agent,
     lend_list_init(&session->hot_link);
     (void)pthread_mutex_init(&session->lock, NULL);
     (void)pthread_mutex_init(&session->hung_lock, NULL);
-    lend_guard_init(&session->guard, &agent->secret, role->is_client);
+    lend_guard_init(&session->guard, secret, role->is_client);
     session->greet_until_ns = lend_deadline(lend_sys->now_ns(), agent->config.connect_timeout_ns);
     return session;
 }
@@ -48,8 +49,8 @@ void lend_session_release(struct lend_session *session)
     /* Release: what we did to it comes before the free; acquire: so does what others did. */
     if (atomic_fetch_sub_explicit(&session->references, 1, memory_order_acq_rel) > 1)
         return;
-    session->role->fini(session);
     lend_guard_fini(&session->guard);
+    session->role->fini(session); /* after it: the secret may be that of a peer, which goes here */
     (void)pthread_mutex_destroy(&session->lock);
     (void)pthread_mutex_destroy(&session->hung_lock);
     lend_sys->release(session);
@@ -147,8 +148,9 @@ static void bury_hung(struct lend_session *session)
     /* A server that wants a secret hangs up without a word; so does one that is killed. */
     if (session->role->is_client && session->due_sequence == 0 && why.status == LEND_E_PEER_DEAD)
         (void)lend_fail(&told, LEND_E_PEER_DEAD,
-                        "%.110s; it had said nothing yet: if it lives, it may have another secret "
-                        "than we, or only one of us has one (lend_agent_config::secret)",
+                        "%.90s; it had said nothing yet: if it lives, it may have another secret "
+                        "than we, or one of us has none (lend_agent_config::secret, or of its "
+                        "import)",
                         why.message);
     bury(session, &told);
 }
@@ -521,7 +523,7 @@ static bool begin_again(struct lend_session *session, struct lend_channel *chann
     bool is_dead = atomic_load_explicit(&session->is_dead, memory_order_relaxed);
     if (!is_dead) {
         lend_guard_fini(&session->guard);
-        lend_guard_init(&session->guard, &session->agent->secret, session->role->is_client);
+        lend_guard_init(&session->guard, session->guard.secret, session->role->is_client);
         session->sent_sequence = session->due_sequence = 0;
         session->has_frame = false;
         session->is_asleep = false;

@@ -89,9 +89,11 @@ struct lend_session_role {
     void (*fini)(struct lend_session *session);
 };
 
-/* A session of that role, with one reference for the agent's list; NULL: no memory. */
+/* A session of that role, held to that secret, which outlives it, with one reference for the
+ * agent's list; NULL: no memory. */
 struct lend_session *lend_session_create(struct lend_agent *agent,
-                                         const struct lend_session_role *role);
+                                         const struct lend_session_role *role,
+                                         const struct lend_secret *secret);
 void lend_session_retain(struct lend_session *session);
 void lend_session_release(struct lend_session *session);
 
