@@ -233,14 +233,31 @@ static void prove_and_part(struct world *world)
     meet_and_part(world);
 }
 
-static void test_secrets_are_kept_and_proved(void **state)
+static void prove_the_owners_and_part(struct world *world)
 {
-    (void)state;
+    world->has_own = true;
+    meet_and_part(world);
+}
+
+static void sweep_if_there_is_a_plugin(scenario *play)
+{
     if (LEND_TEST_SECRET_PLUGIN[0] == '\0') {
         print_message("libsodium was not there to build the plugin\n");
         skip();
     }
-    sweep(prove_and_part);
+    sweep(play);
+}
+
+static void test_secrets_are_kept_and_proved(void **state)
+{
+    (void)state;
+    sweep_if_there_is_a_plugin(prove_and_part);
+}
+
+static void test_secrets_of_peers_are_kept_and_proved(void **state)
+{
+    (void)state;
+    sweep_if_there_is_a_plugin(prove_the_owners_and_part);
 }
 
 /* A region sleeps and comes back elsewhere, and the peer that wants its tags takes that over. */
@@ -288,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_regions_sleep_and_wake),
         cmocka_unit_test(test_peers_are_met_and_forgotten),
         cmocka_unit_test(test_secrets_are_kept_and_proved),
+        cmocka_unit_test(test_secrets_of_peers_are_kept_and_proved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

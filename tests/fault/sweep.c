@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define SECRET "what the two of them know"
+
 enum { CALLS_MAX = 500 };
 
 #define START_NS UINT64_C(1000000000000)
@@ -100,10 +102,11 @@ void make_agent(struct world *world, bool is_owner)
     config.local_directory = directory;
     config.local_ring_bytes = 131072;
     config.listen = strcmp(world->transports, "tcp") == 0 ? "127.0.0.1" : NULL;
-    if (world->has_secret) {
-        config.secret = "what the two of them know";
-        config.secret_bytes = 25;
+    if (world->has_secret || world->has_own)
         config.secret_plugin = LEND_TEST_SECRET_PLUGIN;
+    if (world->has_secret || (world->has_own && is_owner)) {
+        config.secret = SECRET;
+        config.secret_bytes = sizeof SECRET - 1;
         RETRY(lend_agent_create(&config, out, NULL), LEND_E_NO_PATH, LEND_E_ABSENT,
               LEND_E_NO_MEMORY, LEND_E_SYSTEM);
         return;
@@ -132,10 +135,18 @@ void register_regions(struct world *world)
 void import_peer(struct world *world)
 {
     static uint8_t bytes[4096];
+    struct lend_import_desc desc = LEND_IMPORT_DESC_INIT;
     size_t count = 0;
 
     RETRY(lend_metadata_export(world->owner, bytes, sizeof bytes, &count, NULL), LEND_E_NO_MEMORY);
-    RETRY(lend_peer_import(world->reader, bytes, count, &world->peer, NULL), LEND_E_NO_MEMORY);
+    if (!world->has_own) {
+        RETRY(lend_peer_import(world->reader, bytes, count, &world->peer, NULL), LEND_E_NO_MEMORY);
+        return;
+    }
+    desc.secret = SECRET;
+    desc.secret_bytes = sizeof SECRET - 1;
+    RETRY(lend_peer_import_with(world->reader, bytes, count, &desc, &world->peer, NULL),
+          LEND_E_ABSENT, LEND_E_NO_MEMORY, LEND_E_SYSTEM);
 }
 
 void grant_lease(struct world *world, uint32_t access, uint32_t consumers)

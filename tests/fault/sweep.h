@@ -30,6 +30,7 @@ enum { BLOCKS = 16, BLOCK_BYTES = 8192, LENT_BYTES = BLOCKS * BLOCK_BYTES };
 struct world {
     const char *transports;
     bool has_secret; /* agents that are made share one */
+    bool has_own;    /* or the owner alone has one, which the reader gives at the import */
     struct lend_agent *owner;
     struct lend_agent *reader;
     struct lend_region *lent; /* the owner's: BLOCKS blocks, read and write, named "lent" */
