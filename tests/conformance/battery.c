@@ -22,6 +22,24 @@ const char *battery_address(const struct battery_setup *setup, bool is_owner)
     return text[host];
 }
 
+const char *battery_secret(const struct battery_setup *setup, bool of_owner)
+{
+    if ((setup->flags & BATTERY_SECRETS) != 0)
+        return of_owner ? "what the owner wants to hear" : "what the reader wants to hear";
+    return (setup->flags & BATTERY_SECRET) != 0 ? "what the two of them know" : NULL;
+}
+
+struct lend_import_desc battery_import(const struct battery_setup *setup, bool of_owner)
+{
+    struct lend_import_desc desc = LEND_IMPORT_DESC_INIT;
+
+    if ((setup->flags & BATTERY_SECRETS) != 0) {
+        desc.secret = battery_secret(setup, of_owner);
+        desc.secret_bytes = (uint32_t)strlen(desc.secret);
+    }
+    return desc;
+}
+
 const char *battery_device(const struct battery_setup *setup)
 {
     return (setup->flags & BATTERY_HOSTS) != 0 ? HOSTS_DEVICE : "lo";
@@ -138,7 +156,7 @@ int battery_run(const struct battery_setup *setups, size_t count)
         battery_current = &setups[setup];
         if (only_setup != NULL && strcmp(only_setup, battery_current->name) != 0)
             continue;
-        if ((battery_current->flags & BATTERY_SECRET) != 0 && LEND_TEST_SECRET_PLUGIN[0] == '\0') {
+        if (battery_secret(battery_current, true) != NULL && LEND_TEST_SECRET_PLUGIN[0] == '\0') {
             print_message("%s: left out: libsodium was not there to build the plugin\n",
                           battery_current->name);
             continue;

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <lend/lend.h>
+
 struct CMUnitTest;
 
 /*
@@ -23,6 +25,7 @@ enum battery_flag {
                               network namespace; left out where there can be none */
     BATTERY_STRAIGHT = 64, /* reads land without a copy by their reader */
     BATTERY_CHOICE = 128,  /* UCX chooses its transports */
+    BATTERY_SECRETS = 256, /* each agent has one of its own, and imports the other with that */
 };
 
 struct battery_setup {
@@ -52,6 +55,9 @@ const struct CMUnitTest *battery_input(size_t *out_count);
 extern const struct battery_setup *battery_current;
 /* Where an agent listens if its transport is tcp. */
 const char *battery_address(const struct battery_setup *setup, bool is_owner);
+/* An agent's secret; NULL: none. And how one is imported that has it. */
+const char *battery_secret(const struct battery_setup *setup, bool of_owner);
+struct lend_import_desc battery_import(const struct battery_setup *setup, bool of_owner);
 /* The network device between the owner and the reader. */
 const char *battery_device(const struct battery_setup *setup);
 /* Go to the owner's host, if it has one. False, and says why: that cannot be. */

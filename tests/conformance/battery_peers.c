@@ -144,7 +144,7 @@ static void lend_tagged(struct pair *pair, const char *name, const char *tags)
 static enum lend_status import_wanting(struct pair *pair, const char *tags, struct lend_peer **out,
                                        struct lend_error *error)
 {
-    struct lend_import_desc desc = LEND_IMPORT_DESC_INIT;
+    struct lend_import_desc desc = battery_import(pair->setup, true);
     struct blob blob = metadata_of(pair);
 
     desc.tags = tags;

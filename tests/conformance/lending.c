@@ -66,12 +66,14 @@ bool is_filled(const void *memory, uint64_t bytes, uint8_t value)
 void meet(struct pair *pair)
 {
     static uint8_t bytes[256 << 10];
+    struct lend_import_desc desc = battery_import(pair->setup, true);
     struct lend_error error = {0};
     struct lend_peer *peer = NULL;
     size_t count = 0;
 
     EXPECT(owner_metadata(pair, bytes, sizeof bytes, &count), LEND_OK, NULL);
-    EXPECT(lend_peer_import(pair->reader, bytes, count, &peer, &error), LEND_OK, &error);
+    EXPECT(lend_peer_import_with(pair->reader, bytes, count, &desc, &peer, &error), LEND_OK,
+           &error);
     if (pair->peer_references > 0)
         assert_ptr_equal(peer, pair->peer);
     pair->peer = peer;

@@ -21,6 +21,10 @@ int main(void)
          .transports = "loopback",
          .path = "loopback",
          .flags = BATTERY_SECRET | BATTERY_MANUAL},
+        {.name = "loopback, secrets",
+         .transports = "loopback",
+         .path = "loopback",
+         .flags = BATTERY_SECRETS},
     };
 
     return battery_run(setups, sizeof setups / sizeof setups[0]);

@@ -150,11 +150,9 @@ static struct lend_agent_config config_of(struct pair *pair, bool is_owner)
         config.listen = battery_address(pair->setup, is_owner);
     if (pair_is_manual(pair))
         config.flags |= LEND_AGENT_MANUAL_PROGRESS;
-    if ((pair->setup->flags & BATTERY_SECRET) != 0) {
-        config.secret = "what the two of them know";
-        config.secret_bytes = 25;
-        config.secret_plugin = LEND_TEST_SECRET_PLUGIN;
-    }
+    config.secret = battery_secret(pair->setup, is_owner);
+    config.secret_bytes = config.secret != NULL ? (uint32_t)strlen(config.secret) : 0;
+    config.secret_plugin = LEND_TEST_SECRET_PLUGIN;
     if (is_owner) {
         config.flags |= LEND_AGENT_ALLOW_CROSS_MEMORY;
         config.on_lease_end = note_end;
@@ -557,8 +555,10 @@ enum lend_status owner_metadata(struct pair *pair, void *bytes, size_t capacity,
 
 static void do_import(struct pair *pair, struct call *call)
 {
-    call->status =
-        lend_peer_import(pair->owner, call->bytes, call->byte_count, &call->peer, &call->error);
+    struct lend_import_desc desc = battery_import(pair->setup, false);
+
+    call->status = lend_peer_import_with(pair->owner, call->bytes, call->byte_count, &desc,
+                                         &call->peer, &call->error);
 }
 
 enum lend_status owner_import(struct pair *pair, struct lend_peer **out)
