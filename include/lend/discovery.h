@@ -49,7 +49,8 @@ struct lend_found {
  * @retval LEND_E_PEER_DEAD    nobody listens there, or no agent does.
  * @retval LEND_E_TIMEOUT      no answer in timeout_ns.
  * @retval LEND_E_ACCESS       we have a secret (lend_agent_config::secret; that of an import is not
- * asked with), and the other has another one, or none. (If it has one and we have none, it hangs up without a word: LEND_E_PEER_DEAD, and the text says so.)
+ * asked with), and the other has another one, or none. (If it has one and we have none, it hangs up
+ * without a word: LEND_E_PEER_DEAD, and the text says so.)
  * @retval LEND_E_VERSION      it speaks another version of the protocol; both are named.
  * @retval LEND_E_UNSUPPORTED  this agent has no transport that takes such addresses open.
  * @retval LEND_E_CORRUPT      what came is no metadata.
