@@ -423,6 +423,86 @@ static void test_plugin_that_is_not_there_is_named_at_the_import(void **state)
     group_down(&group);
 }
 
+/* --- what is left --- */
+
+/* The plugin, with its keeping counted. */
+static struct lend_secret_plugin counting;
+static const struct lend_secret_plugin *counted;
+static int kept_count, keys_count;
+
+static enum lend_status keep_counted(const void *secret, uint64_t secret_bytes, void **out_kept,
+                                     struct lend_error *error)
+{
+    kept_count++;
+    return counted->keep(secret, secret_bytes, out_kept, error);
+}
+
+static void forget_counted(void *kept)
+{
+    kept_count -= kept != NULL;
+    counted->forget(kept);
+}
+
+static enum lend_status derive_counted(const void *kept, const uint8_t *transcript, uint64_t bytes,
+                                       void **out_keys, struct lend_error *error)
+{
+    keys_count++;
+    return counted->derive(kept, transcript, bytes, out_keys, error);
+}
+
+static void discard_counted(void *keys)
+{
+    keys_count -= keys != NULL;
+    counted->discard(keys);
+}
+
+static void count_keeping(struct lend_agent *agent, const struct speaker *speaker)
+{
+    counted = speaker->plugin;
+    counting = *counted;
+    counting.keep = keep_counted;
+    counting.forget = forget_counted;
+    counting.derive = derive_counted;
+    counting.discard = discard_counted;
+    assert_null(agent->keeper.plugin); /* nobody has given it a secret */
+    agent->keeper.plugin = &counting;
+}
+
+static void test_secret_is_forgotten_with_its_peer(void **state)
+{
+    static struct speaker speaker; /* it has the plugin loaded */
+    struct lend_peer *again = NULL;
+    struct lend_error why;
+    struct group group;
+
+    (void)state;
+    group_up(&group, 2);
+    speaker_up(&speaker, LEND_SECRET_CLIENT, OUR_SECRET);
+    struct lend_agent *open = stage_agent(&group.stage, "open", NULL, NULL);
+    count_keeping(open, &speaker);
+    struct lend_peer *peer = import_surely(open, group.agents[0], secrets[0]);
+    (void)import_surely(open, group.agents[0], secrets[0]);
+    assert_int_equal(import_with(open, group.agents[0], secrets[1], &again, &why), LEND_E_MISMATCH);
+    assert_int_equal(kept_count, 1);
+    assert_int_equal(connect_to(peer, open, group.agents[0], &why), LEND_OK);
+    assert_int_equal(keys_count, 1);
+    lend_peer_forget(peer);
+    assert_int_equal(kept_count, 1);
+    lend_peer_forget(peer);
+    pump_all(&group);
+    pipe_pump(open, NULL);
+    assert_int_equal(kept_count, 0);
+    assert_int_equal(keys_count, 0);
+
+    peer = import_surely(open, group.agents[1], secrets[1]);
+    assert_int_equal(connect_to(peer, open, group.agents[1], &why), LEND_OK);
+    lend_agent_destroy(open);
+    assert_int_equal(kept_count, 0);
+    assert_int_equal(keys_count, 0);
+    speaker_down(&speaker);
+    group_down(&group);
+}
+
 static void test_forked_child_wipes_its_own_copies_alone(void **state)
 {
     struct group group;
@@ -459,6 +539,7 @@ int main(void)
         cmocka_unit_test(test_wrong_secret_is_invalid),
         cmocka_unit_test(test_description_without_a_secret_is_taken),
         cmocka_unit_test(test_plugin_that_is_not_there_is_named_at_the_import),
+        cmocka_unit_test(test_secret_is_forgotten_with_its_peer),
         cmocka_unit_test(test_forked_child_wipes_its_own_copies_alone),
     };
 
