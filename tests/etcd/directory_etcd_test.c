@@ -7,11 +7,9 @@
  * Method: a real etcd-server of the test's own, agents of one process, and one of a process that is
  * killed. Whatever has to come is waited for; how soon it comes decides nothing.
  */
+#include "member.h"
 #include "server.h"
 
-#include <lend/lend.h>
-
-#include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <netinet/in.h>
@@ -19,82 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MS     UINT64_C(1000000)
-#define SECOND UINT64_C(1000000000)
-
-enum { EVENTS_MAX = 8192, PATIENCE_SECONDS = 90 };
-
-struct event {
-    enum lend_directory_event event;
-    char name[LEND_AGENT_NAME_BYTES_MAX + 1];
-    char attachment[32];
-};
-
-/* An agent in the directory, and what it was told. */
-struct member {
-    struct lend_agent *agent;
-    struct lend_directory *directory;
-    pthread_mutex_t lock;
-    pthread_cond_t came;
-    struct event events[EVENTS_MAX];
-    unsigned count;
-    unsigned seen; /* of them, by await_event() */
-    unsigned warnings;
-};
-
 static struct etcd etcd;
-
-static void check(enum lend_status status, const struct lend_error *error)
-{
-    if (status != LEND_OK)
-        fail_msg("%s: %s", lend_status_name(status), error->message);
-}
-
-/* --- members --- */
-
-static void on_event(void *context, enum lend_directory_event event, const char *name,
-                     const struct lend_found *found)
-{
-    struct member *member = context;
-
-    (void)pthread_mutex_lock(&member->lock);
-    if (member->count < EVENTS_MAX) {
-        struct event *slot = &member->events[member->count++];
-
-        slot->event = event;
-        (void)snprintf(slot->name, sizeof slot->name, "%s", name);
-        if (found != NULL && found->attachment_bytes < sizeof slot->attachment)
-            (void)snprintf(slot->attachment, sizeof slot->attachment, "%.*s",
-                           (int)found->attachment_bytes,
-                           found->attachment != NULL ? (const char *)found->attachment : "");
-    }
-    (void)pthread_cond_broadcast(&member->came);
-    (void)pthread_mutex_unlock(&member->lock);
-}
-
-static void on_log(void *context, int32_t level, const char *text)
-{
-    struct member *member = context;
-
-    (void)text;
-    (void)pthread_mutex_lock(&member->lock);
-    member->warnings += level == LEND_LOG_WARNING;
-    (void)pthread_cond_broadcast(&member->came);
-    (void)pthread_mutex_unlock(&member->lock);
-}
-
-static struct lend_directory_config config_of(struct member *member, const char *url)
-{
-    struct lend_directory_config config = LEND_DIRECTORY_CONFIG_INIT;
-
-    config.url = url;
-    config.plugin = LEND_TEST_ETCD_PLUGIN;
-    config.time_to_live_ns = 2 * SECOND;
-    config.timeout_ns = 20 * SECOND;
-    config.on_event = on_event;
-    config.context = member;
-    return config;
-}
 
 static const char *url_of(const char *prefix)
 {
@@ -104,31 +27,6 @@ static const char *url_of(const char *prefix)
     return url;
 }
 
-static struct member *make_member(const char *name)
-{
-    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
-    struct member *member = calloc(1, sizeof *member);
-    struct lend_error error = {0};
-
-    assert_non_null(member);
-    (void)pthread_mutex_init(&member->lock, NULL);
-    (void)pthread_cond_init(&member->came, NULL);
-    config.name = name;
-    config.transports = "loopback";
-    config.flags = LEND_AGENT_NO_STATISTICS;
-    config.on_log = on_log;
-    config.context = member;
-    check(lend_agent_create(&config, &member->agent, &error), &error);
-    return member;
-}
-
-static void enter_with(struct member *member, const struct lend_directory_config *config)
-{
-    struct lend_error error = {0};
-
-    check(lend_directory_open(member->agent, config, &member->directory, &error), &error);
-}
-
 static struct member *enter(const char *name, const char *prefix)
 {
     struct member *member = make_member(name);
@@ -136,104 +34,6 @@ static struct member *enter(const char *name, const char *prefix)
 
     enter_with(member, &config);
     return member;
-}
-
-static void leave(struct member *member)
-{
-    lend_directory_close(member->directory);
-    lend_agent_destroy(member->agent);
-    (void)pthread_mutex_destroy(&member->lock);
-    (void)pthread_cond_destroy(&member->came);
-    free(member);
-}
-
-static struct timespec patience(void)
-{
-    struct timespec until;
-
-    (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += PATIENCE_SECONDS;
-    return until;
-}
-
-/* Wait for the next event, which must be that. */
-static void await_event(struct member *member, enum lend_directory_event event, const char *name,
-                        const char *attachment)
-{
-    const struct timespec until = patience();
-    int result = 0;
-
-    (void)pthread_mutex_lock(&member->lock);
-    while (member->seen == member->count && result == 0)
-        result = pthread_cond_timedwait(&member->came, &member->lock, &until);
-    if (member->seen == member->count)
-        fail_msg("no event %d of %s", (int)event, name);
-    const struct event *found = &member->events[member->seen++];
-    if (found->event != event || strcmp(found->name, name) != 0)
-        fail_msg("event %d of %s, not %d of %s", (int)found->event, found->name, (int)event, name);
-    if (attachment != NULL)
-        assert_string_equal(found->attachment, attachment);
-    (void)pthread_mutex_unlock(&member->lock);
-}
-
-/* Wait until an event says that, whatever else comes before. */
-static void await_attachment(struct member *member, const char *name, const char *attachment)
-{
-    const struct timespec until = patience();
-    bool is_found = false;
-    int result = 0;
-
-    (void)pthread_mutex_lock(&member->lock);
-    while (!is_found && result == 0) {
-        while (!is_found && member->seen < member->count) {
-            const struct event *event = &member->events[member->seen++];
-
-            is_found = event->event != LEND_DIRECTORY_LEFT && strcmp(event->name, name) == 0 &&
-                       strcmp(event->attachment, attachment) == 0;
-        }
-        if (!is_found)
-            result = pthread_cond_timedwait(&member->came, &member->lock, &until);
-    }
-    (void)pthread_mutex_unlock(&member->lock);
-    if (!is_found)
-        fail_msg("%s has not told of %s", name, attachment);
-}
-
-static void publish(struct member *member, const char *attachment)
-{
-    struct lend_error error = {0};
-
-    check(lend_agent_attach(member->agent, attachment, strlen(attachment), &error), &error);
-    check(lend_directory_publish(member->directory, &error), &error);
-}
-
-static void attach(struct member *member, const char *attachment)
-{
-    struct lend_error error = {0};
-
-    check(lend_agent_attach(member->agent, attachment, strlen(attachment), &error), &error);
-}
-
-static void expect_found(struct member *member, const char *name, const char *attachment)
-{
-    struct lend_found *found = NULL;
-    struct lend_error error = {0};
-
-    check(lend_directory_find(member->directory, name, 0, &found, &error), &error);
-    assert_int_equal(found->attachment_bytes, strlen(attachment));
-    assert_memory_equal(found->attachment, attachment, strlen(attachment));
-    lend_found_release(found);
-}
-
-static enum lend_status find_status(struct member *member, const char *name)
-{
-    struct lend_found *found = NULL;
-    struct lend_error error = {0};
-
-    enum lend_status status = lend_directory_find(member->directory, name, 0, &found, &error);
-    assert_true((status == LEND_OK) == (found != NULL));
-    lend_found_release(found);
-    return status;
 }
 
 /* --- finding --- */
@@ -473,6 +273,55 @@ static void test_a_stopped_etcd_is_survived(void **state)
     leave(other);
 }
 
+/* Until the service has been asked for what there is so often, since it was that often. */
+static void await_ranges(struct member *member, const struct etcd *asked, unsigned long from,
+                         unsigned long more)
+{
+    int looks = 0;
+
+    while (etcd_range_count(asked) < from + more && looks++ < PATIENCE_SECONDS * 10)
+        await_news(member, SECOND / 10);
+    assert_true(etcd_range_count(asked) >= from + more);
+}
+
+/* Its connections stay open, and nothing comes. A watch is renewed much later than anybody here
+ * waits, so that it has to ask. */
+static void test_a_watch_leaves_a_member_that_has_stopped(void **state)
+{
+    enum { MEMBERS = 3 };
+    struct etcd members[MEMBERS];
+    struct member *one = make_member("one"), *other = make_member("other");
+    char all[256], others[256];
+
+    (void)state;
+    etcd_start_cluster(members, MEMBERS);
+    (void)snprintf(all, sizeof all, "etcd://%s,%s,%s", members[0].client, members[1].client,
+                   members[2].client);
+    (void)snprintf(others, sizeof others, "etcd://%s,%s", members[1].client, members[2].client);
+    struct lend_directory_config config = config_of(one, others);
+    enter_with(one, &config);
+    config = config_of(other, all);
+    config.timeout_ns = 6 * SECOND;
+    enter_with(other, &config);
+    publish(one, "before");
+    await_event(other, LEND_DIRECTORY_CAME, "one", "before");
+
+    /* One that is but silent is left in peace. */
+    await_ranges(other, &members[0], etcd_range_count(&members[0]), 2);
+    assert_int_equal(other->warnings, 0);
+    etcd_signal(&members[0], SIGSTOP);
+    attach(one, "meanwhile");
+    await_event(other, LEND_DIRECTORY_CHANGED, "one", "meanwhile");
+    assert_int_equal(other->warnings, 1);
+    expect_found(other, "one", "meanwhile");
+    etcd_signal(&members[0], SIGCONT);
+    leave(one);
+    await_event(other, LEND_DIRECTORY_LEFT, "one", NULL);
+    leave(other);
+    for (int i = 0; i < MEMBERS; i++)
+        etcd_end(&members[i]);
+}
+
 static void test_a_killed_etcd_is_survived(void **state)
 {
     struct member *one = enter("one", ""), *other = enter("other", "");
@@ -539,19 +388,6 @@ static void test_a_lost_entry_is_published_again(void **state)
 }
 
 /* --- what is not ours --- */
-
-static void await_warning(struct member *member, unsigned count)
-{
-    const struct timespec until = patience();
-    int result = 0;
-
-    (void)pthread_mutex_lock(&member->lock);
-    while (member->warnings < count && result == 0)
-        result = pthread_cond_timedwait(&member->came, &member->lock, &until);
-    bool is_there = member->warnings >= count;
-    (void)pthread_mutex_unlock(&member->lock);
-    assert_true(is_there);
-}
 
 static void test_garbage_does_no_harm(void **state)
 {
@@ -742,6 +578,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_name_belongs_to_who_had_it_first),
         cmocka_unit_test(test_a_dead_agent_goes_and_its_successor_comes),
         cmocka_unit_test(test_a_stopped_etcd_is_survived),
+        cmocka_unit_test(test_a_watch_leaves_a_member_that_has_stopped),
         cmocka_unit_test(test_a_killed_etcd_is_survived),
         cmocka_unit_test(test_what_was_compacted_is_listed_anew),
         cmocka_unit_test(test_a_lost_entry_is_published_again),

@@ -52,15 +52,15 @@ static void redirect(const char *path, int flags, int as)
         _exit(126);
 }
 
-static void run_server(struct etcd *etcd)
+/* As one of the cluster, which that says. */
+static void run_server(struct etcd *etcd, const char *cluster)
 {
-    char data[64], log[64], client[80], peer[80], cluster[96];
+    char data[64], log[64], client[80], peer[80];
 
     (void)snprintf(data, sizeof data, "%s/data", etcd->folder);
     (void)snprintf(log, sizeof log, "%s/log", etcd->folder);
     (void)snprintf(client, sizeof client, "http://%s", etcd->client);
     (void)snprintf(peer, sizeof peer, "http://%s", etcd->peer);
-    (void)snprintf(cluster, sizeof cluster, "default=%s", peer);
     etcd->pid = fork();
     assert_true(etcd->pid >= 0);
     if (etcd->pid == 0) {
@@ -68,24 +68,55 @@ static void run_server(struct etcd *etcd)
         redirect(NULL, O_RDONLY, 0);
         redirect(log, O_WRONLY | O_CREAT | O_APPEND, 1);
         redirect(log, O_WRONLY | O_CREAT | O_APPEND, 2);
-        (void)execlp("etcd", "etcd", "--data-dir", data, "--listen-client-urls", client,
-                     "--advertise-client-urls", client, "--listen-peer-urls", peer,
-                     "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster,
-                     (char *)NULL);
+        (void)execlp("etcd", "etcd", "--name", etcd->peer, "--data-dir", data,
+                     "--listen-client-urls", client, "--advertise-client-urls", client,
+                     "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                     "--initial-cluster", cluster, (char *)NULL);
         _exit(127);
     }
-    /* It waits until there is an answer. */
+}
+
+static void await_answer(const struct etcd *etcd)
+{
     etcd_control(etcd, NULL, NULL, (const char *const[]){"get", "ready", NULL});
 }
 
-void etcd_start(struct etcd *etcd)
+static void prepare(struct etcd *etcd)
 {
     *etcd = (struct etcd){.pid = -1};
     (void)snprintf(etcd->folder, sizeof etcd->folder, "/tmp/lend-etcd-XXXXXX");
     assert_non_null(mkdtemp(etcd->folder));
     (void)snprintf(etcd->client, sizeof etcd->client, "127.0.0.1:%d", free_port());
     (void)snprintf(etcd->peer, sizeof etcd->peer, "127.0.0.1:%d", free_port());
-    run_server(etcd);
+}
+
+/* Members of one cluster: "NAME=URL,NAME=URL", of which the names are where they hear each other.
+ */
+static void run_cluster(struct etcd *members, int count)
+{
+    char cluster[512] = "";
+    size_t length = 0;
+
+    for (int i = 0; i < count; i++)
+        length += (size_t)snprintf(cluster + length, sizeof cluster - length, "%s%s=http://%s",
+                                   i > 0 ? "," : "", members[i].peer, members[i].peer);
+    assert_true(length < sizeof cluster);
+    for (int i = 0; i < count; i++)
+        run_server(&members[i], cluster);
+    for (int i = 0; i < count; i++)
+        await_answer(&members[i]);
+}
+
+void etcd_start(struct etcd *etcd)
+{
+    etcd_start_cluster(etcd, 1);
+}
+
+void etcd_start_cluster(struct etcd *members, int count)
+{
+    for (int i = 0; i < count; i++)
+        prepare(&members[i]);
+    run_cluster(members, count);
 }
 
 void etcd_signal(const struct etcd *etcd, int number)
@@ -144,7 +175,7 @@ void etcd_restart(struct etcd *etcd, bool is_empty)
     (void)snprintf(data, sizeof data, "%s/data", etcd->folder);
     if (is_empty)
         remove_folder(data);
-    run_server(etcd);
+    run_cluster(etcd, 1);
 }
 
 void etcd_end(struct etcd *etcd)
@@ -166,4 +197,26 @@ void etcd_control(const struct etcd *etcd, const char *in, const char *out,
     (void)snprintf(to, sizeof to, "%s/%s", etcd->folder, out != NULL ? out : "");
     (void)setenv("ETCDCTL_API", "3", 1);
     run(all, in != NULL ? from : NULL, out != NULL ? to : NULL);
+}
+
+/* It tells that of itself, in text, over HTTP. */
+unsigned long etcd_range_count(const struct etcd *etcd)
+{
+    static const char question[] = "GET /metrics HTTP/1.0\r\n\r\n",
+                      name[] = "\netcd_debugging_mvcc_range_total ";
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    static char text[1 << 20];
+    size_t count = 0;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    address.sin_port = htons((uint16_t)strtoul(strchr(etcd->client, ':') + 1, NULL, 10));
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(write(fd, question, sizeof question - 1), sizeof question - 1);
+    for (ssize_t more; (more = read(fd, text + count, sizeof text - 1 - count)) > 0;)
+        count += (size_t)more;
+    (void)close(fd);
+    text[count] = '\0';
+    const char *at = strstr(text, name);
+    assert_non_null(at);
+    return (unsigned long)strtod(at + sizeof name - 1, NULL);
 }

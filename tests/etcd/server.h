@@ -29,6 +29,8 @@ struct etcd {
 bool etcd_is_installed(void);
 
 void etcd_start(struct etcd *etcd);
+/* Several, which are one service. */
+void etcd_start_cluster(struct etcd *members, int count);
 /* The same ports, and the same data, or none. */
 void etcd_restart(struct etcd *etcd, bool is_empty);
 void etcd_signal(const struct etcd *etcd, int number);
@@ -41,6 +43,9 @@ void etcd_end(struct etcd *etcd);
  * output to the file `out`, each in the folder; NULL: nothing. Fails the test if it does. */
 void etcd_control(const struct etcd *etcd, const char *in, const char *out,
                   const char *const *arguments);
+
+/* How often it was asked for what there is, so far. */
+unsigned long etcd_range_count(const struct etcd *etcd);
 
 /* A free port of the loopback address. */
 int free_port(void);
