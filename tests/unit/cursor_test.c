@@ -19,7 +19,7 @@
 #include <cmocka.h>
 
 enum {
-    ROUNDS = 4000,
+    ROUNDS = 1000,
     EXTENTS_MAX = 3,
     RUNS_MAX = 5,
     EXTENT_BYTES = 2048,
