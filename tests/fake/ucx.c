@@ -190,8 +190,14 @@ static void *send_message(void *object, unsigned id, const void *header, size_t 
     memcpy(fake_ucx_last.header, header, header_length);
     fake_ucx_last.header_length = header_length;
     fake_ucx_last.length = length;
+    fake_ucx.sent++;
     fake_ucx.rendezvous += message->is_rendezvous;
     fake_ucx.from_place += in_pieces && !message->is_rendezvous;
+    if (fake_ucx.drops) {
+        free(message);
+        fake_ucx.data--;
+        return NULL;
+    }
     lend_list_append(&endpoint->to->inbox, &message->link);
     ring(endpoint->to);
     if (!message->is_rendezvous && (!in_pieces || !fake_ucx.holds_sends))
@@ -227,8 +233,8 @@ static void *receive_message(void *object, void *data, void *buffer, size_t coun
     return request;
 }
 
-void fake_ucx_say(int number, const void *header, size_t header_length, size_t length,
-                  bool is_rendezvous)
+static void put(int number, const void *header, size_t header_length, const void *payload,
+                size_t length, bool is_rendezvous)
 {
     struct lend_list *at = workers.next;
 
@@ -239,8 +245,22 @@ void fake_ucx_say(int number, const void *header, size_t header_length, size_t l
     struct message *message = new_message(&from, header, header_length, length);
 
     message->is_rendezvous = is_rendezvous;
+    if (payload != NULL)
+        memcpy(message->bytes, payload, length);
     lend_list_append(&worker->inbox, &message->link);
     ring(worker);
+}
+
+void fake_ucx_say(int worker, const void *header, size_t header_length, size_t length,
+                  bool is_rendezvous)
+{
+    put(worker, header, header_length, NULL, length, is_rendezvous);
+}
+
+void fake_ucx_tell(int worker, const void *header, size_t header_length, const void *payload,
+                   size_t length)
+{
+    put(worker, header, header_length, payload, length, false);
 }
 
 static void data_release(void *worker, void *data)

@@ -15,6 +15,7 @@ struct fake_ucx {
     bool holds_sends;    /* callbacks of sends from place wait for fake_ucx_let_go() */
     bool holds_receives; /* so do those of receives, and nothing lands before */
     bool is_stubborn;    /* a close by force brings no callback either */
+    bool drops;          /* what is sent is lost, and nobody is told */
     bool reverses;       /* what waits to be delivered comes last first */
     int fail_at;         /* that call with a status fails, counted from 0; -1: none */
     lend_ucx_status failure;
@@ -22,6 +23,7 @@ struct fake_ucx {
     /* Not given back. */
     int configs, contexts, workers, endpoints, requests, data;
     int closed;     /* endpoints, by force */
+    int sent;       /* messages */
     int rendezvous; /* messages sent so */
     int from_place; /* messages sent in pieces, eagerly */
 };
@@ -46,5 +48,8 @@ void fake_ucx_let_go(void);
  * zeros. */
 void fake_ucx_say(int worker, const void *header, size_t header_length, size_t length,
                   bool is_rendezvous);
+/* The same, with that payload. */
+void fake_ucx_tell(int worker, const void *header, size_t header_length, const void *payload,
+                   size_t length);
 
 #endif

@@ -5,203 +5,7 @@
  * Method: two agents over a fake UCX, under manual progress: its callbacks are held back, come in
  * another order, or come only after a close by force; and each of its calls fails once.
  */
-#include "fake/ucx.h"
-#include "transport/ucx/ucx.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
-
-#include <lend/lend.h>
-
-enum { BLOCK = 32 << 10, BLOCKS = 8, BYTES = BLOCK * BLOCKS, STEPS_MAX = 10000 };
-#define SECOND UINT64_C(1000000000)
-
-struct world {
-    struct lend_agent *owner;
-    struct lend_agent *reader;
-    struct lend_region *lent;
-    struct lend_region *place;
-    struct lend_peer *peer;
-    struct lend_lease *lease;
-    struct lend_ticket *ticket;
-    struct lend_transfer *transfer;
-    uint8_t *source;
-    uint8_t *destination;
-};
-
-static void check(enum lend_status status, const struct lend_error *error)
-{
-    if (status != LEND_OK)
-        fail_msg("%s: %s", lend_status_name(status), error->message);
-}
-
-static struct lend_agent_config config_of(const char *name)
-{
-    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
-
-    config.name = name;
-    config.transports = "ucx";
-    config.ucx_devices = "fake0:1";
-    config.flags = LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS;
-    return config;
-}
-
-static struct lend_agent *make_agent(const char *name)
-{
-    struct lend_agent_config config = config_of(name);
-    struct lend_agent *agent = NULL;
-    struct lend_error error = {0};
-
-    check(lend_agent_create(&config, &agent, &error), &error);
-    return agent;
-}
-
-static struct lend_region *lend_region_of(struct lend_agent *agent, void *memory, uint32_t access)
-{
-    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
-    struct lend_region *region = NULL;
-    struct lend_error error = {0};
-
-    check(lend_memory_system(memory, BYTES, &desc.memory, &error), &error);
-    desc.geometry.block_length_bytes = BLOCK;
-    desc.geometry.count = BLOCKS;
-    desc.access = access;
-    check(lend_region_register(agent, &desc, 1, &region, NULL, &error), &error);
-    return region;
-}
-
-static void import(struct world *world)
-{
-    uint8_t bytes[8192];
-    struct lend_error error = {0};
-    size_t count = 0;
-
-    check(lend_metadata_export(world->owner, bytes, sizeof bytes, &count, &error), &error);
-    check(lend_peer_import(world->reader, bytes, count, &world->peer, &error), &error);
-    check(lend_ticket_export(world->lease, bytes, sizeof bytes, &count, &error), &error);
-    check(lend_ticket_import(world->peer, bytes, count, &world->ticket, &error), &error);
-}
-
-static void grant(struct world *world)
-{
-    struct lend_block_set set = {.regions = &world->lent, .region_count = 1};
-    struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
-    struct lend_error error = {0};
-
-    desc.access = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
-    desc.sets = &set;
-    desc.set_count = 1;
-    desc.time_to_live_ns = 3600 * SECOND;
-    check(lend_lease_grant(world->owner, &desc, &world->lease, &error), &error);
-}
-
-static void prepare(struct world *world, uint32_t direction)
-{
-    struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
-    struct lend_region_info info = {.struct_size = sizeof info};
-    struct lend_error error = {0};
-
-    check(lend_region_describe(world->lent, &info, &error), &error);
-    desc.direction = direction;
-    desc.region_count = 1;
-    desc.peer = world->peer;
-    desc.local_regions = &world->place;
-    desc.remote_regions = &info.id;
-    desc.block_count_max = BLOCKS;
-    check(lend_transfer_prepare(world->reader, &desc, &world->transfer, &error), &error);
-}
-
-static void pump(struct world *world)
-{
-    if (world->owner != NULL)
-        (void)lend_agent_progress(world->owner, 0, NULL);
-    (void)lend_agent_progress(world->reader, 0, NULL);
-}
-
-static void pump_often(struct world *world)
-{
-    for (int i = 0; i < 200; i++)
-        pump(world);
-}
-
-static enum lend_status await(struct world *world)
-{
-    enum lend_status status = LEND_PENDING;
-
-    for (int i = 0; i < STEPS_MAX && status == LEND_PENDING; i++) {
-        pump(world);
-        status = lend_transfer_test(world->transfer);
-    }
-    return status;
-}
-
-static void post(struct world *world, uint64_t timeout_ns)
-{
-    static const int32_t blocks[BLOCKS] = {7, 6, 5, 4, 3, 2, 1, 0};
-    struct lend_post_desc desc = LEND_POST_DESC_INIT;
-    struct lend_error error = {0};
-
-    desc.ticket = world->ticket;
-    desc.local_blocks = blocks;
-    desc.remote_blocks = blocks;
-    desc.block_count = BLOCKS;
-    desc.timeout_ns = timeout_ns;
-    check(lend_transfer_post(world->transfer, &desc, &error), &error);
-}
-
-static int begin(void **state)
-{
-    struct world *world = calloc(1, sizeof *world);
-
-    fake_ucx_reset();
-    lend_ucx = &fake_ucx_ops;
-    lend_ucx_rendezvous_bytes = SIZE_MAX;
-    world->source = malloc(BYTES);
-    world->destination = calloc(1, BYTES);
-    for (size_t i = 0; i < BYTES; i++)
-        world->source[i] = (uint8_t)(i * 31 + i / BLOCK);
-    world->owner = make_agent("owner");
-    world->reader = make_agent("reader");
-    world->lent = lend_region_of(world->owner, world->source, LEND_ACCESS_READ | LEND_ACCESS_WRITE);
-    world->place = lend_region_of(world->reader, world->destination, 0);
-    grant(world);
-    import(world);
-    prepare(world, LEND_READ);
-    *state = world;
-    return 0;
-}
-
-static int end(void **state)
-{
-    struct world *world = *state;
-
-    lend_agent_destroy(world->reader);
-    lend_agent_destroy(world->owner);
-    free(world->source);
-    free(world->destination);
-    free(world);
-    lend_ucx = NULL;
-    lend_ucx_rendezvous_bytes = 0;
-    if (fake_ucx.is_stubborn)
-        return 0; /* what it never gave back is lost */
-    assert_int_equal(fake_ucx.endpoints, 0);
-    assert_int_equal(fake_ucx.workers, 0);
-    assert_int_equal(fake_ucx.contexts, 0);
-    assert_int_equal(fake_ucx.configs, 0);
-    assert_int_equal(fake_ucx.requests, 0);
-    assert_int_equal(fake_ucx.data, 0);
-    return 0;
-}
-
-static bool is_read(const struct world *world)
-{
-    return memcmp(world->source, world->destination, BYTES) == 0;
-}
+#include "ucx_stub.h"
 
 /* --- reads that are sent from place --- */
 
@@ -411,17 +215,10 @@ static int begin_rendezvous(void **state)
     (void)begin(state);
     struct world *world = *state;
 
-    /* Agents look at it when they are made. */
     lend_agent_destroy(world->reader);
     lend_agent_destroy(world->owner);
     lend_ucx_rendezvous_bytes = 1;
-    world->owner = make_agent("owner");
-    world->reader = make_agent("reader");
-    world->lent = lend_region_of(world->owner, world->source, LEND_ACCESS_READ | LEND_ACCESS_WRITE);
-    world->place = lend_region_of(world->reader, world->destination, 0);
-    grant(world);
-    import(world);
-    prepare(world, LEND_READ);
+    make_both(world);
     fake_ucx.closed = 0;
     return 0;
 }
@@ -584,6 +381,32 @@ static void test_forged_frame_breaks_its_connection_and_no_more(void **state)
     assert_true(is_read(world));
 }
 
+static void test_frames_that_wait_hold_few_buffers_of_ucx(void **state)
+{
+    enum { LENGTH = 1100, FRAMES = 100, BUFFERS_MAX = 8 };
+    struct world *world = *state;
+    struct lend_ucx_message message;
+    uint8_t header[LEND_UCX_HEADER_BYTES];
+
+    post(world, 0);
+    assert_int_equal(await(world), LEND_OK);
+    pump_often(world);
+    int data = fake_ucx.data;
+    assert_true(lend_ucx_decode(fake_ucx_last.header, fake_ucx_last.header_length, &message));
+    message.kind = LEND_UCX_FRAME;
+    message.taken = 0;
+    message.frame[4] = LENGTH & 0xff;
+    message.frame[5] = LENGTH >> 8;
+    for (int i = 0; i < FRAMES; i++) {
+        message.position += 2; /* never the next one */
+        lend_ucx_encode(&message, header);
+        fake_ucx_say(1, header, sizeof header, LENGTH, false);
+    }
+    pump_often(world);
+    assert_true(fake_ucx.data > data);
+    assert_true(fake_ucx.data <= data + BUFFERS_MAX);
+}
+
 /* --- opening --- */
 
 static void test_every_call_that_fails_is_told_and_undone(void **state)
@@ -666,6 +489,7 @@ int main(void)
         WITH(begin, test_reader_that_restarts_leaves_nothing_behind),
         WITH(begin, test_owner_that_is_gone_is_dead),
         WITH(begin, test_messages_of_no_channel_change_nothing),
+        WITH(begin, test_frames_that_wait_hold_few_buffers_of_ucx),
         WITH(begin, test_forged_frame_breaks_its_connection_and_no_more),
         cmocka_unit_test(test_explanation_says_when_tcp_would_be_faster),
         cmocka_unit_test(test_every_call_that_fails_is_told_and_undone),

@@ -7,7 +7,14 @@
 
 #include <string.h>
 
-enum { IN_PLACE_LEAST = 16 << 10 }; /* bytes; fewer are copied: that takes less than keeping book */
+enum {
+    IN_PLACE_LEAST = 16 << 10, /* bytes; fewer are copied: that takes less than keeping book */
+    /* What is over the first of these in length, and not over the second, lies in a buffer of UCX's
+     * that is much larger. So many of them a channel may hold, and has the others copied. */
+    UCX_SMALL_BYTES = 1024,
+    WASTEFUL_BYTES = 16 << 10,
+    WASTEFUL_MAX = 8,
+};
 
 /*
  * Channels: frames out and in. What arrives stays in UCX's memory until core takes it, in the order
@@ -87,10 +94,15 @@ static void drop_frame(struct lend_ucx_channel *channel, struct lend_ucx_frame *
 {
     lend_list_remove(&frame->link);
     if (forked) {
+        if (frame->is_copy)
+            lend_sys->release(frame->data);
         lend_sys->release(frame);
         return;
     }
-    if (frame->data != NULL)
+    channel->frame_count--;
+    if (frame->is_copy)
+        lend_sys->release(frame->data);
+    else if (frame->data != NULL)
         channel->transport->door.data_release(channel->transport->worker, frame->data);
     lend_list_append(&channel->transport->spare_frames, &frame->link);
 }
@@ -250,6 +262,24 @@ static uint8_t type_of(const struct lend_ucx_message *message)
     return message->frame[3];
 }
 
+/* Let the frame have what came: UCX's buffer, or a copy where many of these would be wasted. */
+static void give_data(const struct lend_ucx_channel *channel, struct lend_ucx_frame *frame,
+                      void *data, size_t length)
+{
+    frame->data = length > 0 ? data : NULL;
+    frame->length = length;
+    frame->is_copy = false;
+    if (frame->is_rendezvous || length <= UCX_SMALL_BYTES || length > WASTEFUL_BYTES ||
+        channel->frame_count < WASTEFUL_MAX)
+        return;
+    void *copy = lend_sys->allocate(length);
+    if (copy == NULL)
+        return;
+    memcpy(copy, data, length);
+    frame->data = copy;
+    frame->is_copy = true;
+}
+
 static bool take_frame(struct lend_ucx_channel *channel, const struct lend_ucx_message *message,
                        void *data, size_t length, bool is_rendezvous)
 {
@@ -268,14 +298,14 @@ static bool take_frame(struct lend_ucx_channel *channel, const struct lend_ucx_m
     frame->position = message->position;
     frame->is_close = message->kind == LEND_UCX_CLOSE;
     memcpy(frame->header, message->frame, sizeof frame->header);
-    frame->data = length > 0 ? data : NULL;
-    frame->length = length;
     frame->is_rendezvous = is_rendezvous;
     if (!insert(channel, frame)) {
         lend_list_append(&channel->transport->spare_frames, &frame->link);
         breach(channel, "the peer sent a frame of UCX twice");
         return false;
     }
+    give_data(channel, frame, data, length);
+    channel->frame_count++;
     if (frame->is_close)
         channel->is_ending = true;
     else
@@ -283,7 +313,7 @@ static bool take_frame(struct lend_ucx_channel *channel, const struct lend_ucx_m
     if (type_of(message) == LEND_FRAME_DONE && channel->asked_count > 0)
         channel->asked_count--;
     look_for_close(channel);
-    return frame->data != NULL;
+    return frame->data != NULL && !frame->is_copy;
 }
 
 /* The peer has taken that much of what we sent. */
@@ -307,8 +337,7 @@ static void take_accept(struct lend_ucx_channel *channel, const void *data, size
     } else {
         channel->peer_number = greeting.channel;
         channel->window_bytes = greeting.window_bytes;
-        if (channel->link->peer_number == 0)
-            channel->link->peer_number = greeting.link;
+        lend_ucx_link_learn(channel->link, greeting.link);
     }
     lend_ucx_channel_wake(channel);
 }

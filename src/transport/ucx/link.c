@@ -11,6 +11,8 @@
 enum {
     SPARE_LARGE_MAX = 16,  /* of 64 KiB */
     UNSENT_WINDOWS = 4,    /* of ours, that may wait to leave over a link */
+    STRANGE_MAX = 64,      /* links that nobody has proven to be at the other end of */
+    IDLE_MAX = 32,         /* links without a channel */
     FLUSH_NS = 100000000,  /* that the end of an agent waits for its last words to leave, */
     CLOSE_NS = 1000000000, /* and for its endpoints to be closed */
 };
@@ -168,6 +170,7 @@ void lend_ucx_link_heard(struct lend_ucx_link *link)
 {
     link->heard_ns = lend_sys->now_ns();
     link->unheard_ns = 0;
+    link->is_strange = false;
 }
 
 /* Does a request of ours wait for its end? */
@@ -181,11 +184,104 @@ static bool is_asking(const struct lend_ucx_link *link)
 
 static void say(struct lend_ucx_link *link, enum lend_ucx_kind kind)
 {
-    const struct lend_ucx_message message = {.kind = kind, .channel = link->peer_number};
+    const struct lend_ucx_message message = {
+        .kind = kind,
+        .channel = link->peer_number,
+        .position = kind == LEND_UCX_PONG ? link->owed : link->asked,
+    };
 
     if (link->peer_number != 0) /* else it has not answered at all, and that has its own time */
         lend_ucx_send_bytes(link, &message, NULL, 0);
 }
+
+/* --- doubt --- */
+
+/* Anybody can send an OPEN that names another agent's worker, which is no secret. Were it believed,
+ * it would cut that agent off. But the answer to a PING comes from who is there, and knows the
+ * numbers of its link. */
+
+bool lend_ucx_link_doubt(struct lend_ucx_link *link, struct lend_ucx_arrival *arrival)
+{
+    if (link->doubted != NULL || lend_sys->random(&link->asked, sizeof link->asked) < 0)
+        return false;
+    link->doubted = arrival;
+    link->doubted_ns = lend_sys->now_ns();
+    link->asked |= 1; /* 0 is said where nothing is in doubt */
+    say(link, LEND_UCX_PING);
+    return true;
+}
+
+uint64_t lend_ucx_links_doubt_until(const struct lend_ucx_transport *transport)
+{
+    uint64_t until_ns = UINT64_MAX;
+
+    for (struct lend_list *at = transport->links.next; at != &transport->links; at = at->next) {
+        const struct lend_ucx_link *link = LEND_LIST_OWNER(at, struct lend_ucx_link, link);
+
+        if (link->doubted != NULL && link->doubted_ns + transport->doubt_ns < until_ns)
+            until_ns = link->doubted_ns + transport->doubt_ns;
+    }
+    return until_ns;
+}
+
+/* The peer has said that it is there, and at this link. */
+static void believe(struct lend_ucx_link *link, uint64_t position)
+{
+    if (link->doubted == NULL || position != link->asked)
+        return;
+    lend_agent_log(link->transport->agent, LEND_LOG_WARNING,
+                   "somebody asked for a connection by ucx in the name of a peer that is "
+                   "connected, and is not that peer");
+    lend_sys->release(link->doubted);
+    link->doubted = NULL;
+    link->asked = 0;
+}
+
+/* Let the one in doubt be answered. */
+static void reconsider(struct lend_ucx_link *link)
+{
+    struct lend_ucx_transport *transport = link->transport;
+
+    if (link->doubted == NULL)
+        return;
+    lend_list_append(&transport->arrivals, &link->doubted->link);
+    transport->arrival_count++;
+    link->doubted = NULL;
+    link->asked = 0;
+    lend_ucx_ring(transport);
+}
+
+void lend_ucx_link_learn(struct lend_ucx_link *link, uint64_t number)
+{
+    link->peer_number = number;
+    if (link->doubted != NULL && link->doubted->greeting.link == number)
+        reconsider(link);
+}
+
+static void hang_up_all(struct lend_ucx_link *link, enum lend_status status, const char *reason)
+{
+    for (struct lend_list *at = link->channels.next; at != &link->channels; at = at->next)
+        lend_ucx_channel_hang_up(LEND_LIST_OWNER(at, struct lend_ucx_channel, in_link), status,
+                                 reason);
+}
+
+/* There was no answer: who named this link first is gone, or was never there. If nobody ever spoke
+ * over it, the link itself may be good: UCX has perhaps paired it with one that the other has made.
+ */
+static void give_up_first(struct lend_ucx_link *link)
+{
+    static const char reason[] = "the peer connected anew";
+
+    if (!link->is_strange) {
+        lend_ucx_link_break(link, LEND_E_PEER_DEAD, reason);
+        return;
+    }
+    hang_up_all(link, LEND_E_PEER_DEAD, reason);
+    link->peer_number = 0;
+    reconsider(link);
+}
+
+/* --- silence, again --- */
 
 void lend_ucx_links_take(struct lend_ucx_transport *transport,
                          const struct lend_ucx_message *message)
@@ -196,9 +292,13 @@ void lend_ucx_links_take(struct lend_ucx_transport *transport,
         if (link->number != message->channel)
             continue;
         lend_ucx_link_heard(link);
-        link->owes_pong |= message->kind == LEND_UCX_PING;
-        if (link->owes_pong)
+        if (message->kind == LEND_UCX_PONG) {
+            believe(link, message->position);
+        } else {
+            link->owes_pong = true;
+            link->owed = message->position;
             lend_ucx_ring(transport);
+        }
     }
 }
 
@@ -223,6 +323,16 @@ void lend_ucx_links_look(struct lend_ucx_transport *transport)
         struct lend_error why;
 
         next = at->next;
+        bool is_unused = link->is_strange && lend_list_is_empty(&link->channels);
+        if (is_unused && link->was_unused) {
+            lend_ucx_link_break(link, LEND_E_PEER_DEAD, "nobody used the connection");
+            continue;
+        }
+        link->was_unused = is_unused;
+        if (link->doubted != NULL && now - link->doubted_ns >= transport->doubt_ns) {
+            give_up_first(link);
+            continue;
+        }
         if (link->unheard_ns == 0 && is_asking(link))
             link->unheard_ns = link->heard_ns;
         uint64_t silent_ns = link->unheard_ns != 0 ? now - link->unheard_ns : 0;
@@ -254,11 +364,10 @@ void lend_ucx_link_break(struct lend_ucx_link *link, enum lend_status status, co
         return;
     link->is_broken = true;
     (void)lend_fail(&link->why, status, "%s", reason);
-    for (struct lend_list *at = link->channels.next; at != &link->channels; at = at->next)
-        lend_ucx_channel_hang_up(LEND_LIST_OWNER(at, struct lend_ucx_channel, in_link), status,
-                                 reason);
+    hang_up_all(link, status, reason);
     lend_list_remove(&link->link);
     lend_list_append(&transport->broken, &link->link);
+    reconsider(link);
     lend_ucx_ring(transport);
 }
 
@@ -268,8 +377,7 @@ struct lend_ucx_link *lend_ucx_link_find(struct lend_ucx_transport *transport,
     for (struct lend_list *at = transport->links.next; at != &transport->links; at = at->next) {
         struct lend_ucx_link *link = LEND_LIST_OWNER(at, struct lend_ucx_link, link);
 
-        if (memcmp(link->incarnation, address->incarnation, LEND_INCARNATION_BYTES) == 0 &&
-            link->address_bytes == address->count &&
+        if (link->address_bytes == address->count &&
             memcmp(link->address, address->bytes, address->count) == 0)
             return link;
     }
@@ -323,7 +431,6 @@ enum lend_status lend_ucx_link_get(struct lend_ucx_transport *transport,
     link->transport = transport;
     lend_list_init(&link->link);
     lend_list_init(&link->channels);
-    memcpy(link->incarnation, address->incarnation, sizeof link->incarnation);
     link->address_bytes = address->count;
     memcpy(link->address, address->bytes, address->count);
     int result = lend_sys->random(&link->number, sizeof link->number);
@@ -339,6 +446,42 @@ enum lend_status lend_ucx_link_get(struct lend_ucx_transport *transport,
     lend_ucx_ring(transport); /* so that the poller begins to look after it */
     *out = link;
     return LEND_OK;
+}
+
+/* --- how many --- */
+
+static uint32_t count_strange(const struct lend_ucx_transport *transport)
+{
+    uint32_t count = 0;
+
+    for (struct lend_list *at = transport->links.next; at != &transport->links; at = at->next)
+        count += LEND_LIST_OWNER(at, struct lend_ucx_link, link)->is_strange;
+    return count;
+}
+
+/* Of the links without a channel, break those that are there longest, until so many are left: of
+ * the strange ones, or of all. */
+static void break_idle(struct lend_ucx_transport *transport, bool are_strange, uint32_t most)
+{
+    uint32_t count = 0;
+
+    for (struct lend_list *at = transport->links.previous, *next; at != &transport->links;
+         at = next) {
+        struct lend_ucx_link *link = LEND_LIST_OWNER(at, struct lend_ucx_link, link);
+
+        next = at->previous;
+        if (!lend_list_is_empty(&link->channels) || (are_strange && !link->is_strange))
+            continue;
+        if (++count > most)
+            lend_ucx_link_break(link, LEND_E_PEER_DEAD, "nobody used the connection");
+    }
+}
+
+bool lend_ucx_links_have_place(struct lend_ucx_transport *transport)
+{
+    if (count_strange(transport) >= STRANGE_MAX)
+        break_idle(transport, true, 0);
+    return count_strange(transport) < STRANGE_MAX;
 }
 
 /* --- closing --- */
@@ -371,6 +514,13 @@ static void close_endpoint(struct lend_ucx_link *link)
         link->pending--;
 }
 
+void lend_ucx_link_free(struct lend_ucx_link *link)
+{
+    if (link->doubted != NULL)
+        lend_sys->release(link->doubted);
+    lend_sys->release(link);
+}
+
 static void free_closed(struct lend_ucx_transport *transport)
 {
     struct lend_list *at = transport->closing.next;
@@ -382,7 +532,7 @@ static void free_closed(struct lend_ucx_transport *transport)
         if (link->pending > 0 || !lend_list_is_empty(&link->channels))
             continue;
         lend_list_remove(&link->link);
-        lend_sys->release(link);
+        lend_ucx_link_free(link);
     }
 }
 
@@ -396,6 +546,8 @@ void lend_ucx_link_close(struct lend_ucx_link *link)
 
 void lend_ucx_links_tidy(struct lend_ucx_transport *transport)
 {
+    break_idle(transport, true, IDLE_MAX / 2);
+    break_idle(transport, false, IDLE_MAX);
     while (!lend_list_is_empty(&transport->broken))
         lend_ucx_link_close(LEND_LIST_OWNER(transport->broken.next, struct lend_ucx_link, link));
     free_closed(transport);

@@ -25,7 +25,7 @@ enum lend_ucx_kind {
     LEND_UCX_CREDIT = 5, /* either: `taken`, and nothing else */
     LEND_UCX_CLOSE = 6,  /* either: no frame comes from `position` on */
     LEND_UCX_PING = 7,   /* either: are you there? channel: the receiver's number of the link */
-    LEND_UCX_PONG = 8,   /* either: yes; the same */
+    LEND_UCX_PONG = 8,   /* either: yes; the same, with the PING's `position` */
 };
 
 enum {

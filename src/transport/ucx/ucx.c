@@ -13,6 +13,7 @@
 enum {
     ROUNDS_MAX = 64,    /* of UCX's progress in one go */
     ARRIVALS_MAX = 128, /* opens that wait for the poller */
+    FRESH_MAX = 8,      /* channels of a link over which the peer has sent nothing yet */
     DETAIL_MAX = 200,
     RENDEZVOUS_LEAST = 32 << 10,
     PATH_MAX_BYTES = 512,
@@ -64,7 +65,7 @@ static void keep_arrival(struct lend_ucx_transport *transport, const uint8_t *da
     if (!lend_ucx_decode_greeting(data, length, &greeting) ||
         !lend_ucx_decode_address(data + LEND_UCX_GREETING_BYTES, length - LEND_UCX_GREETING_BYTES,
                                  &address) ||
-        transport->arrival_count == ARRIVALS_MAX)
+        transport->arrival_count >= ARRIVALS_MAX)
         return;
     struct lend_ucx_arrival *arrival = lend_sys->allocate(sizeof *arrival);
     if (arrival == NULL)
@@ -114,29 +115,69 @@ static void refuse(struct lend_ucx_link *link, uint64_t channel, const struct le
     lend_ucx_send_bytes(link, &message, bytes, writer.count);
 }
 
-/* The server's end of a channel that a peer wants. Under the lock. */
-static struct lend_ucx_channel *answer_locked(struct lend_ucx_transport *transport,
-                                              const struct lend_ucx_arrival *arrival,
-                                              struct lend_error *error)
+/* The link to who wants a channel, made if there is none. NULL: there cannot be one, or it is in
+ * doubt, and the arrival is kept (error: LEND_PENDING). Under the lock. */
+static struct lend_ucx_link *find_link(struct lend_ucx_transport *transport,
+                                       struct lend_ucx_arrival *arrival, struct lend_error *error)
 {
     struct lend_ucx_address address;
-    struct lend_ucx_link *link;
 
     if (!lend_ucx_decode_address(arrival->address, arrival->address_bytes, &address)) {
         (void)lend_fail(error, LEND_E_CORRUPT, "its address is damaged");
         return NULL;
     }
-    /* Whoever speaks over another connection than we know has lost that one. */
-    link = lend_ucx_link_find(transport, &address);
-    if (link != NULL && link->peer_number != 0 && link->peer_number != arrival->greeting.link)
-        lend_ucx_link_break(link, LEND_E_PEER_DEAD, "the peer connected anew");
-    if (lend_ucx_link_get(transport, &address, &link, error) != LEND_OK)
+    struct lend_ucx_link *link = lend_ucx_link_find(transport, &address);
+    if (link != NULL && link->peer_number != 0 && link->peer_number != arrival->greeting.link) {
+        if (lend_ucx_link_doubt(link, arrival)) {
+            error->status = LEND_PENDING;
+            return NULL;
+        }
+        (void)lend_fail(error, LEND_E_LIMIT, "another of its connections is in doubt");
+        refuse(link, arrival->greeting.channel, error);
         return NULL;
+    }
+    if (link == NULL) {
+        if (!lend_ucx_links_have_place(transport)) {
+            (void)lend_fail(error, LEND_E_LIMIT, "too many ask for connections, and then are mute");
+            return NULL;
+        }
+        if (lend_ucx_link_get(transport, &address, &link, error) != LEND_OK)
+            return NULL;
+        link->is_strange = true;
+    }
     link->peer_number = arrival->greeting.link;
+    return link;
+}
 
-    struct lend_ucx_channel *channel = lend_ucx_channel_create(link);
+static bool has_many_fresh(const struct lend_ucx_link *link)
+{
+    uint32_t count = 0;
+
+    for (struct lend_list *at = link->channels.next; at != &link->channels; at = at->next) {
+        const struct lend_ucx_channel *channel =
+            LEND_LIST_OWNER(at, struct lend_ucx_channel, in_link);
+
+        count += channel->is_server && channel->arrived == 0;
+    }
+    return count >= FRESH_MAX;
+}
+
+/* The server's end of a channel that a peer wants. Under the lock. */
+static struct lend_ucx_channel *answer_locked(struct lend_ucx_transport *transport,
+                                              struct lend_ucx_arrival *arrival,
+                                              struct lend_error *error)
+{
+    struct lend_ucx_link *link = find_link(transport, arrival, error);
+
+    if (link == NULL)
+        return NULL;
+    bool is_full = has_many_fresh(link);
+    struct lend_ucx_channel *channel = is_full ? NULL : lend_ucx_channel_create(link);
     if (channel == NULL) {
-        (void)lend_fail(error, LEND_E_NO_MEMORY, "no memory for one more connection");
+        if (is_full)
+            (void)lend_fail(error, LEND_E_LIMIT, "%d of its connections are mute", FRESH_MAX);
+        else
+            (void)lend_fail(error, LEND_E_NO_MEMORY, "no memory for one more connection");
         refuse(link, arrival->greeting.channel, error);
         return NULL;
     }
@@ -145,13 +186,16 @@ static struct lend_ucx_channel *answer_locked(struct lend_ucx_transport *transpo
     return channel;
 }
 
-static void answer(struct lend_ucx_transport *transport, const struct lend_ucx_arrival *arrival)
+/* True: it is kept for later. */
+static bool answer(struct lend_ucx_transport *transport, struct lend_ucx_arrival *arrival)
 {
     struct lend_error error = {0};
 
     lend_ucx_lock(transport);
     struct lend_ucx_channel *channel = answer_locked(transport, arrival, &error);
     lend_ucx_unlock(transport);
+    if (error.status == LEND_PENDING)
+        return true;
     if (channel != NULL &&
         lend_session_accept(transport->agent, &channel->base, &error) == LEND_OK) {
         const struct lend_ucx_message message = {.kind = LEND_UCX_ACCEPT,
@@ -166,17 +210,18 @@ static void answer(struct lend_ucx_transport *transport, const struct lend_ucx_a
         channel->window_bytes = arrival->greeting.window_bytes;
         lend_ucx_unlock(transport);
         lend_session_wake(channel->base.session);
-        return;
+        return false;
     }
     lend_agent_log(transport->agent, LEND_LOG_WARNING, "a peer was turned away by ucx: %s",
                    error.message);
     if (channel == NULL)
-        return;
+        return false;
     lend_ucx_lock(transport);
     refuse(channel->link, arrival->greeting.channel, &error);
     channel->peer_number = 0; /* no farewell */
     lend_ucx_unlock(transport);
     lend_ucx_close_channel(&channel->base, false);
+    return false;
 }
 
 /* --- telling; in the poller's turn --- */
@@ -204,7 +249,7 @@ static void time_has_come(void *object)
 {
     struct lend_ucx_transport *transport = object;
 
-    transport->is_watching = false;
+    transport->alarm_ns = 0;
     lend_ucx_lock(transport);
     lend_ucx_links_look(transport);
     lend_ucx_unlock(transport);
@@ -214,14 +259,18 @@ static void time_has_come(void *object)
 /* For as long as there are any. In the poller's turn. */
 static void look_after_links(struct lend_ucx_transport *transport)
 {
+    uint64_t at_ns = lend_sys->now_ns() + transport->patience_ns / 8;
+
     lend_ucx_lock(transport);
     bool has_any = !lend_list_is_empty(&transport->links);
+    uint64_t doubt_ns = lend_ucx_links_doubt_until(transport);
     lend_ucx_unlock(transport);
-    if (transport->is_watching || !has_any)
+    if (at_ns > doubt_ns)
+        at_ns = doubt_ns;
+    if (!has_any || (transport->alarm_ns != 0 && transport->alarm_ns <= at_ns))
         return;
-    transport->is_watching = true;
-    lend_agent_alarm(transport->agent, lend_sys->now_ns() + transport->patience_ns / 8,
-                     time_has_come, transport);
+    transport->alarm_ns = at_ns;
+    lend_agent_alarm(transport->agent, at_ns, time_has_come, transport);
 }
 
 static void tell(struct lend_ucx_transport *transport)
@@ -230,8 +279,8 @@ static void tell(struct lend_ucx_transport *transport)
     struct lend_ucx_channel *channel;
 
     while ((arrival = take_arrival(transport)) != NULL) {
-        answer(transport, arrival);
-        lend_sys->release(arrival);
+        if (!answer(transport, arrival))
+            lend_sys->release(arrival);
     }
     while ((channel = take_hung(transport)) != NULL)
         if (channel->base.session != NULL)
@@ -508,6 +557,7 @@ static struct lend_ucx_transport *create(const struct lend_transport_open *open)
     transport->patience_ns = open->transfer_timeout_ns > open->connect_timeout_ns
                                  ? open->transfer_timeout_ns
                                  : open->connect_timeout_ns;
+    transport->doubt_ns = open->connect_timeout_ns / 4;
     transport->watch = (struct lend_watch){.ready = worker_ready, .fd = -1};
     transport->bell = (struct lend_watch){.ready = bell_rang, .fd = -1};
     memcpy(transport->incarnation, open->incarnation, sizeof transport->incarnation);
@@ -601,7 +651,7 @@ static void ucx_close_forked(void *object)
 
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         while ((at = lend_list_take_first(lists[i])) != NULL)
-            lend_sys->release(LEND_LIST_OWNER(at, struct lend_ucx_link, link));
+            lend_ucx_link_free(LEND_LIST_OWNER(at, struct lend_ucx_link, link));
     free_spares(transport);
     lend_sys->close(transport->bell.fd);
     lend_sys->release(transport);

@@ -47,7 +47,8 @@ struct lend_ucx_transport {
     size_t rendezvous_bytes;
     bool may_use_tcp;     /* UCX's */
     uint64_t patience_ns; /* with a peer that says nothing, though something was sent to it */
-    bool is_watching;     /* the alarm is set; the poller's */
+    uint64_t doubt_ns;    /* that a peer has to say which of two links is its own */
+    uint64_t alarm_ns;    /* when it comes; 0: it is not set; the poller's */
     uint8_t incarnation[LEND_INCARNATION_BYTES];
     uint8_t address[LEND_METADATA_ADDRESS_MAX]; /* ours, as peers are told */
     size_t address_bytes;
@@ -79,11 +80,17 @@ struct lend_ucx_link {
     uint32_t pending; /* operations whose callback is to come, */
     uint64_t unsent;  /* and what of them are messages, as costs */
     bool is_broken;
+    bool is_strange; /* a message that anybody can write named it, and nothing has come since that
+                        only who has our answers can write */
+    bool was_unused; /* strange, and without a channel, when it was looked at last */
     bool owes_pong;
+    uint64_t owed;                    /* what the PONG repeats */
+    struct lend_ucx_arrival *doubted; /* who names another end of it, until there is a PONG */
+    uint64_t doubted_ns;
+    uint64_t asked;      /* what that must say */
     uint64_t heard_ns;   /* when something last came */
     uint64_t unheard_ns; /* when something was sent that nothing was heard after; 0: none was */
     struct lend_error why;
-    uint8_t incarnation[LEND_INCARNATION_BYTES];
     size_t address_bytes;
     uint8_t address[LEND_UCX_ADDRESS_MAX]; /* of the peer's worker, as UCX has it */
 };
@@ -119,6 +126,7 @@ struct lend_ucx_frame {
     uint8_t header[LEND_FRAME_HEADER_BYTES];
     void *data;         /* UCX's; NULL for length 0 */
     bool is_rendezvous; /* the peer still has it, and data names it */
+    bool is_copy;       /* data is ours */
     size_t length;
 };
 
@@ -152,7 +160,8 @@ struct lend_ucx_channel {
     uint64_t sent_taken;    /* of them, what the peer has taken */
     uint64_t window_bytes;  /* the peer's */
 
-    struct lend_list frames; /* that have arrived, by position */
+    struct lend_list frames; /* that have arrived, by position, */
+    uint32_t frame_count;    /* and how many these are */
     uint64_t due_position;   /* of the next to be taken */
     bool is_ending;          /* its last one is among them, and costs nothing */
     uint64_t arrived;        /* costs, summed up */
@@ -187,14 +196,16 @@ bool lend_ucx_arm(struct lend_ucx_transport *transport);
 enum lend_status lend_ucx_link_get(struct lend_ucx_transport *transport,
                                    const struct lend_ucx_address *address,
                                    struct lend_ucx_link **out, struct lend_error *error);
-/* The link to that agent, at that address: whoever names another agent as itself has a link of its
- * own. NULL: none. */
+/* The link to that worker: whoever names another agent as itself has a link of its own, and whoever
+ * names another's worker shares that one's. NULL: none. */
 struct lend_ucx_link *lend_ucx_link_find(struct lend_ucx_transport *transport,
                                          const struct lend_ucx_address *address);
 /* It is of no use any more: its channels hang up, and the poller closes it. */
 void lend_ucx_link_break(struct lend_ucx_link *link, enum lend_status status, const char *reason);
 /* Close it now: what goes on over it is over soon, and UCX says so. */
 void lend_ucx_link_close(struct lend_ucx_link *link);
+/* Free what nothing goes on over any more, or what is a forked child's copy. */
+void lend_ucx_link_free(struct lend_ucx_link *link);
 /* Close what is broken, and free what is closed. In the poller's turn. */
 void lend_ucx_links_tidy(struct lend_ucx_transport *transport);
 /* At the end, with no channel left: let what was sent go out, for a while, then close all. */
@@ -216,6 +227,16 @@ void lend_ucx_link_heard(struct lend_ucx_link *link);
 /* A message that is about a link, by the number that we gave it. */
 void lend_ucx_links_take(struct lend_ucx_transport *transport,
                          const struct lend_ucx_message *message);
+/* Somebody asks for a channel as from where that link goes, but names another end of it. One of the
+ * two is not there any more, or never was: ask. True: the arrival is kept until that is known;
+ * false: one is already. */
+bool lend_ucx_link_doubt(struct lend_ucx_link *link, struct lend_ucx_arrival *arrival);
+/* A message that anybody can write is to make one more: is there place? */
+bool lend_ucx_links_have_place(struct lend_ucx_transport *transport);
+/* The peer has said its number, in an answer that only it can give. */
+void lend_ucx_link_learn(struct lend_ucx_link *link, uint64_t number);
+/* When the first doubt is to end; UINT64_MAX: there is none. */
+uint64_t lend_ucx_links_doubt_until(const struct lend_ucx_transport *transport);
 /* Answer those who asked whether we are there; ask those who are silent, and give them up in the
  * end. */
 void lend_ucx_links_answer(struct lend_ucx_transport *transport);
