@@ -49,6 +49,8 @@ static void check_listen(const struct exam *exam, struct finding *out)
                "a port of 1024 or more, or as root: sysctl -w "
                "net.ipv4.ip_unprivileged_port_start=%s",
                port_of(exam->listen));
+    else if (status == LEND_E_UNSUPPORTED)
+        remedy(out, "a build with transport tcp (-Dtransports=...,tcp)");
     else
         remedy(out, "a numeric ADDRESS, ADDRESS:PORT or [IPV6]:PORT of this machine");
 }

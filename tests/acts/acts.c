@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "acts.h"
+#include "built.h"
 #include "sanitizer.h"
 
 #include <dirent.h>
@@ -222,6 +223,8 @@ static bool is_by_ucx(const char *path)
 
 bool acts_has_ucx(void)
 {
+    if (!built_with("ucx"))
+        return false;
     if (UNDER_TSAN) {
         print_message("SKIP: " UCX_TSAN_REASON "\n");
         return false;

@@ -10,6 +10,7 @@
  */
 #include "acts.h"
 
+#include "built.h"
 #include "transport/ucx/ucx.h"
 
 #include <sched.h>
@@ -313,6 +314,8 @@ static void test_nothing_that_is_read_across_lands_after_canceled(void **state)
 static void test_nothing_by_tcp_lands_after_canceled(void **state)
 {
     (void)state;
+    if (!built_with("tcp"))
+        skip();
     cancel_on("tcp/served", 2500);
 }
 

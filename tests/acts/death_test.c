@@ -12,6 +12,7 @@
  */
 #include "death.h"
 
+#include "built.h"
 #include "transport/ucx/ucx.h"
 
 static void survive_on(const char *path, uint32_t count)
@@ -42,6 +43,8 @@ static void test_survivor_of_reads_across_is_told_and_gets_its_memory_back(void 
 static void test_survivor_of_transfers_by_tcp_is_told_and_gets_its_memory_back(void **state)
 {
     (void)state;
+    if (!built_with("tcp"))
+        skip();
     survive_on("tcp/served", 240);
 }
 

@@ -9,6 +9,7 @@
  */
 #include "take_back.h"
 
+#include "built.h"
 #include "transport/ucx/ucx.h"
 
 static void revoke_on(const char *path, uint32_t iterations)
@@ -55,6 +56,8 @@ static void test_nothing_that_is_read_across_passes_a_revoke(void **state)
 static void test_nothing_by_tcp_passes_a_revoke(void **state)
 {
     (void)state;
+    if (!built_with("tcp"))
+        skip();
     revoke_on("tcp/served", 3000);
 }
 

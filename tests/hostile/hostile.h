@@ -19,6 +19,7 @@
 #include "transport/tcp/tcp.h"
 #include "wire/message.h"
 
+#include "built.h"
 #include "parcel.h"
 
 /*
@@ -90,7 +91,7 @@ extern bool over_ucx;
     do {                                                                                           \
         over_tcp = strcmp(name, "tcp") == 0;                                                       \
         over_ucx = strcmp(name, "ucx") == 0;                                                       \
-        if (!over_ucx || parcel_can())                                                             \
+        if (built_with(name) && (!over_ucx || parcel_can()))                                       \
             failed += cmocka_run_group_tests_name(name, tests, NULL, NULL);                        \
     } while (0)
 #define RUN_OVER_EACH(tests)                                                                       \

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "built.h"
 #include "hostile.h"
 #include "sanitizer.h"
 
@@ -14,6 +15,8 @@ bool parcel_can(void)
 {
     struct lend_error why = {0};
 
+    if (!built_with("ucx"))
+        return false;
     if (UNDER_TSAN) {
         print_message("skipped over ucx: " UCX_TSAN_REASON "\n");
         return false;
