@@ -39,20 +39,35 @@ struct lend_block_set {
     uint64_t count;
 };
 
+enum lend_grant_flag {
+    /**
+     * A *standing* lease: on all regions that are registered for its access, whole; those of now,
+     * and those of later for as long as they are registered. For agents whose peers know of no
+     * leases, as those of NIXL. sets is NULL. To withdraw a region, or suspend it, takes that
+     * region out of the lease and leaves the lease as it is: what is under way there ends as
+     * LEND_E_REVOKED, and whoever asks for it later is told so; lend_lease_revoke_blocks() does not
+     * count it. No peer copies by itself under it, the owner always serves.
+     */
+    LEND_GRANT_STANDING = 1,
+};
+
 /** What to grant. Initialise with LEND_GRANT_DESC_INIT. */
 struct lend_grant_desc {
     uint32_t struct_size; /**< sizeof(struct lend_grant_desc) as compiled. */
     uint32_t access;      /**< One or both of ::lend_access. */
     const struct lend_block_set *sets;
-    uint32_t set_count; /**< 1 .. LEND_GRANT_SETS_MAX. */
+    uint32_t set_count; /**< 1 .. LEND_GRANT_SETS_MAX; 0 for a standing lease. */
     /** Consumers after whose lend_ticket_done() the lease ends; one that has used the lease and
      * then dies or forgets this agent counts as done. 0: not counted. */
     uint32_t consumer_count;
     /** Who may use it; NULL: whoever bears the ticket. The lease ends when that peer dies or
      * forgets this agent. */
     struct lend_peer *peer;
-    uint64_t time_to_live_ns; /**< Required for a bearer lease; 0: no end, for a named peer. */
+    uint64_t time_to_live_ns; /**< Required for a bearer lease, unless it is a standing one; 0: no
+                                   end. */
     uint64_t user_data;       /**< Given back in lend_lease_info. */
+    uint32_t flags;           /**< ::lend_grant_flag. */
+    uint32_t reserved;
 };
 
 enum { LEND_GRANT_SETS_MAX = 64 };
@@ -71,7 +86,8 @@ LEND_API void lend_grant_desc_init(struct lend_grant_desc *desc);
  * @param desc   copied, arrays too.
  * @param out    on success, a handle; give it back with lend_lease_release(). Untouched on failure.
  * @retval LEND_E_INVALID       null arguments, no block, an unknown access bit, a bearer lease
- * without time to live, a region that is named twice, a region or peer of another agent.
+ * without time to live, unknown flags, sets for a standing lease, a region that is named twice, a
+ * region or peer of another agent.
  * @retval LEND_E_OUT_OF_RANGE  a block that the region does not have; with its position.
  * @retval LEND_E_ACCESS        a region was not registered for this access.
  * @retval LEND_E_REVOKED       a region is withdrawn.

@@ -71,9 +71,10 @@ struct lend_agent {
     struct lend_puller puller;
     struct lend_statistics_writer statistics;
 
-    pthread_mutex_t lock; /* guards all below, up to the next lock */
-    uint64_t serial;      /* of the metadata */
-    uint8_t *attachment;  /* NULL: none */
+    pthread_mutex_t lock;          /* guards all below, up to the next lock */
+    uint64_t serial;               /* of the metadata */
+    _Atomic uint64_t forced_count; /* withdrawals by force that found standing requests */
+    uint8_t *attachment;           /* NULL: none */
     uint32_t attachment_bytes;
     uint64_t attachment_serial; /* grows when it changes */
     struct lend_list snapshots; /* of both, that are being told: struct lend_snapshot */

@@ -17,6 +17,11 @@ void lend_grant_desc_init(struct lend_grant_desc *desc)
         *desc = (struct lend_grant_desc)LEND_GRANT_DESC_INIT;
 }
 
+static bool is_standing(const struct lend_grant_desc *desc)
+{
+    return (desc->flags & LEND_GRANT_STANDING) != 0;
+}
+
 static enum lend_status check_desc(struct lend_agent *agent, const struct lend_grant_desc *desc,
                                    struct lend_error *error)
 {
@@ -28,14 +33,21 @@ static enum lend_status check_desc(struct lend_agent *agent, const struct lend_g
     if (desc->access == 0 || (desc->access & ~both) != 0)
         return lend_fail(error, LEND_E_INVALID, "access 0x%x is not read, write or both",
                          desc->access);
-    if (desc->sets == NULL || desc->set_count == 0 || desc->set_count > LEND_GRANT_SETS_MAX)
+    if ((desc->flags & ~(uint32_t)LEND_GRANT_STANDING) != 0 || desc->reserved != 0)
+        return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x, or reserved is not 0",
+                         desc->flags & ~(uint32_t)LEND_GRANT_STANDING);
+    if (is_standing(desc) && (desc->sets != NULL || desc->set_count != 0))
+        return lend_fail(error, LEND_E_INVALID, "%u sets of blocks for a standing lease, on all",
+                         desc->set_count);
+    if (!is_standing(desc) &&
+        (desc->sets == NULL || desc->set_count == 0 || desc->set_count > LEND_GRANT_SETS_MAX))
         return lend_fail(error, LEND_E_INVALID, "%u sets of blocks; 1 to %d are allowed",
                          desc->sets != NULL ? desc->set_count : 0, LEND_GRANT_SETS_MAX);
     if (desc->consumer_count > LEND_CONSUMERS_MAX)
         return lend_fail(error, LEND_E_INVALID, "%u consumers, over %d", desc->consumer_count,
                          LEND_CONSUMERS_MAX);
     if (desc->peer == NULL)
-        return desc->time_to_live_ns > 0
+        return desc->time_to_live_ns > 0 || is_standing(desc)
                    ? LEND_OK
                    : lend_fail(error, LEND_E_INVALID,
                                "a bearer lease (no peer) must have a time to live");
@@ -116,9 +128,19 @@ static int by_region(const void *one, const void *other)
     return a->region_id < b->region_id ? -1 : a->region_id > b->region_id;
 }
 
+static enum lend_status make_key(struct lend_lease *lease, struct lend_error *error)
+{
+    int result = lend_sys->random(lease->key, sizeof lease->key);
+
+    return result < 0 ? lend_fail_errno(error, -result, "no random bytes for a lease's key")
+                      : LEND_OK;
+}
+
 static enum lend_status resolve(struct lend_lease *lease, const struct lend_grant_desc *desc,
                                 uint32_t region_count, struct lend_error *error)
 {
+    if (lease->is_standing)
+        return make_key(lease, error);
     lease->parts = lend_sys->allocate(region_count * sizeof *lease->parts);
     lease->blocks = lend_sys->allocate(region_count * sizeof *lease->blocks);
     if (lease->parts == NULL || lease->blocks == NULL)
@@ -139,10 +161,7 @@ static enum lend_status resolve(struct lend_lease *lease, const struct lend_gran
                              lease->parts[i].region->name,
                              (unsigned long long)lease->parts[i].region_id);
     }
-    int result = lend_sys->random(lease->key, sizeof lease->key);
-    if (result < 0)
-        return lend_fail_errno(error, -result, "no random bytes for a lease's key");
-    return LEND_OK;
+    return make_key(lease, error);
 }
 
 static enum lend_status check_quota_locked(struct lend_agent *agent, const struct lend_lease *lease,
@@ -208,6 +227,7 @@ static void fill(struct lend_lease *lease, struct lend_agent *agent,
 {
     lease->agent = agent;
     lease->access = desc->access;
+    lease->is_standing = is_standing(desc);
     lease->references = 1;
     lend_list_init(&lease->live_link);
     lease->info.access = desc->access;

@@ -253,7 +253,7 @@ enum lend_status lend_lease_renew(struct lend_lease *lease, uint64_t time_to_liv
 
     if (status != LEND_OK)
         return status;
-    if (time_to_live_ns == 0 && !lease->has_peer)
+    if (time_to_live_ns == 0 && !lease->has_peer && !lease->is_standing)
         return lend_fail(error, LEND_E_INVALID, "a bearer lease must have a time to live");
 
     struct lend_agent *agent = lease->agent;

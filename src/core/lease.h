@@ -34,6 +34,7 @@ struct lend_lease {
     uint8_t key[LEND_KEY_BYTES];
     uint32_t access;
     bool has_peer;
+    bool is_standing; /* on all regions: no parts, and every request counts in its regions */
     bool is_live;
     uint8_t peer_incarnation[LEND_INCARNATION_BYTES];
     struct lend_list live_link;  /* in lend_agent::live_leases, then ::ended_leases */
@@ -100,16 +101,20 @@ enum lend_status lend_lease_get(struct lend_agent *agent, const struct lend_leas
                                 struct lend_lease **out, struct lend_error *error);
 void lend_lease_put(struct lend_lease *lease);
 
-/* The part for that region, or NULL. The lease must be held. */
-const struct lend_lease_part *lend_lease_part_find(const struct lend_lease *lease,
-                                                   uint64_t region_id);
+/* A region, and which of its blocks a lease names. */
+struct lend_leased {
+    struct lend_region *region;
+    const struct lend_blocks *blocks; /* NULL: all, by a standing lease */
+};
 
-/* The part for that region, which is still registered. Under the agent's lock. LEND_E_OUT_OF_RANGE:
- * it is not in the lease; if it was deregistered, the lease has ended, and that is the cause. */
-enum lend_status lend_lease_part_get(const struct lend_lease *lease, uint64_t region_id,
-                                     const struct lend_lease_part **out, struct lend_error *error);
+/* That region, which is still registered, by the lease, which is held. Under the agent's lock.
+ * LEND_E_OUT_OF_RANGE: it is not in the lease; if it was deregistered, the lease has ended, and
+ * that is the cause. LEND_E_REVOKED, LEND_E_ACCESS: it is out of a standing lease. */
+enum lend_status lend_lease_find(const struct lend_lease *lease, uint64_t region_id,
+                                 struct lend_leased *out, struct lend_error *error);
 
-/* Are those bytes of a region of that geometry all of blocks of the set? LEND_E_OUT_OF_RANGE. */
+/* Are those bytes of a region of that geometry all of blocks of the set (NULL: of all blocks)?
+ * LEND_E_OUT_OF_RANGE. */
 enum lend_status lend_lease_check_range(const struct lend_geometry *geometry,
                                         const struct lend_blocks *blocks,
                                         const struct lend_run_range *range,

@@ -171,8 +171,7 @@ void lend_lease_put(struct lend_lease *lease)
     (void)pthread_mutex_unlock(&agent->lock);
 }
 
-const struct lend_lease_part *lend_lease_part_find(const struct lend_lease *lease,
-                                                   uint64_t region_id)
+static const struct lend_lease_part *find_part(const struct lend_lease *lease, uint64_t region_id)
 {
     uint32_t low = 0, high = lease->part_count;
 
@@ -188,11 +187,34 @@ const struct lend_lease_part *lend_lease_part_find(const struct lend_lease *leas
                                                                                : NULL;
 }
 
-enum lend_status lend_lease_part_get(const struct lend_lease *lease, uint64_t region_id,
-                                     const struct lend_lease_part **out, struct lend_error *error)
+static enum lend_status find_standing(const struct lend_lease *lease, uint64_t region_id,
+                                      struct lend_leased *out, struct lend_error *error)
 {
+    struct lend_agent *agent = lease->agent;
+    struct lend_region *region = lend_region_table_find(&agent->table, region_id);
+
+    if (region == NULL || atomic_load_explicit(&region->is_withdrawn, memory_order_relaxed))
+        return lend_fail(error,
+                         region != NULL || region_id <= agent->table.last_id ? LEND_E_REVOKED
+                                                                             : LEND_E_OUT_OF_RANGE,
+                         "region %llu of %s is %s", (unsigned long long)region_id, agent->name,
+                         region != NULL ? "withdrawn" : "not registered");
+    if ((lease->access & ~region->access) != 0)
+        return lend_fail(error, LEND_E_ACCESS,
+                         "region %llu is registered with access 0x%x, not 0x%x",
+                         (unsigned long long)region_id, region->access, lease->access);
+    *out = (struct lend_leased){.region = region};
+    return LEND_OK;
+}
+
+enum lend_status lend_lease_find(const struct lend_lease *lease, uint64_t region_id,
+                                 struct lend_leased *out, struct lend_error *error)
+{
+    if (lease->is_standing)
+        return find_standing(lease, region_id, out, error);
+
     const struct lend_lease_name name = {.slot = lease->slot, .generation = lease->generation};
-    const struct lend_lease_part *part = lend_lease_part_find(lease, region_id);
+    const struct lend_lease_part *part = find_part(lease, region_id);
 
     if (part == NULL)
         return lend_fail(error, LEND_E_OUT_OF_RANGE, "region %llu is not in the lease",
@@ -200,7 +222,7 @@ enum lend_status lend_lease_part_get(const struct lend_lease *lease, uint64_t re
     /* Only a lease that has ended loses a region. */
     if (part->region == NULL)
         return lend_lease_explain(&name, lend_lease_judge(lease), error);
-    *out = part;
+    *out = (struct lend_leased){.region = part->region, .blocks = part->blocks};
     return LEND_OK;
 }
 
@@ -252,7 +274,7 @@ enum lend_status lend_lease_check_range(const struct lend_geometry *geometry,
             here = here < left ? here : left;
             uint64_t count =
                 (stretch.into_bytes + here + stretch.unit_bytes - 1) / stretch.unit_bytes;
-            if (!lend_blocks_cover(blocks, stretch.block, count))
+            if (blocks != NULL && !lend_blocks_cover(blocks, stretch.block, count))
                 here = 0;
         }
         if (here == 0)

@@ -91,6 +91,11 @@ static size_t answer(struct lend_agent *agent, const struct lend_look *look,
     size_t count = 0;
 
     if (lend_lease_get(agent, &look->name, user, LEND_ACCESS_READ, &lease, &why) == LEND_OK) {
+        if (lease->is_standing) {
+            lend_lease_put(lease);
+            (void)lend_fail(&why, LEND_E_LIMIT, "a standing lease is served by its owner alone");
+            return refuse(&why, bytes, capacity);
+        }
         count = encode(lease, bytes, capacity);
         lend_lease_put(lease);
         if (count > 0 && count <= capacity)

@@ -37,6 +37,8 @@ struct lend_region {
     bool is_quiet;              /* a suspension has come to its end; agent's lock */
     uint32_t life;              /* how many times it was resumed; agent's lock */
     _Atomic bool is_withdrawn;  /* changed under the agent's lock; posting looks without it */
+    uint32_t standing_uses;     /* by requests under standing leases; agent's lock */
+    _Atomic bool is_forced;     /* those requests are to end; set under the agent's lock */
     struct lend_list parts;     /* of leases that live, or whose requests have not all ended */
 };
 

@@ -10,42 +10,56 @@ enum { SUM_BYTES = 256 << 10 }; /* that are checksummed in one go */
 
 /* --- opening --- */
 
+/* Find a region that extent `at` is of. Under a standing lease the request counts in it, so that
+ * it does not go. Under the agent's lock. */
+static enum lend_status take_region(struct lend_served_request *request, uint64_t region_id,
+                                    uint64_t at, struct lend_leased *out, struct lend_error *error)
+{
+    enum lend_status status = lend_lease_find(request->lease, region_id, out, error);
+
+    if (status == LEND_OK && request->standing != NULL) {
+        request->standing[at] = out->region;
+        request->standing_count = at + 1;
+        out->region->standing_uses++;
+    }
+    return status;
+}
+
 static enum lend_status resolve_region(struct lend_served_request *request, uint32_t at,
                                        struct lend_error *error)
 {
-    const struct lend_lease_part *part;
+    struct lend_leased leased;
 
-    enum lend_status status =
-        lend_lease_part_get(request->lease, request->region_ids[at], &part, error);
+    enum lend_status status = take_region(request, request->region_ids[at], at, &leased, error);
     if (status != LEND_OK)
         return status;
 
-    const struct lend_geometry *geometry = &part->region->geometry;
+    const struct lend_geometry *geometry = &leased.region->geometry;
     uint64_t offset = request->asked.slice_offset_bytes;
     uint64_t length = request->asked.slice_length_bytes;
     if (offset > geometry->block_length_bytes || length > geometry->block_length_bytes - offset)
         return lend_fail(error, LEND_E_OUT_OF_RANGE, "slice %llu + %llu of rows of %llu bytes",
                          (unsigned long long)offset, (unsigned long long)length,
                          (unsigned long long)geometry->block_length_bytes);
-    request->extents[at] = lend_extent_of(part->region->memory.address, geometry, offset, length);
+    request->extents[at] = lend_extent_of(leased.region->memory.address, geometry, offset, length);
     return LEND_OK;
 }
 
 /* A range of a region: inside one row of one leased block, or over blocks that touch. */
 static enum lend_status resolve_range(struct lend_served_request *request,
-                                      const struct lend_run_range *range, struct lend_extent *out,
+                                      const struct lend_run_range *range, uint64_t at,
                                       struct lend_error *error)
 {
-    const struct lend_lease_part *part;
+    struct lend_leased leased;
 
-    enum lend_status status = lend_lease_part_get(request->lease, range->region_id, &part, error);
+    enum lend_status status = take_region(request, range->region_id, at, &leased, error);
     if (status != LEND_OK)
         return status;
-    status = lend_lease_check_range(&part->region->geometry, part->blocks, range, error);
+    status = lend_lease_check_range(&leased.region->geometry, leased.blocks, range, error);
     if (status != LEND_OK)
         return status;
-    *out = lend_extent_of_bytes(part->region->memory.address + range->offset_bytes,
-                                range->length_bytes);
+    request->extents[at] = lend_extent_of_bytes(leased.region->memory.address + range->offset_bytes,
+                                                range->length_bytes);
     return LEND_OK;
 }
 
@@ -58,7 +72,10 @@ static enum lend_status allocate_request(struct lend_served_request *request,
 
     request->extents = lend_sys->allocate(extents * sizeof *request->extents);
     request->runs = lend_sys->allocate(runs * sizeof *request->runs);
-    if (request->extents == NULL || request->runs == NULL)
+    if (request->lease->is_standing)
+        request->standing = lend_sys->allocate(extents * sizeof *request->standing);
+    if (request->extents == NULL || request->runs == NULL ||
+        (request->lease->is_standing && request->standing == NULL))
         return lend_fail(error, LEND_E_NO_MEMORY, "the owner has no memory for %llu runs",
                          (unsigned long long)asked->run_count);
     return LEND_OK;
@@ -126,8 +143,7 @@ static enum lend_status take_ranges(struct lend_served_request *request, const u
     (void)pthread_mutex_lock(&agent->lock);
     for (size_t i = 0; i < count && request->verdict.status == LEND_OK; i++) {
         /* What is refused here is the request, not the session. */
-        (void)resolve_range(request, &ranges[i], &request->extents[request->runs_taken + i],
-                            &request->verdict);
+        (void)resolve_range(request, &ranges[i], request->runs_taken + i, &request->verdict);
         request->planned_bytes += ranges[i].length_bytes;
     }
     (void)pthread_mutex_unlock(&agent->lock);
@@ -135,26 +151,47 @@ static enum lend_status take_ranges(struct lend_served_request *request, const u
     return LEND_OK;
 }
 
+static enum lend_status check_run(const struct lend_leased *leased, struct lend_run run,
+                                  struct lend_error *error)
+{
+    uint64_t count = leased->region->geometry.count;
+
+    if (leased->blocks != NULL ? lend_blocks_cover(leased->blocks, run.first, run.count)
+                               : run.first < count && run.count <= count - run.first)
+        return LEND_OK;
+    return lend_fail(error, LEND_E_OUT_OF_RANGE,
+                     "blocks %u + %u of region %llu are not all in the lease", run.first, run.count,
+                     (unsigned long long)leased->region->id);
+}
+
 /* Every run of every region must be leased. Regions that share a set of blocks are asked once. */
-static enum lend_status check_runs(struct lend_served_request *request, struct lend_error *error)
+static enum lend_status check_runs_locked(struct lend_served_request *request,
+                                          struct lend_error *error)
 {
     const struct lend_blocks *asked = NULL;
+    enum lend_status status = LEND_OK;
 
-    for (uint32_t i = 0; i < request->asked.region_count; i++) {
-        const struct lend_lease_part *part =
-            lend_lease_part_find(request->lease, request->region_ids[i]);
+    for (uint32_t i = 0; status == LEND_OK && i < request->asked.region_count; i++) {
+        struct lend_leased leased;
 
-        if (part->blocks == asked)
+        status = lend_lease_find(request->lease, request->region_ids[i], &leased, error);
+        if (status != LEND_OK || (leased.blocks != NULL && leased.blocks == asked))
             continue;
-        asked = part->blocks;
-        for (uint64_t j = 0; j < request->asked.run_count; j++)
-            if (!lend_blocks_cover(asked, request->runs[j].first, request->runs[j].count))
-                return lend_fail(error, LEND_E_OUT_OF_RANGE,
-                                 "blocks %u + %u of region %llu are not all in the lease",
-                                 request->runs[j].first, request->runs[j].count,
-                                 (unsigned long long)request->region_ids[i]);
+        asked = leased.blocks;
+        for (uint64_t j = 0; status == LEND_OK && j < request->asked.run_count; j++)
+            status = check_run(&leased, request->runs[j], error);
     }
-    return LEND_OK;
+    return status;
+}
+
+static enum lend_status check_runs(struct lend_served_request *request, struct lend_error *error)
+{
+    struct lend_agent *agent = request->lease->agent;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    enum lend_status status = check_runs_locked(request, error);
+    (void)pthread_mutex_unlock(&agent->lock);
+    return status;
 }
 
 static uint64_t count_blocks(const struct lend_served_request *request)
@@ -270,8 +307,43 @@ static void drop_memory(struct lend_served_request *request)
     request->runs = NULL;
 }
 
+/* Under a standing lease: count in its regions no more. */
+static void leave_regions(struct lend_served_request *request)
+{
+    if (request->standing == NULL)
+        return;
+
+    struct lend_agent *agent = request->lease->agent;
+    (void)pthread_mutex_lock(&agent->lock);
+    for (uint64_t i = 0; i < request->standing_count; i++)
+        request->standing[i]->standing_uses--;
+    (void)pthread_mutex_unlock(&agent->lock);
+    lend_sys->release(request->standing);
+    request->standing = NULL;
+    request->standing_count = 0;
+}
+
+enum lend_status lend_served_check_standing(struct lend_served_request *request)
+{
+    if (request->standing == NULL)
+        return LEND_OK;
+
+    /* Acquire: the regions that were marked before it was counted are seen to be. */
+    uint64_t count =
+        atomic_load_explicit(&request->lease->agent->forced_count, memory_order_acquire);
+    if (count == request->forced_seen)
+        return LEND_OK;
+    request->forced_seen = count;
+    for (uint64_t i = 0; i < request->standing_count; i++)
+        if (atomic_load_explicit(&request->standing[i]->is_forced, memory_order_relaxed))
+            return lend_fail(&request->verdict, LEND_E_REVOKED, "region %llu was withdrawn",
+                             (unsigned long long)request->standing[i]->id);
+    return LEND_OK;
+}
+
 static void drop_holdings(struct lend_served_request *request)
 {
+    leave_regions(request);
     if (request->lease != NULL)
         lend_lease_put(request->lease);
     request->lease = NULL;

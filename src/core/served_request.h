@@ -32,10 +32,13 @@ struct lend_served_request {
     enum lend_served_phase phase;
     uint64_t id;
     struct lend_request asked;
-    struct lend_lease *lease;    /* held; NULL if there was none */
-    uint64_t *region_ids;        /* owned; NULL with ranges */
-    struct lend_extent *extents; /* owned; with ranges: one each */
-    struct lend_run *runs;       /* owned; with ranges: the one that all extents share */
+    struct lend_lease *lease;      /* held; NULL if there was none */
+    uint64_t *region_ids;          /* owned; NULL with ranges */
+    struct lend_region **standing; /* owned; under a standing lease: an extent's region each, */
+    uint64_t standing_count;       /* and how many of them it counts in */
+    uint64_t forced_seen;          /* lend_agent::forced_count as it was last looked at */
+    struct lend_extent *extents;   /* owned; with ranges: one each */
+    struct lend_run *runs;         /* owned; with ranges: the one that all extents share */
     uint64_t runs_taken;
     uint64_t planned_bytes; /* of the ranges so far */
     struct lend_cursor cursor;
@@ -71,6 +74,10 @@ enum lend_status lend_served_take_runs(struct lend_served_request *request, cons
 void lend_served_sum(struct lend_served_request *request);
 /* Are there checksums still to be made? */
 bool lend_served_is_summing(const struct lend_served_request *request);
+
+/* Is a region withdrawn by force that it uses under a standing lease? LEND_E_REVOKED. Cheap where
+ * there was no such withdrawal since it was asked last. */
+enum lend_status lend_served_check_standing(struct lend_served_request *request);
 
 /* It has ended with that status: let go of what it holds. The verdict stays, unless all is well. */
 void lend_served_end(struct lend_served_request *request, enum lend_status status);

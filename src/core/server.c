@@ -370,6 +370,9 @@ static bool pump_request(struct server *server, struct lend_served_request *requ
 {
     bool moved = request->is_moving && settle(server, request);
 
+    if (!lend_served_is_over(request) && lend_served_check_standing(request) != LEND_OK)
+        end_request(server, request, LEND_E_REVOKED);
+
     if (lend_served_is_summing(request)) {
         serve_sums(server, request);
         return true;
@@ -512,6 +515,22 @@ void lend_server_credit(struct lend_session *session, uint64_t cost)
     (void)atomic_fetch_add_explicit(&server->taken, cost, memory_order_seq_cst);
     if (owes_credit(server))
         lend_session_wake(session);
+}
+
+void lend_servers_abort(struct lend_region *region)
+{
+    struct lend_agent *agent = region->agent;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    if (region->standing_uses > 0) {
+        atomic_store_explicit(&region->is_forced, true, memory_order_relaxed);
+        (void)atomic_fetch_add_explicit(&agent->forced_count, 1, memory_order_release);
+        /* Their next pumps see it; and who withdraws the region waits until it is used no more. */
+        for (struct lend_list *link = agent->sessions.next; link != &agent->sessions;
+             link = link->next)
+            lend_session_wake(LEND_LIST_OWNER(link, struct lend_session, link));
+    }
+    (void)pthread_mutex_unlock(&agent->lock);
 }
 
 /* --- the role --- */

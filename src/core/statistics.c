@@ -172,7 +172,8 @@ void lend_statistics_begin_lease(struct lend_lease *lease)
         LEND_STATISTICS_ADD_LOCKED(agent, leases_omitted, 1);
         return;
     }
-    (void)snprintf(row.region, sizeof row.region, "%s", lease->parts[0].region->name);
+    (void)snprintf(row.region, sizeof row.region, "%s",
+                   lease->is_standing ? "*" : lease->parts[0].region->name);
     memcpy(row.peer, lease->info.peer, sizeof row.peer);
     lease->row = &writer->page->lease_rows[at];
     fill_row(lease->row, &row, sizeof row);

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/sys.h"
 #include "core/lease.h"
+#include "core/server.h"
 #include "core/share.h"
 #include "core/transfer.h"
 #include "memory/verify.h"
@@ -40,6 +41,10 @@ static enum lend_status find_holder_locked(const struct lend_region *region,
                              region->name, (unsigned long long)region->id, lease->info.last_user,
                              lease->slot, (unsigned long long)lease->generation);
     }
+    if (region->standing_uses > 0)
+        return lend_fail(error, LEND_E_BUSY,
+                         "region %s (%llu): a request under a standing lease is under way",
+                         region->name, (unsigned long long)region->id);
     return lend_transfers_check_idle_locked(region, error);
 }
 
@@ -128,6 +133,7 @@ static enum lend_status end_access(struct lend_region *region, struct ending *ho
         return status;
     if (how->mode == LEND_WITHDRAW_FORCE) {
         (void)lend_leases_revoke(region, NULL);
+        lend_servers_abort(region);
         lend_transfers_abort(region);
         lend_agent_dispatch(agent);
     }
@@ -216,6 +222,7 @@ static void begin_life_locked(struct lend_region *region)
     region->life++;
     region->is_suspended = false;
     region->is_quiet = false;
+    atomic_store_explicit(&region->is_forced, false, memory_order_relaxed);
     agent->serial++;
     LEND_STATISTICS_ADD_LOCKED(agent, regions_withdrawn, -1);
     /* Sequentially consistent, and last: a post that sees it lent sees where it is. */
