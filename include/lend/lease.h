@@ -41,12 +41,12 @@ struct lend_block_set {
 
 enum lend_grant_flag {
     /**
-     * A *standing* lease: on all regions that are registered for its access, whole; those of now,
-     * and those of later for as long as they are registered. For agents whose peers know of no
-     * leases, as those of NIXL. sets is NULL. To withdraw a region, or suspend it, takes that
-     * region out of the lease and leaves the lease as it is: what is under way there ends as
-     * LEND_E_REVOKED, and whoever asks for it later is told so; lend_lease_revoke_blocks() does not
-     * count it. No peer copies by itself under it, the owner always serves.
+     * A *standing* lease: on all regions, whole, for what of its access each is registered for; on
+     * those of now, and on those of later for as long as they are registered. For agents whose
+     * peers know of no leases, as those of NIXL. sets is NULL. To withdraw a region, or suspend it,
+     * takes that region out of the lease and leaves the lease as it is: what is under way there
+     * ends as LEND_E_REVOKED, and whoever asks for it later is told so. lend_lease_revoke_blocks()
+     * leaves it alone. No peer copies by itself under it, the owner always serves.
      */
     LEND_GRANT_STANDING = 1,
 };

@@ -107,11 +107,13 @@ struct lend_leased {
     const struct lend_blocks *blocks; /* NULL: all, by a standing lease */
 };
 
-/* That region, which is still registered, by the lease, which is held. Under the agent's lock.
+/* That region, which is still registered, by the lease, which is held for that access. Under the
+ * agent's lock.
  * LEND_E_OUT_OF_RANGE: it is not in the lease; if it was deregistered, the lease has ended, and
  * that is the cause. LEND_E_REVOKED, LEND_E_ACCESS: it is out of a standing lease. */
 enum lend_status lend_lease_find(const struct lend_lease *lease, uint64_t region_id,
-                                 struct lend_leased *out, struct lend_error *error);
+                                 uint32_t access, struct lend_leased *out,
+                                 struct lend_error *error);
 
 /* Are those bytes of a region of that geometry all of blocks of the set (NULL: of all blocks)?
  * LEND_E_OUT_OF_RANGE. */

@@ -188,7 +188,8 @@ static const struct lend_lease_part *find_part(const struct lend_lease *lease, u
 }
 
 static enum lend_status find_standing(const struct lend_lease *lease, uint64_t region_id,
-                                      struct lend_leased *out, struct lend_error *error)
+                                      uint32_t access, struct lend_leased *out,
+                                      struct lend_error *error)
 {
     struct lend_agent *agent = lease->agent;
     struct lend_region *region = lend_region_table_find(&agent->table, region_id);
@@ -199,19 +200,18 @@ static enum lend_status find_standing(const struct lend_lease *lease, uint64_t r
                                                                              : LEND_E_OUT_OF_RANGE,
                          "region %llu of %s is %s", (unsigned long long)region_id, agent->name,
                          region != NULL ? "withdrawn" : "not registered");
-    if ((lease->access & ~region->access) != 0)
-        return lend_fail(error, LEND_E_ACCESS,
-                         "region %llu is registered with access 0x%x, not 0x%x",
-                         (unsigned long long)region_id, region->access, lease->access);
+    if ((access & ~region->access) != 0)
+        return lend_fail(error, LEND_E_ACCESS, "region %llu is registered with access 0x%x only",
+                         (unsigned long long)region_id, region->access);
     *out = (struct lend_leased){.region = region};
     return LEND_OK;
 }
 
 enum lend_status lend_lease_find(const struct lend_lease *lease, uint64_t region_id,
-                                 struct lend_leased *out, struct lend_error *error)
+                                 uint32_t access, struct lend_leased *out, struct lend_error *error)
 {
     if (lease->is_standing)
-        return find_standing(lease, region_id, out, error);
+        return find_standing(lease, region_id, access, out, error);
 
     const struct lend_lease_name name = {.slot = lease->slot, .generation = lease->generation};
     const struct lend_lease_part *part = find_part(lease, region_id);

@@ -10,12 +10,18 @@ enum { SUM_BYTES = 256 << 10 }; /* that are checksummed in one go */
 
 /* --- opening --- */
 
+static uint32_t access_of(const struct lend_request *asked)
+{
+    return asked->direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE;
+}
+
 /* Find a region that extent `at` is of. Under a standing lease the request counts in it, so that
  * it does not go. Under the agent's lock. */
 static enum lend_status take_region(struct lend_served_request *request, uint64_t region_id,
                                     uint64_t at, struct lend_leased *out, struct lend_error *error)
 {
-    enum lend_status status = lend_lease_find(request->lease, region_id, out, error);
+    enum lend_status status =
+        lend_lease_find(request->lease, region_id, access_of(&request->asked), out, error);
 
     if (status == LEND_OK && request->standing != NULL) {
         request->standing[at] = out->region;
@@ -86,10 +92,9 @@ enum lend_status lend_served_open(struct lend_served_request *request, struct le
 {
     const struct lend_request *asked = &request->asked;
     struct lend_error *error = &request->verdict;
-    uint32_t access = asked->direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE;
 
     enum lend_status status =
-        lend_lease_get(agent, &asked->lease, user, access, &request->lease, error);
+        lend_lease_get(agent, &asked->lease, user, access_of(asked), &request->lease, error);
     if (status != LEND_OK)
         return status;
     status = allocate_request(request, error);
@@ -174,7 +179,8 @@ static enum lend_status check_runs_locked(struct lend_served_request *request,
     for (uint32_t i = 0; status == LEND_OK && i < request->asked.region_count; i++) {
         struct lend_leased leased;
 
-        status = lend_lease_find(request->lease, request->region_ids[i], &leased, error);
+        status = lend_lease_find(request->lease, request->region_ids[i], access_of(&request->asked),
+                                 &leased, error);
         if (status != LEND_OK || (leased.blocks != NULL && leased.blocks == asked))
             continue;
         asked = leased.blocks;
