@@ -129,6 +129,7 @@ struct nixl_capi_opt_args_s {
     size_t backend_capacity;
     struct compat_bytes notification; /* sent only if has_notification says so */
     bool has_notification;
+    struct compat_bytes custom; /* for no backend of ours */
     bool skip_merge;
     char *ip_address; /* NULL while it was not set */
     bool has_port;

@@ -17,6 +17,7 @@ nixl_capi_status_t nixl_capi_destroy_opt_args(nixl_capi_opt_args_t args)
         return NIXL_CAPI_ERROR_INVALID_PARAM;
     free(args->backends);
     free(args->notification.bytes);
+    free(args->custom.bytes);
     free(args->ip_address);
     free(args);
     return NIXL_CAPI_SUCCESS;
@@ -37,18 +38,35 @@ nixl_capi_status_t nixl_capi_opt_args_add_backend(nixl_capi_opt_args_t args,
     return NIXL_CAPI_SUCCESS;
 }
 
-nixl_capi_status_t nixl_capi_opt_args_set_notif_msg(nixl_capi_opt_args_t args, const void *data,
-                                                    size_t len)
+static nixl_capi_status_t set_bytes(struct compat_bytes *bytes, const void *data, size_t len)
 {
-    if (args == NULL || (data == NULL && len > 0))
+    if (data == NULL && len > 0)
         return NIXL_CAPI_ERROR_INVALID_PARAM;
 
     void *copy = compat_copy(data, len);
     if (copy == NULL)
         return NIXL_CAPI_ERROR_BACKEND;
-    free(args->notification.bytes);
-    args->notification = (struct compat_bytes){.bytes = copy, .length_bytes = len};
+    free(bytes->bytes);
+    *bytes = (struct compat_bytes){.bytes = copy, .length_bytes = len};
     return NIXL_CAPI_SUCCESS;
+}
+
+/* A copy for the caller, or NULL where there are no bytes. */
+static nixl_capi_status_t get_bytes(const struct compat_bytes *bytes, void **data, size_t *len)
+{
+    if (bytes->length_bytes > 0) {
+        *data = compat_copy(bytes->bytes, bytes->length_bytes);
+        if (*data == NULL)
+            return NIXL_CAPI_ERROR_BACKEND;
+    }
+    *len = bytes->length_bytes;
+    return NIXL_CAPI_SUCCESS;
+}
+
+nixl_capi_status_t nixl_capi_opt_args_set_notif_msg(nixl_capi_opt_args_t args, const void *data,
+                                                    size_t len)
+{
+    return args == NULL ? NIXL_CAPI_ERROR_INVALID_PARAM : set_bytes(&args->notification, data, len);
 }
 
 nixl_capi_status_t nixl_capi_opt_args_get_notif_msg(nixl_capi_opt_args_t args, void **data,
@@ -56,14 +74,23 @@ nixl_capi_status_t nixl_capi_opt_args_get_notif_msg(nixl_capi_opt_args_t args, v
 {
     if (data != NULL)
         *data = NULL;
-    if (args == NULL || data == NULL || len == NULL)
-        return NIXL_CAPI_ERROR_INVALID_PARAM;
+    return args == NULL || data == NULL || len == NULL ? NIXL_CAPI_ERROR_INVALID_PARAM
+                                                       : get_bytes(&args->notification, data, len);
+}
 
-    *data = compat_copy(args->notification.bytes, args->notification.length_bytes);
-    if (*data == NULL)
-        return NIXL_CAPI_ERROR_BACKEND;
-    *len = args->notification.length_bytes;
-    return NIXL_CAPI_SUCCESS;
+nixl_capi_status_t nixl_capi_opt_args_set_custom_param(nixl_capi_opt_args_t args, const void *data,
+                                                       size_t len)
+{
+    return args == NULL ? NIXL_CAPI_ERROR_INVALID_PARAM : set_bytes(&args->custom, data, len);
+}
+
+nixl_capi_status_t nixl_capi_opt_args_get_custom_param(nixl_capi_opt_args_t args, void **data,
+                                                       size_t *len)
+{
+    if (data != NULL)
+        *data = NULL;
+    return args == NULL || data == NULL || len == NULL ? NIXL_CAPI_ERROR_INVALID_PARAM
+                                                       : get_bytes(&args->custom, data, len);
 }
 
 nixl_capi_status_t nixl_capi_opt_args_set_has_notif(nixl_capi_opt_args_t args, bool has_notif)

@@ -6,8 +6,8 @@
  * @file
  * The C ABI that programs of NVIDIA NIXL call, as lend provides it.
  *
- * Names, values and layouts are those of NIXL 1.0 to 1.4 and of its main branch of August 2026, so
- * that a program which loads `libnixl_capi.so` by its bare name runs on this one unchanged. Whoever
+ * Names, values and layouts are those of NIXL 1.0 to 1.5, so that a program which loads
+ * `libnixl_capi.so` by its bare name runs on this one unchanged. Whoever
  * can choose calls lend itself (lend/lend.h): its leases can expire and be taken back while they
  * are in use, which this ABI has no words for. docs/nixl.md says which promises are left here, and
  * where this library differs from NVIDIA's.
@@ -58,7 +58,7 @@ typedef enum {
     NIXL_CAPI_ERROR_INVALID_STATE = -3, /**< Not now: something has to come before it. */
     NIXL_CAPI_ERROR_EXCEPTION = -4,     /**< Never returned here. */
     NIXL_CAPI_ERROR_NO_TELEMETRY = -5,
-    NIXL_CAPI_ERROR_NOT_FOUND = -6, /**< In NIXL: since its main branch; BACKEND before. */
+    NIXL_CAPI_ERROR_NOT_FOUND = -6, /**< In NIXL 1.4 and before: BACKEND. */
 } nixl_capi_status_t;
 
 typedef enum {
@@ -555,7 +555,7 @@ NIXL_CAPI_API nixl_capi_status_t nixl_capi_opt_args_add_backend(nixl_capi_opt_ar
 NIXL_CAPI_API nixl_capi_status_t nixl_capi_opt_args_set_notif_msg(nixl_capi_opt_args_t args,
                                                                   const void *data, size_t len);
 
-/** A copy, to be ended with free(). */
+/** A copy, to be ended with free(). NULL and 0: there is none, or one of no bytes. */
 NIXL_CAPI_API nixl_capi_status_t nixl_capi_opt_args_get_notif_msg(nixl_capi_opt_args_t args,
                                                                   void **data, size_t *len);
 NIXL_CAPI_API nixl_capi_status_t nixl_capi_opt_args_set_has_notif(nixl_capi_opt_args_t args,
@@ -568,6 +568,13 @@ NIXL_CAPI_API nixl_capi_status_t nixl_capi_opt_args_set_skip_desc_merge(nixl_cap
                                                                         bool skip_merge);
 NIXL_CAPI_API nixl_capi_status_t nixl_capi_opt_args_get_skip_desc_merge(nixl_capi_opt_args_t args,
                                                                         bool *skip_merge);
+
+/** Kept, and of no effect: what NIXL's backends would be told with a request. Since NIXL 1.5. */
+NIXL_CAPI_API nixl_capi_status_t nixl_capi_opt_args_set_custom_param(nixl_capi_opt_args_t args,
+                                                                     const void *data, size_t len);
+/** As nixl_capi_opt_args_get_notif_msg(). */
+NIXL_CAPI_API nixl_capi_status_t nixl_capi_opt_args_get_custom_param(nixl_capi_opt_args_t args,
+                                                                     void **data, size_t *len);
 
 /** Where the listener is that metadata is sent to or fetched from. */
 NIXL_CAPI_API nixl_capi_status_t nixl_capi_opt_args_set_ip_addr(nixl_capi_opt_args_t args,
@@ -594,7 +601,7 @@ NIXL_CAPI_API nixl_capi_status_t nixl_capi_query_resp_list_has_value(
 NIXL_CAPI_API nixl_capi_status_t nixl_capi_query_resp_list_get_params(
     nixl_capi_query_resp_list_t list, size_t index, nixl_capi_params_t *params);
 
-/* What NIXL has since its main branch of August 2026 -------------------------------------------*/
+/* What NIXL has since 1.5 ----------------------------------------------------------------------*/
 
 /** Views are for code on a GPU. NIXL_CAPI_ERROR_BACKEND: there are none here. */
 NIXL_CAPI_API nixl_capi_status_t nixl_capi_prep_mem_view_local(nixl_capi_agent_t agent,
