@@ -19,7 +19,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0))
-FOLDERS = ("include", "src", "tests", "examples")
+FOLDERS = ("include", "src", "compat", "tests", "examples")
 SCALE = {"LEND_SCALE": "20"}
 REPORT = "abort_on_error=0:exitcode=99"
 SLOW = "3"  # how many times longer a test may take under a sanitizer
@@ -137,7 +137,7 @@ class Suites:
         if clang is None:
             self.skip("clang", "no clang on this machine")
         elif self.build("clang", "-Dtests=enabled", CC=clang):
-            self.test("clang", suites=("unit", "headers"), CC=clang,
+            self.test("clang", suites=("unit", "headers", "nixl"), CC=clang,
                       CXX=clang.replace("clang", "clang++"))
 
     def asan(self):
