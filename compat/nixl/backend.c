@@ -104,6 +104,7 @@ static void configure(nixl_capi_agent_t agent, nixl_capi_params_t params,
 {
     out->name = agent->name;
     out->on_log = on_log;
+    out->secret_plugin = setting(params, "lend_secret_plugin"); /* peers have keys, too */
     out->flags = LEND_AGENT_NO_STATISTICS;
     out->transports = setting(params, "lend_transports");
     out->regions_max = 1 << 20;
@@ -121,7 +122,6 @@ static void configure(nixl_capi_agent_t agent, nixl_capi_params_t params,
     out->advertise = setting(params, "lend_advertise");
     out->secret = agent->key;
     out->secret_bytes = sizeof agent->key;
-    out->secret_plugin = setting(params, "lend_secret_plugin");
 }
 
 /* With a key for who comes by a network; where that cannot be had, with no network. */

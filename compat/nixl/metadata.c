@@ -144,6 +144,9 @@ static nixl_capi_status_t import(struct load *load)
     struct lend_agent *lend = atomic_load(&load->agent->lend);
     struct lend_error error;
 
+    /* Its key, not ours: who connects proves to know that of who listens. */
+    desc.secret = load->blob.key.count > 0 ? load->blob.key.bytes : NULL;
+    desc.secret_bytes = (uint32_t)load->blob.key.count;
     enum lend_status status = lend_peer_import_with(
         lend, load->blob.metadata.bytes, load->blob.metadata.count, &desc, &load->lend, &error);
     if (status == LEND_OK)

@@ -53,7 +53,8 @@ enum lend_grant_flag {
 
 /** What to grant. Initialise with LEND_GRANT_DESC_INIT. */
 struct lend_grant_desc {
-    uint32_t struct_size; /**< sizeof(struct lend_grant_desc) as compiled. */
+    uint32_t struct_size; /**< sizeof(struct lend_grant_desc) as compiled; one that ends behind
+                               user_data is of a version that is still taken. */
     uint32_t access;      /**< One or both of ::lend_access. */
     const struct lend_block_set *sets;
     uint32_t set_count; /**< 1 .. LEND_GRANT_SETS_MAX; 0 for a standing lease. */

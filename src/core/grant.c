@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/sys.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,9 +28,6 @@ static enum lend_status check_desc(struct lend_agent *agent, const struct lend_g
 {
     const uint32_t both = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
 
-    if (desc->struct_size != sizeof *desc)
-        return lend_fail(error, LEND_E_VERSION, "lend_grant_desc is %u bytes, not %zu",
-                         desc->struct_size, sizeof *desc);
     if (desc->access == 0 || (desc->access & ~both) != 0)
         return lend_fail(error, LEND_E_INVALID, "access 0x%x is not read, write or both",
                          desc->access);
@@ -222,6 +220,21 @@ static enum lend_status begin_locked(struct lend_lease *lease, uint64_t time_to_
     return LEND_OK;
 }
 
+/* The caller's, of whatever version, as one of ours. */
+static enum lend_status copy_desc(struct lend_agent *agent, const struct lend_grant_desc *desc,
+                                  struct lend_grant_desc *out, struct lend_error *error)
+{
+    /* Programs were compiled with this, before there were standing leases. */
+    const size_t first_size = offsetof(struct lend_grant_desc, flags);
+
+    if (desc->struct_size != sizeof *desc && desc->struct_size != first_size)
+        return lend_fail(error, LEND_E_VERSION, "lend_grant_desc is %u bytes, not %zu or %zu",
+                         desc->struct_size, sizeof *desc, first_size);
+    lend_grant_desc_init(out);
+    memcpy(out, desc, desc->struct_size);
+    return check_desc(agent, out, error);
+}
+
 static void fill(struct lend_lease *lease, struct lend_agent *agent,
                  const struct lend_grant_desc *desc, uint32_t region_count)
 {
@@ -244,6 +257,7 @@ static void fill(struct lend_lease *lease, struct lend_agent *agent,
 enum lend_status lend_lease_grant(struct lend_agent *agent, const struct lend_grant_desc *desc,
                                   struct lend_lease **out, struct lend_error *error)
 {
+    struct lend_grant_desc own;
     uint32_t region_count = 0;
     enum lend_status status = lend_agent_check(agent, error);
 
@@ -251,10 +265,10 @@ enum lend_status lend_lease_grant(struct lend_agent *agent, const struct lend_gr
         return status;
     if (desc == NULL || out == NULL)
         return lend_fail(error, LEND_E_INVALID, "desc or out is NULL");
-    status = check_desc(agent, desc, error);
+    status = copy_desc(agent, desc, &own, error);
     if (status != LEND_OK)
         return status;
-    status = count_regions(agent, desc, &region_count, error);
+    status = count_regions(agent, &own, &region_count, error);
     if (status != LEND_OK)
         return status;
 
@@ -263,12 +277,12 @@ enum lend_status lend_lease_grant(struct lend_agent *agent, const struct lend_gr
     (void)pthread_mutex_unlock(&agent->lock);
     if (lease == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a lease");
-    fill(lease, agent, desc, region_count);
-    status = resolve(lease, desc, region_count, error);
+    fill(lease, agent, &own, region_count);
+    status = resolve(lease, &own, region_count, error);
 
     (void)pthread_mutex_lock(&agent->lock);
     if (status == LEND_OK)
-        status = begin_locked(lease, desc->time_to_live_ns, error);
+        status = begin_locked(lease, own.time_to_live_ns, error);
     if (status == LEND_OK)
         lease->object.live_tag = LEND_TAG_LEASE;
     else
