@@ -86,6 +86,9 @@ static nixl_capi_status_t prepare_transfer(nixl_capi_xfer_req_t request)
     desc.direction = request->operation == NIXL_CAPI_XFER_OP_READ ? LEND_READ : LEND_WRITE;
     desc.peer = request->peer->lend;
     desc.block_count_max = request->range_count;
+    desc.local_ranges = request->local;
+    desc.remote_ranges = request->remote;
+    desc.range_count = request->range_count;
     enum lend_status result = lend_transfer_prepare(atomic_load(&request->agent->lend), &desc,
                                                     &request->transfer, &error);
     compat_peer_leave(request->peer);

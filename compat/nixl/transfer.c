@@ -92,9 +92,6 @@ static nixl_capi_status_t submit_locked(nixl_capi_xfer_req_t request,
     if (status != NIXL_CAPI_SUCCESS)
         return status;
     desc.ticket = peer->ticket;
-    desc.local_ranges = request->local;
-    desc.remote_ranges = request->remote;
-    desc.range_count = request->range_count;
     desc.notification = envelope->bytes;
     desc.notification_bytes = envelope->count;
     desc.timeout_ns = PATIENT_NS;

@@ -42,9 +42,16 @@ struct lend_slice {
     uint64_t length_bytes;
 };
 
+/** A range of addresses: ours, or the peer's as its metadata gives them. */
+struct lend_range {
+    uint64_t address;
+    uint64_t length_bytes;
+};
+
 /** What to prepare. Initialise with LEND_TRANSFER_DESC_INIT. */
 struct lend_transfer_desc {
-    uint32_t struct_size;  /**< sizeof(struct lend_transfer_desc) as compiled. */
+    uint32_t struct_size;  /**< sizeof(struct lend_transfer_desc) as compiled; one that ends behind
+                                paths is of a version that is still taken. */
     uint32_t flags;        /**< ::lend_transfer_flag. */
     uint32_t direction;    /**< A ::lend_direction. */
     uint32_t region_count; /**< Pairs of regions; 0: transfers by address, see lend_post_desc. */
@@ -57,6 +64,12 @@ struct lend_transfer_desc {
     /** The paths that it may take, by name, separated by commas ("local/mapped,local/served");
      * NULL: any. One that no path of them can carry is refused, and never takes another. */
     const char *paths;
+    /** For a transfer by address that is posted again and again: its ranges, looked up when it is
+     * prepared. Posts name none then, and go over these. As in lend_post_desc; NULL: posts name
+     * theirs. */
+    const struct lend_range *local_ranges;
+    const struct lend_range *remote_ranges;
+    uint64_t range_count; /**< At most block_count_max. */
 };
 
 #define LEND_TRANSFER_DESC_INIT                                                                    \
@@ -66,12 +79,6 @@ struct lend_transfer_desc {
 
 /** Fill with zeros and the size; for other languages. Threads: safe. */
 LEND_API void lend_transfer_desc_init(struct lend_transfer_desc *desc);
-
-/** A range of addresses: ours, or the peer's as its metadata gives them. */
-struct lend_range {
-    uint64_t address;
-    uint64_t length_bytes;
-};
 
 /** What to post. Initialise with LEND_POST_DESC_INIT. */
 struct lend_post_desc {
@@ -112,6 +119,7 @@ LEND_API void lend_post_desc_init(struct lend_post_desc *desc);
  * another agent, pairs whose blocks have unequal numbers of selected bytes (both are named), or a
  * slice outside its row.
  * @retval LEND_E_UNKNOWN      the peer's metadata has no region of that id.
+ * @retval LEND_E_OUT_OF_RANGE a range outside every region; with its position.
  * @retval LEND_E_ACCESS       the peer's region is not lent in that direction.
  * @retval LEND_E_REVOKED      a local region is withdrawn.
  * @retval LEND_E_UNSUPPORTED  memory of a kind that the peer's transport does not move.
@@ -119,7 +127,8 @@ LEND_API void lend_post_desc_init(struct lend_post_desc *desc);
  *                             which only a connection can tell need lend_peer_connect() first.
  * @retval LEND_E_LIMIT        transfers_max, or block_count_max over 2^24.
  * @retval LEND_E_VERSION, LEND_E_NO_MEMORY, LEND_E_FORKED
- * Threads: safe. Blocks: no. Cost: O(region_count), and one allocation for block_count_max.
+ * Threads: safe. Blocks: no. Cost: O(region_count + range_count), and one
+ * allocation for block_count_max.
  */
 LEND_API LEND_MUST_USE enum lend_status lend_transfer_prepare(struct lend_agent *agent,
                                                               const struct lend_transfer_desc *desc,

@@ -146,63 +146,98 @@ static enum lend_status plan_blocks(struct lend_transfer *transfer,
 
 /* --- ranges --- */
 
-static enum lend_status find_local(struct lend_transfer *transfer, const struct lend_range *range,
-                                   uint64_t at, struct lend_error *error)
+/* The ranges of both sides, and where the last was found: neighbours often lie in one region. */
+struct finder {
+    const struct lend_range *local;
+    const struct lend_range *remote;
+    uint64_t count;
+    const struct lend_metadata_region *last_remote; /* NULL: none yet */
+    uint32_t kinds;                                 /* of memory */
+    uint64_t total_bytes;
+};
+
+static bool is_within(const struct lend_range *range, uint64_t address, uint64_t length_bytes)
 {
-    size_t position = SIZE_MAX;
-    const struct lend_range_entry *entry;
-    uint64_t end = range->address + range->length_bytes;
-
-    while ((entry = lend_range_index_next(&transfer->agent->ranges, range->address, end,
-                                          &position)) != NULL) {
-        struct lend_region *region = entry->value;
-
-        if (entry->start > range->address || entry->end < end ||
-            region->memory.kind == LEND_MEMORY_DISK || atomic_load(&region->is_withdrawn))
-            continue;
-        transfer->locals[at] = (struct lend_transfer_region){
-            .region = region, .id = region->id, .address = region->memory.address};
-        transfer->extents[at] = lend_extent_of_bytes(range->address, range->length_bytes);
-        return LEND_OK;
-    }
-    return lend_fail(error, LEND_E_OUT_OF_RANGE,
-                     "local range %llu, 0x%llx + %llu, lies in no region of this agent",
-                     (unsigned long long)at, (unsigned long long)range->address,
-                     (unsigned long long)range->length_bytes);
+    return range->address >= address && range->length_bytes <= length_bytes &&
+           range->address - address <= length_bytes - range->length_bytes;
 }
 
-static enum lend_status find_remote(struct lend_transfer *transfer, const struct lend_range *range,
+static bool serves_locally(const struct lend_region *region, const struct lend_range *range)
+{
+    return is_within(range, region->memory.address, region->memory.length_bytes) &&
+           region->memory.kind != LEND_MEMORY_DISK && !atomic_load(&region->is_withdrawn);
+}
+
+static enum lend_status find_local(struct lend_transfer *transfer, struct finder *finder,
+                                   uint64_t at, struct lend_error *error)
+{
+    const struct lend_range *range = &finder->local[at];
+    uint64_t end = range->address + range->length_bytes;
+    size_t position = SIZE_MAX;
+    const struct lend_range_entry *entry;
+    struct lend_region *found = at > 0 ? transfer->locals[at - 1].region : NULL;
+
+    if (found == NULL || !serves_locally(found, range)) {
+        found = NULL;
+        while (found == NULL &&
+               (entry = lend_range_index_next(&transfer->agent->ranges, range->address, end,
+                                              &position)) != NULL)
+            if (serves_locally(entry->value, range))
+                found = entry->value;
+    }
+    if (found == NULL)
+        return lend_fail(error, LEND_E_OUT_OF_RANGE,
+                         "local range %llu, 0x%llx + %llu, lies in no region of this agent",
+                         (unsigned long long)at, (unsigned long long)range->address,
+                         (unsigned long long)range->length_bytes);
+    transfer->locals[at] = (struct lend_transfer_region){
+        .region = found, .id = found->id, .address = found->memory.address};
+    transfer->extents[at] = lend_extent_of_bytes(range->address, range->length_bytes);
+    finder->kinds |= UINT32_C(1) << found->memory.kind;
+    return LEND_OK;
+}
+
+static enum lend_status find_remote(struct lend_transfer *transfer, struct finder *finder,
                                     uint64_t at, struct lend_error *error)
 {
     const struct lend_peer *peer = transfer->peer;
+    const struct lend_range *range = &finder->remote[at];
     uint32_t access = transfer->direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE;
+    uint64_t end = range->address + range->length_bytes;
     size_t position = SIZE_MAX;
     const struct lend_range_entry *entry;
-    uint64_t end = range->address + range->length_bytes;
+    const struct lend_metadata_region *found = finder->last_remote;
 
-    while ((entry = lend_range_index_next(&peer->ranges, range->address, end, &position)) != NULL) {
-        const struct lend_metadata_region *region =
-            &peer->metadata->regions[(size_t)entry->value - 1];
+    if (found == NULL || !is_within(range, found->address, found->length_bytes)) {
+        found = NULL;
+        while (found == NULL && (entry = lend_range_index_next(&peer->ranges, range->address, end,
+                                                               &position)) != NULL) {
+            const struct lend_metadata_region *region =
+                &peer->metadata->regions[(size_t)entry->value - 1];
 
-        if (entry->start > range->address || entry->end < end || (region->access & access) == 0)
-            continue;
-        transfer->ranges[at] = (struct lend_run_range){
-            .region_id = region->id,
-            .offset_bytes = range->address - region->address,
-            .length_bytes = range->length_bytes,
-        };
-        return LEND_OK;
+            if (is_within(range, region->address, region->length_bytes) &&
+                (region->access & access) != 0)
+                found = region;
+        }
     }
-    return lend_fail(error, LEND_E_OUT_OF_RANGE,
-                     "remote range %llu, 0x%llx + %llu, lies in no region of %s that allows it",
-                     (unsigned long long)at, (unsigned long long)range->address,
-                     (unsigned long long)range->length_bytes, peer->name);
+    if (found == NULL)
+        return lend_fail(error, LEND_E_OUT_OF_RANGE,
+                         "remote range %llu, 0x%llx + %llu, lies in no region of %s that allows it",
+                         (unsigned long long)at, (unsigned long long)range->address,
+                         (unsigned long long)range->length_bytes, peer->name);
+    transfer->ranges[at] = (struct lend_run_range){
+        .region_id = found->id,
+        .offset_bytes = range->address - found->address,
+        .length_bytes = range->length_bytes,
+    };
+    finder->last_remote = found;
+    finder->kinds |= UINT32_C(1) << found->kind;
+    return LEND_OK;
 }
 
-static enum lend_status check_range(const struct lend_post_desc *desc, uint64_t at, uint64_t *total,
-                                    struct lend_error *error)
+static enum lend_status check_range(struct finder *finder, uint64_t at, struct lend_error *error)
 {
-    const struct lend_range *local = &desc->local_ranges[at], *remote = &desc->remote_ranges[at];
+    const struct lend_range *local = &finder->local[at], *remote = &finder->remote[at];
 
     if (local->length_bytes == 0 || local->length_bytes != remote->length_bytes)
         return lend_fail(
@@ -212,56 +247,80 @@ static enum lend_status check_range(const struct lend_post_desc *desc, uint64_t 
             (unsigned long long)remote->length_bytes);
     if (local->address > UINT64_MAX - local->length_bytes ||
         remote->address > UINT64_MAX - remote->length_bytes ||
-        __builtin_add_overflow(*total, local->length_bytes, total))
+        __builtin_add_overflow(finder->total_bytes, local->length_bytes, &finder->total_bytes))
         return lend_fail(error, LEND_E_OUT_OF_RANGE, "range %llu wraps around",
                          (unsigned long long)at);
     return LEND_OK;
 }
 
-static enum lend_status resolve_ranges_locked(struct lend_transfer *transfer,
-                                              const struct lend_post_desc *desc,
-                                              struct lend_error *error)
+static enum lend_status find_all_locked(struct lend_transfer *transfer, struct finder *finder,
+                                        struct lend_error *error)
 {
-    uint64_t total = 0;
-
-    for (uint64_t i = 0; i < desc->range_count; i++) {
-        enum lend_status status = check_range(desc, i, &total, error);
+    for (uint64_t i = 0; i < finder->count; i++) {
+        enum lend_status status = check_range(finder, i, error);
         if (status == LEND_OK)
-            status = find_local(transfer, &desc->local_ranges[i], i, error);
+            status = find_local(transfer, finder, i, error);
         if (status == LEND_OK)
-            status = find_remote(transfer, &desc->remote_ranges[i], i, error);
+            status = find_remote(transfer, finder, i, error);
         if (status != LEND_OK)
             return status;
     }
-    transfer->total_bytes = total;
     return LEND_OK;
+}
+
+static enum lend_status find_all(struct lend_transfer *transfer, struct finder *finder,
+                                 struct lend_error *error)
+{
+    if (finder->local == NULL || finder->remote == NULL || finder->count == 0)
+        return lend_fail(error, LEND_E_INVALID, "no ranges: local %p, remote %p, count %llu",
+                         (const void *)finder->local, (const void *)finder->remote,
+                         (unsigned long long)finder->count);
+    if (finder->count > transfer->block_count_max)
+        return lend_fail(error, LEND_E_INVALID, "%llu ranges, prepared for %llu (block_count_max)",
+                         (unsigned long long)finder->count,
+                         (unsigned long long)transfer->block_count_max);
+
+    (void)pthread_mutex_lock(&transfer->agent->lock);
+    enum lend_status status = find_all_locked(transfer, finder, error);
+    (void)pthread_mutex_unlock(&transfer->agent->lock);
+    if (status != LEND_OK)
+        return status;
+    transfer->placement = (struct lend_placement){0}; /* other ranges, other places */
+    transfer->total_bytes = finder->total_bytes;
+    transfer->kinds = finder->kinds;
+    transfer->region_count = finder->count;
+    transfer->block_count = finder->count;
+    transfer->remote_run_count = finder->count;
+    transfer->local_runs[0] = (struct lend_run){.first = 0, .count = 1};
+    return LEND_OK;
+}
+
+enum lend_status lend_transfer_resolve(struct lend_transfer *transfer,
+                                       const struct lend_transfer_desc *desc,
+                                       struct lend_error *error)
+{
+    struct finder finder = {
+        .local = desc->local_ranges, .remote = desc->remote_ranges, .count = desc->range_count};
+
+    enum lend_status status = find_all(transfer, &finder, error);
+    transfer->is_resolved = status == LEND_OK;
+    return status;
 }
 
 static enum lend_status plan_ranges(struct lend_transfer *transfer,
                                     const struct lend_post_desc *desc, struct lend_error *error)
 {
+    struct finder finder = {
+        .local = desc->local_ranges, .remote = desc->remote_ranges, .count = desc->range_count};
+
     if (desc->local_blocks != NULL || desc->remote_blocks != NULL || desc->block_count != 0)
         return lend_fail(error, LEND_E_INVALID,
                          "block numbers for a transfer that was prepared for address ranges");
-    if (desc->local_ranges == NULL || desc->remote_ranges == NULL || desc->range_count == 0)
-        return lend_fail(error, LEND_E_INVALID, "no ranges: local %p, remote %p, count %llu",
-                         (const void *)desc->local_ranges, (const void *)desc->remote_ranges,
-                         (unsigned long long)desc->range_count);
-    if (desc->range_count > transfer->block_count_max)
-        return lend_fail(error, LEND_E_INVALID, "%llu ranges, prepared for %llu (block_count_max)",
-                         (unsigned long long)desc->range_count,
-                         (unsigned long long)transfer->block_count_max);
-
-    (void)pthread_mutex_lock(&transfer->agent->lock);
-    enum lend_status status = resolve_ranges_locked(transfer, desc, error);
-    (void)pthread_mutex_unlock(&transfer->agent->lock);
-    if (status != LEND_OK)
-        return status;
-    transfer->placement = (struct lend_placement){0}; /* other ranges, other places */
-    transfer->region_count = desc->range_count;
-    transfer->block_count = desc->range_count;
-    transfer->remote_run_count = desc->range_count;
-    transfer->local_runs[0] = (struct lend_run){.first = 0, .count = 1};
+    if (!transfer->is_resolved)
+        return find_all(transfer, &finder, error);
+    if (finder.local != NULL || finder.remote != NULL || finder.count != 0)
+        return lend_fail(error, LEND_E_INVALID,
+                         "ranges for a transfer that was prepared with its own");
     return LEND_OK;
 }
 

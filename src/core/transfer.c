@@ -9,6 +9,7 @@
 #include "core/region.h"
 #include "core/sums.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,12 +27,14 @@ void lend_post_desc_init(struct lend_post_desc *desc)
         *desc = (struct lend_post_desc)LEND_POST_DESC_INIT;
 }
 
+static bool has_ranges(const struct lend_transfer_desc *desc)
+{
+    return desc->local_ranges != NULL || desc->remote_ranges != NULL || desc->range_count != 0;
+}
+
 static enum lend_status check_desc(struct lend_agent *agent, const struct lend_transfer_desc *desc,
                                    struct lend_error *error)
 {
-    if (desc->struct_size != sizeof *desc)
-        return lend_fail(error, LEND_E_VERSION, "lend_transfer_desc is %u bytes, not %zu",
-                         desc->struct_size, sizeof *desc);
     if ((desc->flags & ~(uint32_t)(LEND_TRANSFER_ZERO_ON_FAILURE | LEND_TRANSFER_CHECKSUM)) != 0)
         return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", desc->flags);
     if (desc->direction != LEND_READ && desc->direction != LEND_WRITE)
@@ -56,7 +59,25 @@ static enum lend_status check_desc(struct lend_agent *agent, const struct lend_t
     if (desc->region_count == 0 &&
         (desc->local_slice.length_bytes != 0 || desc->remote_slice.length_bytes != 0))
         return lend_fail(error, LEND_E_INVALID, "slices are of blocks, not of address ranges");
+    if (desc->region_count > 0 && has_ranges(desc))
+        return lend_fail(error, LEND_E_INVALID, "%u pairs of regions, and address ranges",
+                         desc->region_count);
     return LEND_OK;
+}
+
+/* The caller's, of whatever version, as one of ours. */
+static enum lend_status copy_desc(struct lend_agent *agent, const struct lend_transfer_desc *desc,
+                                  struct lend_transfer_desc *out, struct lend_error *error)
+{
+    /* Programs were compiled with this, before ranges could be prepared. */
+    const size_t first_size = offsetof(struct lend_transfer_desc, local_ranges);
+
+    if (desc->struct_size != sizeof *desc && desc->struct_size != first_size)
+        return lend_fail(error, LEND_E_VERSION, "lend_transfer_desc is %u bytes, not %zu or %zu",
+                         desc->struct_size, sizeof *desc, first_size);
+    lend_transfer_desc_init(out);
+    memcpy(out, desc, desc->struct_size);
+    return check_desc(agent, out, error);
 }
 
 static enum lend_status check_slice(const struct lend_slice *slice,
@@ -259,6 +280,8 @@ static enum lend_status fill(struct lend_transfer *transfer, const struct lend_t
     (void)pthread_mutex_unlock(&transfer->agent->lock);
     if (status == LEND_OK)
         status = lend_paths_check(transfer, error);
+    if (status == LEND_OK && has_ranges(desc))
+        status = lend_transfer_resolve(transfer, desc, error);
     if (status != LEND_OK)
         return status;
 
@@ -274,24 +297,25 @@ enum lend_status lend_transfer_prepare(struct lend_agent *agent,
                                        const struct lend_transfer_desc *desc,
                                        struct lend_transfer **out, struct lend_error *error)
 {
+    struct lend_transfer_desc own;
     enum lend_status status = lend_agent_check(agent, error);
 
     if (status != LEND_OK)
         return status;
     if (desc == NULL || out == NULL)
         return lend_fail(error, LEND_E_INVALID, "desc or out is NULL");
-    status = check_desc(agent, desc, error);
+    status = copy_desc(agent, desc, &own, error);
     if (status != LEND_OK)
         return status;
 
-    lend_peer_retain(desc->peer);
+    lend_peer_retain(own.peer);
     (void)pthread_mutex_lock(&agent->lock);
     bool is_full = agent->transfers.live_count == agent->config.transfers_max;
     struct lend_transfer *transfer =
         is_full ? NULL : lend_pool_take(&agent->transfers, LEND_TAG_TRANSFER);
     if (transfer != NULL) {
         transfer->agent = agent;
-        transfer->peer = desc->peer;
+        transfer->peer = own.peer;
         lend_list_init(&transfer->session_link);
         lend_list_init(&transfer->own_link);
         lend_list_init(&transfer->notification.link);
@@ -300,12 +324,12 @@ enum lend_status lend_transfer_prepare(struct lend_agent *agent,
     }
     (void)pthread_mutex_unlock(&agent->lock);
     if (transfer == NULL) {
-        lend_peer_release(desc->peer);
+        lend_peer_release(own.peer);
         return is_full ? lend_fail(error, LEND_E_LIMIT, "%u transfers are prepared (transfers_max)",
                                    agent->config.transfers_max)
                        : lend_fail(error, LEND_E_NO_MEMORY, "no memory for a transfer");
     }
-    status = fill(transfer, desc, error);
+    status = fill(transfer, &own, error);
     if (status != LEND_OK) {
         free_transfer(transfer);
         return status;

@@ -74,6 +74,7 @@ struct lend_transfer {
     uint32_t direction;
     uint32_t flags;
     bool has_ranges;
+    bool is_resolved; /* its ranges were given and found when it was prepared */
     struct lend_slice remote_slice;
     uint64_t region_count;               /* with ranges: of those found at the last post */
     struct lend_transfer_region *locals; /* region_count, or a range each */
@@ -138,6 +139,11 @@ struct lend_transfer {
     uint8_t *long_notification; /* owned; grows on the first post that needs it */
     size_t long_capacity;
 };
+
+/* Find the ranges of desc; they are what later posts go over. */
+enum lend_status lend_transfer_resolve(struct lend_transfer *transfer,
+                                       const struct lend_transfer_desc *desc,
+                                       struct lend_error *error);
 
 /* Check what is to be posted, and plan it: runs, ranges, the first window. Nothing of the last
  * post's record is touched. */
