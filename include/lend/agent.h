@@ -81,6 +81,15 @@ struct lend_agent_config {
     const char *ucx_transports; /**< UCX's transports (UCX_TLS), such as "tcp"; NULL: its choice. */
     const char *ucx_library;    /**< The libucp to load; NULL: libucp.so.0. */
 
+    /** The network device that transport `nixl` may use (<lend/nixl.h>), as UCX names it: "eth0",
+     * "mlx5_0:1". NULL: nixl is not opened. The network behind it is trusted: NIXL opens ports of
+     * its own there, and parses what comes (docs/trust.md). */
+    const char *nixl_devices;
+    /** One of UCX's transports between hosts ("tcp", "rc", "ud", "dc", "ib"); NULL: any of them. */
+    const char *nixl_transports;
+    /** NVIDIA's libnixl_capi to load; NULL: where it usually is (lend_nixl_library_find()). */
+    const char *nixl_library;
+
     /** A secret of 16 .. 64 bytes that this agent shares with its peers. Both ends of each
      * connection then prove that they have it, and every control message carries a MAC under a key
      * made from it; bulk data is neither encrypted nor authenticated. Copied, and wiped at the end.

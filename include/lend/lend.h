@@ -33,6 +33,7 @@
 #include <lend/explain.h>
 #include <lend/lease.h>
 #include <lend/memory.h>
+#include <lend/nixl.h>
 #include <lend/notification.h>
 #include <lend/peer.h>
 #include <lend/region.h>

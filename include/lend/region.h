@@ -46,6 +46,12 @@ enum lend_region_flag {
     /** The owner has no processor time to give: readers that can shall copy by themselves, by
      * "local/cross-memory", rather than be served. */
     LEND_REGION_PREFER_CROSS_MEMORY = 8,
+    /** Agents of NVIDIA NIXL that are given our NIXL metadata (<lend/nixl.h>) may read and write
+     * the whole of the memory by themselves, under no lease. NIXL cannot take that back from them:
+     * once the metadata was exported, only LEND_WITHDRAW_FORCE can, which closes our NIXL agent,
+     * and with it all that goes on with NIXL agents; and the region cannot be suspended. Needs both
+     * rights of access, memory that overlaps no other such region, and transport `nixl`. */
+    LEND_REGION_ALLOW_UNFENCED = 16,
 };
 
 enum lend_withdraw_mode {

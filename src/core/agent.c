@@ -192,6 +192,9 @@ static const size_t kept_texts[] = {
     offsetof(struct lend_agent_config, ucx_transports),
     offsetof(struct lend_agent_config, ucx_library),
     offsetof(struct lend_agent_config, secret_plugin),
+    offsetof(struct lend_agent_config, nixl_devices),
+    offsetof(struct lend_agent_config, nixl_transports),
+    offsetof(struct lend_agent_config, nixl_library),
 };
 
 static const char **kept_text(struct lend_agent *agent, size_t which)
@@ -296,6 +299,11 @@ static enum lend_status open_transports(struct lend_agent *agent,
         .ucx_devices = agent->config.ucx_devices,
         .ucx_transports = agent->config.ucx_transports,
         .ucx_library = agent->config.ucx_library,
+        .nixl_devices = agent->config.nixl_devices,
+        .nixl_transports = agent->config.nixl_transports,
+        .nixl_library = agent->config.nixl_library,
+        .notification_window_bytes = agent->config.notification_window_bytes,
+        .has_secret = config->secret != NULL,
     };
     for (size_t i = 0; lend_transports[i] != NULL; i++) {
         const struct lend_transport_ops *ops = lend_transports[i];

@@ -84,9 +84,11 @@ struct answer {
     bool has_chosen;
 };
 
-static void add_path(struct answer *answer, const char *name, enum lend_way way,
+static void add_path(struct answer *answer, const struct lend_transport_ops *ops, enum lend_way way,
                      const struct lend_error *why)
 {
+    const char *name = ops->paths[way];
+
     if (name == NULL || answer->count == LEND_PATHS_MAX)
         return;
     struct lend_path_info *info = &answer->infos[answer->count++];
@@ -94,7 +96,7 @@ static void add_path(struct answer *answer, const char *name, enum lend_way way,
         .struct_size = sizeof *info,
         .status = why->status,
         .is_one_sided = way != LEND_WAY_SERVED,
-        .is_fenced = 1,
+        .is_fenced = !ops->is_unfenced,
         .is_chosen = why->status == LEND_OK && !answer->has_chosen,
     };
     (void)snprintf(info->name, sizeof info->name, "%s", name);
@@ -109,7 +111,7 @@ static void add_others(struct answer *answer, const struct lend_transport_ops *o
                        const enum lend_way ways[LEND_WAYS], const struct lend_error *why)
 {
     for (int i = 0; i < LEND_WAYS; i++)
-        add_path(answer, ops->paths[ways[i]], ways[i], why);
+        add_path(answer, ops, ways[i], why);
 }
 
 /* Transports that both have, and that do not reach: of another machine, say. */
@@ -159,7 +161,7 @@ static void answer_locked(const struct question *question,
             why = (struct lend_error){0};
             if (ops->paths[ways[j]] != NULL)
                 why.status = judge_locked(question, ways[j], region, &why);
-            add_path(answer, ops->paths[ways[j]], ways[j], &why);
+            add_path(answer, ops, ways[j], &why);
         }
         if (i > used) {
             const struct lend_open_transport *before = peer->reaches[used].transport;

@@ -4,6 +4,7 @@
 
 #include "base/list.h"
 #include "wire/frame.h"
+#include "wire/message.h"
 
 struct lend_peer;
 struct lend_transfer;
@@ -17,12 +18,6 @@ struct lend_outgoing {
     const uint8_t *bytes;
     struct lend_transfer *transfer; /* that completes when it has left; NULL: free it then */
 };
-
-/* What a notification costs of the window, so that empty ones are bounded too. */
-static inline uint64_t lend_notification_cost(size_t count)
-{
-    return count + 64;
-}
 
 /* Send a frame of that type to the peer, in order with others. Copies the bytes. LEND_E_BUSY,
  * LEND_E_PEER_DEAD, LEND_E_NO_PATH, LEND_E_ACCESS, LEND_E_NO_MEMORY, LEND_E_SYSTEM. */

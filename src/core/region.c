@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/geometry.h"
 #include "base/sys.h"
+#include "core/foreign.h"
 #include "core/share.h"
 #include "memory/verify.h"
 
@@ -77,7 +78,8 @@ enum lend_status lend_region_check_memory(const struct lend_memory *memory,
 static enum lend_status check_desc(const struct lend_region_desc *desc, struct lend_error *error)
 {
     const uint32_t known = LEND_REGION_ALLOW_OVERLAP | LEND_REGION_SHARE_FILE |
-                           LEND_REGION_PUNCH_OUT | LEND_REGION_PREFER_CROSS_MEMORY;
+                           LEND_REGION_PUNCH_OUT | LEND_REGION_PREFER_CROSS_MEMORY |
+                           LEND_REGION_ALLOW_UNFENCED;
 
     if (desc->struct_size != sizeof *desc)
         return lend_fail(error, LEND_E_VERSION, "lend_region_desc is %u bytes, not %zu",
@@ -89,6 +91,11 @@ static enum lend_status check_desc(const struct lend_region_desc *desc, struct l
                          "LEND_REGION_PUNCH_OUT is for a file: set LEND_REGION_SHARE_FILE too");
     if ((desc->access & ~(uint32_t)(LEND_ACCESS_READ | LEND_ACCESS_WRITE)) != 0)
         return lend_fail(error, LEND_E_INVALID, "unknown access 0x%x", desc->access);
+    if ((desc->flags & LEND_REGION_ALLOW_UNFENCED) != 0 &&
+        desc->access != (LEND_ACCESS_READ | LEND_ACCESS_WRITE))
+        return lend_fail(error, LEND_E_INVALID,
+                         "LEND_REGION_ALLOW_UNFENCED lets peers read and write: access must have "
+                         "both rights");
     if (!text_is_good(desc->name, LEND_REGION_NAME_BYTES_MAX))
         return lend_fail(error, LEND_E_INVALID, "its name must have at most %d printable bytes",
                          LEND_REGION_NAME_BYTES_MAX);
@@ -507,6 +514,26 @@ static enum lend_status check_all(struct batch *batch, struct lend_error *error)
     return tell_items(batch, error);
 }
 
+/* Let foreign peers reach those whose owners allow it: all, or none of the batch is registered. */
+static enum lend_status expose_all(struct batch *batch, uint32_t *out_failed,
+                                   struct lend_error *error)
+{
+    enum lend_status status = LEND_OK;
+
+    for (uint32_t i = 0; status == LEND_OK && i < batch->count; i++) {
+        *out_failed = i;
+        status = lend_foreign_expose(batch->made[i], error);
+    }
+    if (status != LEND_OK) {
+        for (uint32_t i = 0; i < batch->count; i++)
+            lend_foreign_take_back(batch->made[i]);
+        (void)pthread_mutex_lock(&batch->agent->lock);
+        take_back_locked(batch);
+        (void)pthread_mutex_unlock(&batch->agent->lock);
+    }
+    return status;
+}
+
 static enum lend_status register_batch(struct batch *batch, struct lend_error *error)
 {
     struct lend_error why = {0};
@@ -523,6 +550,8 @@ static enum lend_status register_batch(struct batch *batch, struct lend_error *e
     if (status != LEND_OK)
         return status;
     status = enter_all(batch, &failed, &why);
+    if (status == LEND_OK)
+        status = expose_all(batch, &failed, &why);
     if (status != LEND_OK)
         return fail_at(batch, failed, status, &why, error);
     return LEND_OK;

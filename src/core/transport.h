@@ -5,8 +5,10 @@
 #include "core/cursor.h"
 #include "memory/backing.h"
 #include "wire/frame.h"
+#include "wire/metadata.h"
 
 #include <lend/agent.h>
+#include <lend/nixl.h>
 
 #include <stdbool.h>
 
@@ -27,7 +29,7 @@
 struct lend_session;
 struct lend_transport_ops;
 
-enum { LEND_NONCE_BYTES = 16 };
+enum { LEND_NONCE_BYTES = 16, LEND_FOREIGN_ADDRESS_MAX = 64 };
 
 /* Whose memory to read. */
 struct lend_process {
@@ -85,6 +87,64 @@ struct lend_transport_open {
     const char *ucx_devices;
     const char *ucx_transports;
     const char *ucx_library;
+    const char *nixl_devices;
+    const char *nixl_transports;
+    const char *nixl_library;
+    uint32_t notification_window_bytes;
+    bool has_secret; /* peers prove that they have it */
+};
+
+/* A peer that is no agent of lend, as its importer describes it. */
+struct lend_foreign_peer {
+    const void *bytes; /* that its own library gave */
+    size_t byte_count;
+    const struct lend_metadata_region *regions; /* with ascending ids */
+    uint32_t region_count;
+};
+
+/* And as the transport knows it from then on. */
+struct lend_foreign_identity {
+    char name[LEND_AGENT_NAME_BYTES_MAX + 1];
+    uint8_t incarnation[LEND_INCARNATION_BYTES]; /* that it was given: it has none */
+    uint64_t serial;                             /* grows with each time that it is met */
+    size_t address_bytes;
+    uint8_t address[LEND_FOREIGN_ADDRESS_MAX]; /* for reaches() and connect() */
+};
+
+/* Memory of ours that such peers may reach by themselves. */
+struct lend_exposure {
+    uint64_t region_id;
+    uint64_t address;
+    uint64_t length_bytes;
+};
+
+/*
+ * What a transport does whose peers are no agents of lend, but of another library, which it has in
+ * this process. To core it plays those peers: its channels take the frames of a client, carry out
+ * what they ask for by that library, and answer as a server would.
+ */
+struct lend_foreign_ops {
+    /* Find that library: the named file, or where it usually is. As lend_nixl_library_find(). */
+    enum lend_status (*find)(const char *library, struct lend_nixl_library *out,
+                             struct lend_error *error);
+
+    /* What such peers need to know of us, in their library's own bytes. LEND_E_LIMIT: there is no
+     * room, and out_count says how much it takes. May block, as the next two; under no lock. */
+    enum lend_status (*tell)(void *transport, void *bytes, size_t capacity, size_t *out_count,
+                             struct lend_error *error);
+    /* Get to know a peer. */
+    enum lend_status (*meet)(void *transport, const struct lend_foreign_peer *peer,
+                             struct lend_foreign_identity *out, struct lend_error *error);
+
+    /* Let such peers reach memory, which stays until is_exposed() says no after conceal(). What is
+     * exposed may not overlap: LEND_E_OVERLAP. */
+    enum lend_status (*expose)(void *transport, const struct lend_exposure *exposure,
+                               struct lend_error *error);
+    /* Let nobody reach it any more; by force: though peers were told of it, so that all that the
+     * library has to do with them must end. Any thread, under the agent's lock. */
+    void (*conceal)(void *transport, uint64_t region_id, bool by_force);
+    /* May it still be reached? Then by whom. Under the agent's lock. */
+    bool (*is_exposed)(void *transport, uint64_t region_id, char *who, size_t capacity);
 };
 
 struct lend_transport_ops {
@@ -92,6 +152,10 @@ struct lend_transport_ops {
     const char *paths[LEND_WAYS]; /* by lend_way; NULL: it has not that one. "local/served" */
     uint32_t rank;                /* lower is preferred where several reach a peer */
     uint32_t kinds;               /* bit n set: it moves memory of lend_memory_kind n */
+    bool is_unfenced;             /* nothing keeps a peer from what it was once given */
+
+    /* NULL: all its peers are agents of lend. */
+    const struct lend_foreign_ops *foreign;
 
     /* Do settings ask for it, beyond its name? Then the agent is not made without it. NULL: none
      * do. */

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/foreign.h"
 #include "core/lease.h"
 #include "core/server.h"
 #include "core/share.h"
@@ -67,6 +68,8 @@ static enum lend_status look_locked(struct lend_region *region, const struct end
     enum lend_status status = find_holder_locked(region, error);
     if (status == LEND_OK || how->mode == LEND_WITHDRAW_FORCE)
         lend_file_close_locked(region);
+    if (status == LEND_OK)
+        status = lend_foreign_conceal_locked(region, how->mode == LEND_WITHDRAW_FORCE, error);
     return status == LEND_OK ? lend_file_await_locked(region, is_late, error) : status;
 }
 
@@ -100,6 +103,13 @@ static enum lend_status close_off(struct lend_region *region, bool suspends, uin
 
     (void)pthread_mutex_lock(&region->agent->lock);
     *out_life = region->life;
+    if (suspends && region->is_exposed) {
+        (void)pthread_mutex_unlock(&region->agent->lock);
+        return lend_fail(error, LEND_E_UNSUPPORTED,
+                         "region %s (%llu) is not to be suspended, as NIXL agents may reach it "
+                         "(LEND_REGION_ALLOW_UNFENCED): withdraw it, and register it anew",
+                         region->name, (unsigned long long)region->id);
+    }
     /* Sequentially consistent: a post that does not see this is seen by find_holder_locked(). */
     if (!atomic_exchange_explicit(&region->is_withdrawn, true, memory_order_seq_cst)) {
         region->agent->serial++;
@@ -335,6 +345,8 @@ enum lend_status lend_region_deregister(struct lend_region *region, struct lend_
             LEND_STATISTICS_ADD_LOCKED(agent, regions_withdrawn, 1);
         status = lend_transfers_check_idle_locked(region, error);
     }
+    if (status == LEND_OK)
+        status = lend_foreign_conceal_locked(region, false, error);
     if (status == LEND_OK)
         status = take_file_back_locked(region, error);
     if (status == LEND_OK) {

@@ -108,6 +108,12 @@ size_t lend_credit_encode(uint64_t taken_bytes, void *bytes, size_t capacity);
 enum lend_status lend_credit_decode(const void *bytes, size_t count, uint64_t *out_taken_bytes,
                                     struct lend_error *error);
 
+/* What a notification costs of the window, so that empty ones are bounded too. */
+static inline uint64_t lend_notification_cost(size_t count)
+{
+    return count + 64;
+}
+
 /* TICKET_DONE */
 size_t lend_lease_name_encode(const struct lend_lease_name *name, void *bytes, size_t capacity);
 enum lend_status lend_lease_name_decode(const void *bytes, size_t count,
