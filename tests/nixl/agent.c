@@ -245,11 +245,13 @@ static bool put(int to, const void *bytes, size_t count)
     return true;
 }
 
-static void serve(const char *library, const char *name, int from, int to)
+void nixl_agent_serve(const char *library, const char *name)
 {
     static struct nixl_order order;
     static struct nixl_answer answer;
+    int from = STDIN_FILENO, to = dup(STDOUT_FILENO);
 
+    (void)dup2(STDERR_FILENO, STDOUT_FILENO); /* whatever prints shall not answer */
     answer = (struct nixl_answer){0};
     answer.result = open_library(library) && make_agent(name) ? 0 : -1;
     if (!put(to, &answer, sizeof answer) || answer.result != 0)
@@ -275,8 +277,9 @@ int nixl_agent_begin(struct nixl_agent *agent, const char *library, const char *
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         (void)close(down[1]);
         (void)close(up[0]);
-        serve(library, name, down[0], up[1]);
-        _exit(0);
+        if (dup2(down[0], STDIN_FILENO) >= 0 && dup2(up[1], STDOUT_FILENO) >= 0)
+            (void)execl("/proc/self/exe", "nixl-agent", NIXL_AGENT_WORD, library, name, NULL);
+        _exit(1);
     }
     (void)close(down[0]);
     (void)close(up[1]);

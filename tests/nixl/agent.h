@@ -47,6 +47,11 @@ struct nixl_agent {
     int from;
 };
 
+/* How this program is called to be one: it may not be forked off with a NIXL in it. Its main() then
+ * calls nixl_agent_serve() with the two arguments that follow. */
+#define NIXL_AGENT_WORD "--nixl-agent"
+void nixl_agent_serve(const char *library, const char *name);
+
 /* Begin one, with that library. -1: it cannot be begun, and why stands on standard error. */
 int nixl_agent_begin(struct nixl_agent *agent, const char *library, const char *name);
 /* Give an order, and have the answer. -1: it is dead. */

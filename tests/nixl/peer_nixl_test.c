@@ -502,7 +502,7 @@ static void test_damaged_metadata_is_refused(void **state)
 
 #define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         EACH(test_lend_reads_a_nixl_agents_memory),
@@ -518,5 +518,9 @@ int main(void)
         EACH(test_damaged_metadata_is_refused),
     };
 
+    if (argc == 4 && strcmp(argv[1], NIXL_AGENT_WORD) == 0) {
+        nixl_agent_serve(argv[2], argv[3]);
+        return 0;
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -181,6 +181,10 @@ static bool step_chunk(struct lend_nixl_channel *channel, struct lend_nixl_chunk
     bool is_ready = chunk->phase == LEND_NIXL_CHUNK_READY;
     bool is_flying = chunk->phase == LEND_NIXL_CHUNK_FLYING;
     bool is_read = is_ready && chunk->request->asked.direction == LEND_READ;
+    if (is_ready && (channel->is_broken || channel->is_closed)) {
+        lend_nixl_chunk_end(chunk);
+        is_ready = false;
+    }
     if (is_ready)
         chunk->phase = LEND_NIXL_CHUNK_FLYING;
     lend_nixl_unlock(engine);
