@@ -12,7 +12,7 @@
 
 /* `lend info': what this build can do on this machine, and why not more. */
 
-enum { KEY_DIRECTORY = 0x300, KEY_JSON };
+enum { KEY_DIRECTORY = 0x300, KEY_JSON, KEY_NIXL_LIBRARY };
 
 struct request {
     struct info info;
@@ -26,6 +26,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     switch (key) {
     case KEY_DIRECTORY: request->info.directory = text; return 0;
     case KEY_JSON: request->is_json = true; return 0;
+    case KEY_NIXL_LIBRARY: request->info.nixl_library = text; return 0;
     case ARGP_KEY_ARG: argp_error(state, "'%s' is not expected", text); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -37,6 +38,8 @@ static const struct argp parser = {
             {"directory", KEY_DIRECTORY, "DIR", 0,
              "The folder of the sockets, as local_directory has it (default: the library's)", 0},
             {"json", KEY_JSON, NULL, 0, "Print the result as JSON", 0},
+            {"nixl-library", KEY_NIXL_LIBRARY, "FILE", 0,
+             "The libnixl_capi to look at (default: the one that transport nixl would load)", 0},
             {0}},
     .parser = parse,
     .doc =

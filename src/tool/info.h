@@ -20,6 +20,7 @@ struct info {
     const struct probe *probe;
     const char *directory; /* of the sockets; never NULL */
     bool is_default;
+    const char *nixl_library; /* to be looked at; NULL: the one that is found */
     uint32_t count;
     struct info_row rows[INFO_ROWS_MAX];
 };
@@ -28,6 +29,9 @@ struct info {
 void info_value(struct info *info, const char *section, const char *name, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 void info_meaning(struct info *info, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* info_nixl.c: which libnixl_capi is whose. */
+void info_tell_nixl(struct info *info);
 
 /* info_library.c: build, memory kinds, transports, paths. info_machine.c: limits, kernel, memory.
  */

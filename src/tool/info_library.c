@@ -89,6 +89,17 @@ static void tell_transport_ucx(struct info *info, const char *meaning)
     info_meaning(info, "%s; opened only with ucx_devices (--ucx-devices)", meaning);
 }
 
+/* Nor is NIXL, for the same reason. */
+static void tell_transport_nixl(struct info *info, const char *meaning)
+{
+    struct lend_nixl_library library = {.struct_size = sizeof library};
+    struct lend_error error = {0};
+    bool is_there = info->probe->nixl(info->nixl_library, &library, &error) == LEND_OK;
+
+    info_value(info, "transports", "nixl", "%s", is_there ? "on demand" : "does not open");
+    info_meaning(info, "%s; opened only with nixl_devices", meaning);
+}
+
 static bool tell_transport(struct info *info, const char *name, const char *meaning)
 {
     static const char section[] = "transports";
@@ -96,6 +107,10 @@ static bool tell_transport(struct info *info, const char *name, const char *mean
 
     if (strcmp(name, "ucx") == 0) {
         tell_transport_ucx(info, meaning);
+        return false;
+    }
+    if (strcmp(name, "nixl") == 0) {
+        tell_transport_nixl(info, meaning);
         return false;
     }
     bool opens = info->probe->open_transport(name, info->is_default ? NULL : info->directory,
@@ -169,6 +184,7 @@ static const struct {
 } transports[] = {
     {"local", "processes of one host"},
     {"loopback", "agents of one process"},
+    {"nixl", "agents of NVIDIA NIXL, with no lend in them; nothing fences that path"},
     {"tcp", "other machines, by plain sockets; it listens only where `listen' says"},
     {"ucx", "other machines of a trusted network, by the fabrics that UCX drives"},
 };
@@ -201,6 +217,7 @@ void info_tell_library(struct info *info)
         has_tcp = has_tcp || (opens && strcmp(name, "tcp") == 0);
     }
     tell_ucx(info);
+    info_tell_nixl(info);
     tell_paths(info, has_local, has_loopback, has_tcp);
     tell_plugins(info);
 }

@@ -2,6 +2,7 @@
 #ifndef LEND_TOOL_PROBE_H
 #define LEND_TOOL_PROBE_H
 
+#include <lend/nixl.h>
 #include <lend/status.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -73,6 +74,9 @@ struct probe {
     enum lend_status (*reach)(const char *url, struct lend_error *error);
     /* Load a libucp (NULL: the default one), and make a context. -ENOENT: why says why not. */
     int (*ucx)(const char *library, struct probe_ucx *out);
+    /* As lend_nixl_library_find(). */
+    enum lend_status (*nixl)(const char *library, struct lend_nixl_library *out,
+                             struct lend_error *error);
 };
 
 extern const struct probe probe_real;

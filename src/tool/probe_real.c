@@ -323,4 +323,5 @@ const struct probe probe_real = {
     .secret = probe_secret,
     .reach = probe_reach,
     .ucx = probe_ucx_look,
+    .nixl = probe_nixl_find,
 };

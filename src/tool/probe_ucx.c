@@ -3,23 +3,17 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 /*
  * A look at UCX, in a child: what it loads and starts is gone with it, and if it dies we do not. It
  * makes a context, which looks for devices, and no worker, which would open ports on them.
  */
 
-enum { FEATURE_AM = 64, FIELD_FEATURES = 1, MINOR_LEAST = 11, PATIENCE_MS = 10000 };
+enum { FEATURE_AM = 64, FIELD_FEATURES = 1, MINOR_LEAST = 11 };
 
 /* Of ucp.h, as far as it is needed: a mask that says which fields are set, and the first of them.
  */
@@ -141,43 +135,19 @@ static void look(const char *name, struct probe_ucx *out)
     ask_transports(&calls, out);
 }
 
-/* Wait for the child, but not for ever. */
-static void collect(pid_t child, int ended)
+static void look_in_child(const void *name, void *out)
 {
-    struct pollfd wait = {.fd = ended, .events = POLLIN};
-
-    if (poll(&wait, 1, PATIENCE_MS) <= 0)
-        (void)kill(child, SIGKILL);
-    (void)waitpid(child, NULL, 0);
+    look(name, out);
 }
 
 int probe_ucx_look(const char *name, struct probe_ucx *out)
 {
-    struct probe_ucx *shared =
-        mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    int ends[2];
-
     *out = (struct probe_ucx){0};
-    if (shared == MAP_FAILED)
-        return -ENOMEM;
-    if (pipe2(ends, O_CLOEXEC) != 0) {
-        (void)munmap(shared, sizeof *shared);
-        return -errno;
-    }
-    (void)fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        (void)alarm(PATIENCE_MS / 1000 * 2); /* should we be killed meanwhile */
-        look(name == NULL ? PROBE_UCX_DEFAULT : name, shared);
-        _exit(0); /* its handlers shall not run here */
-    }
-    (void)close(ends[1]);
-    if (child > 0)
-        collect(child, ends[0]);
-    (void)close(ends[0]);
-    *out = *shared;
+    int result =
+        probe_in_child(look_in_child, name == NULL ? PROBE_UCX_DEFAULT : name, out, sizeof *out);
+    if (result != 0)
+        return result;
     out->version[sizeof out->version - 1] = out->why[sizeof out->why - 1] = '\0';
-    (void)munmap(shared, sizeof *shared);
     if (out->version[0] != '\0')
         return 0;
     if (out->why[0] == '\0')

@@ -73,6 +73,26 @@ class InfoTest(unittest.TestCase):
         self.assertRegex(row["meaning"], r"^/\S*libucp\.so\S*, with (\w+,)*self")
         self.assertNotIn("TWO COPIES", row["meaning"])
 
+    def test_nixl_is_told_as_nvidias_or_what_is_missing(self):
+        rows = self.tell_json()["transports"]
+        if rows["NIXL"]["value"] == "no":
+            self.assertIn("nixl_library", rows["NIXL"]["meaning"])
+            self.assertEqual(rows["nixl"]["value"], "does not open")
+        else:
+            self.assertTrue(rows["NIXL"]["value"].startswith("NVIDIA's"))
+        self.assertIn(rows["libnixl_capi.so"]["value"], ("no", "lend's own", "NVIDIA's", "a stub"))
+
+    def test_what_is_named_is_nvidias_only_if_it_is(self):
+        row = self.tell_json("--nixl-library", "libc.so.6")["transports"]["NIXL"]
+        self.assertEqual(row["value"], "unknown")
+        self.assertIn("libc.so.6 is not NVIDIA's", row["meaning"])
+        library = os.environ.get("LEND_TEST_NIXL")
+        if not library:
+            self.skipTest("LEND_TEST_NIXL names no libnixl_capi.so of NVIDIA's")
+        row = self.tell_json("--nixl-library", library)["transports"]["NIXL"]
+        self.assertRegex(row["value"], r"^NVIDIA's( \d+\.\d+\.\d+)?$")
+        self.assertIn(os.path.realpath(library), os.path.realpath(row["meaning"].split(",")[0]))
+
     def test_plugins_are_there_or_the_reason_is_told(self):
         for name, row in self.tell_json()["plugins"].items():
             self.assertIn(row["value"], ("yes", "no"), name)

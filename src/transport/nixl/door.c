@@ -11,8 +11,9 @@ const struct lend_nixl_ops *lend_nixl;
 
 enum { PATH_BYTES = LEND_NIXL_PATH_MAX + 1 };
 
-#define FILE_NAME "libnixl_capi.so"
-#define MARK      "lend_nixl_capi" /* what compat/nixl's library exports, and no other does */
+#define FILE_NAME   "libnixl_capi.so"
+#define OWN_MARK    "lend_nixl_capi"    /* what compat/nixl's library exports, and no other does */
+#define NVIDIA_MARK "_ZN9nixlAgentD1Ev" /* ~nixlAgent(), of libnixl.so */
 
 static const struct {
     const char *name; /* behind nixl_capi_ */
@@ -55,29 +56,31 @@ static const struct {
 
 /* --- which library it is --- */
 
-/* What a file is, that was opened. */
+/*
+ * What a file is, that was opened. A symbol is looked for in the file and in what it needs, and
+ * nowhere else, so that nothing else in this process can be mistaken for it: NVIDIA's has NIXL's
+ * C++ behind it, and lend's own has liblend.
+ */
 static void identify(void *library, struct lend_nixl_library *found)
 {
     bool (*is_stub)(void) = NULL;
     void *symbol = lend_sys->symbol(library, "nixl_capi_is_stub");
+    char path[PATH_BYTES];
 
     found->kind = LEND_NIXL_UNKNOWN;
-    if (lend_sys->symbol(library, MARK) != NULL)
+    if (symbol == NULL)
+        return;
+    (void)lend_sys->libraries("libnixl_capi", symbol, path, sizeof path);
+    if (path[0] != '\0')
+        (void)snprintf(found->path, sizeof found->path, "%s", path);
+    memcpy(&is_stub, &symbol, sizeof is_stub);
+    if (lend_sys->symbol(library, OWN_MARK) != NULL ||
+        lend_sys->symbol(library, "lend_agent_create") != NULL)
         found->kind = LEND_NIXL_LENDS_OWN;
-    else if (symbol != NULL) {
-        memcpy(&is_stub, &symbol, sizeof is_stub);
-        if (is_stub())
-            found->kind = LEND_NIXL_STUB;
-        else if (lend_sys->libraries("libnixl.so", NULL, (char[1]){0}, 1) > 0)
-            found->kind = LEND_NIXL_NVIDIAS; /* it is made of that one, and came with it */
-    }
-    if (symbol != NULL) {
-        char path[PATH_BYTES];
-
-        (void)lend_sys->libraries("libnixl_capi", symbol, path, sizeof path);
-        if (path[0] != '\0')
-            (void)snprintf(found->path, sizeof found->path, "%s", path);
-    }
+    else if (is_stub())
+        found->kind = LEND_NIXL_STUB;
+    else if (lend_sys->symbol(library, NVIDIA_MARK) != NULL)
+        found->kind = LEND_NIXL_NVIDIAS;
     found->has_memory_views = lend_sys->symbol(library, "nixl_capi_prep_mem_view_local") != NULL;
 }
 
@@ -107,7 +110,7 @@ static const char *kind_text(uint32_t kind)
     switch (kind) {
     case LEND_NIXL_LENDS_OWN: return "lend's own libnixl_capi, which has no NIXL behind it";
     case LEND_NIXL_STUB: return "a stub, with no NIXL behind it";
-    default: return "not NVIDIA's libnixl_capi: no libnixl.so came with it";
+    default: return "not NVIDIA's libnixl_capi, which needs its libnixl.so";
     }
 }
 
