@@ -100,7 +100,11 @@ struct lend_agent_config {
     uint32_t reserved;
     const char *secret_plugin; /**< The plugin to load; NULL: lend-secret.so of the library. */
 
-    /** Called for what is worth telling; NULL: silence. The text is valid during the call. */
+    /** Called for what is worth telling; NULL: silence. The text is valid during the call. This and
+     * the next are called with no lock held, by the progress thread, by a directory's, or within
+     * any call of this agent's (under manual progress too), perhaps by several at one time. They
+     * may call lend, but to end this agent or a directory of it; what waits keeps the progress of
+     * this agent going meanwhile. */
     void (*on_log)(void *context, int32_t level, const char *text);
     /** Called once for each lease of this agent that ended, and why (lend_lease_info::status). */
     void (*on_lease_end)(void *context, const struct lend_lease_info *info);

@@ -665,8 +665,8 @@ void lend_agent_announce(struct lend_agent *agent)
     }
 }
 
-void lend_agent_await(struct lend_agent *agent, uint64_t until_ns, bool (*is_over)(void *subject),
-                      void *subject)
+void lend_agent_wait(struct lend_agent *agent, uint64_t until_ns, bool (*is_over)(void *subject),
+                     void *subject)
 {
     (void)pthread_mutex_lock(&agent->completion_lock);
     (void)atomic_fetch_add_explicit(&agent->completion_waiters, 1, memory_order_acq_rel);
@@ -679,4 +679,19 @@ void lend_agent_await(struct lend_agent *agent, uint64_t until_ns, bool (*is_ove
     }
     (void)atomic_fetch_sub_explicit(&agent->completion_waiters, 1, memory_order_acq_rel);
     (void)pthread_mutex_unlock(&agent->completion_lock);
+}
+
+void lend_agent_await(struct lend_agent *agent, uint64_t until_ns, bool (*is_over)(void *subject),
+                      void *subject)
+{
+    if (!lend_poller_is_ours(&agent->poller)) {
+        lend_agent_wait(agent, until_ns, is_over, subject);
+        return;
+    }
+    for (uint64_t now; !is_over(subject) && !lend_poller_is_stopping(&agent->poller) &&
+                       (now = lend_sys->now_ns()) < until_ns;) {
+        /* What others do is told to those who wait, and not to the poller: so look now and then. */
+        uint64_t left = until_ns - now;
+        (void)lend_poller_progress(&agent->poller, left < 10 * MS ? left : 10 * MS);
+    }
 }

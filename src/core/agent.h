@@ -139,6 +139,9 @@ void lend_agent_rouse(struct lend_agent *agent);
 
 /* Wait until lend_agent_announce() is next called, at most until then; is_over is asked under the
  * completion lock before each wait. */
+void lend_agent_wait(struct lend_agent *agent, uint64_t until_ns, bool (*is_over)(void *subject),
+                     void *subject);
+/* The same; but in a callback on the progress thread, make progress: nobody else does. */
 void lend_agent_await(struct lend_agent *agent, uint64_t until_ns, bool (*is_over)(void *subject),
                       void *subject);
 

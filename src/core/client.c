@@ -636,11 +636,7 @@ enum lend_status lend_client_connect(struct lend_peer *peer, struct lend_session
     (void)pthread_mutex_unlock(&session->lock);
 
     lend_session_retain(session);
-    (void)pthread_mutex_lock(&agent->lock);
-    lend_list_append(&agent->sessions, &session->link);
-    (void)pthread_mutex_unlock(&agent->lock);
-    lend_poller_timer(&agent->poller, session->greet_until_ns);
-    lend_session_wake(session);
+    lend_session_enlist(session);
     *out = session;
     return LEND_OK;
 }

@@ -390,7 +390,7 @@ bool lend_poller_progress(struct lend_poller *poller, uint64_t timeout_ns)
         (void)pthread_mutex_unlock(&poller->turn);
         lend_agent_rouse(poller->agent); /* whoever waits for the turn */
     } else if (timeout_ns > 0) {
-        lend_agent_await(poller->agent, until, turn_is_free, poller);
+        lend_agent_wait(poller->agent, until, turn_is_free, poller);
     }
     lend_agent_dispatch(poller->agent);
     return moved;
@@ -408,10 +408,24 @@ bool lend_poller_arm(struct lend_poller *poller)
     return armed;
 }
 
+/* The poller whose thread this is. */
+static _Thread_local const struct lend_poller *ours;
+
+bool lend_poller_is_ours(const struct lend_poller *poller)
+{
+    return ours == poller;
+}
+
+bool lend_poller_is_stopping(struct lend_poller *poller)
+{
+    return atomic_load_explicit(&poller->stop, memory_order_seq_cst);
+}
+
 static void *run(void *context)
 {
     struct lend_poller *poller = context;
 
+    ours = poller;
     while (!atomic_load_explicit(&poller->stop, memory_order_seq_cst)) {
         /* Others have the turn for a while at most, and then it is ours again. */
         (void)pthread_mutex_lock(&poller->turn);

@@ -63,6 +63,10 @@ void lend_poller_fini(struct lend_poller *poller);
  * leaves it to whoever has it. Tells the application what was queued for it. */
 bool lend_poller_progress(struct lend_poller *poller, uint64_t timeout_ns);
 
+/* Are we its thread? Then we are in a callback. */
+bool lend_poller_is_ours(const struct lend_poller *poller);
+bool lend_poller_is_stopping(struct lend_poller *poller);
+
 /* Put every hot session to sleep. False if one has work, or a timer is due. */
 bool lend_poller_arm(struct lend_poller *poller);
 

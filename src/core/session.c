@@ -70,6 +70,21 @@ static void call_poller(struct lend_session *session)
     lend_poller_kick(&session->agent->poller);
 }
 
+void lend_session_enlist(struct lend_session *session)
+{
+    struct lend_agent *agent = session->agent;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    lend_list_append(&agent->sessions, &session->link);
+    (void)pthread_mutex_unlock(&agent->lock);
+    lend_poller_timer(&agent->poller, session->greet_until_ns);
+    /* The transport may have had it stepped before, and the poller found nobody to bury. */
+    if (atomic_load_explicit(&session->is_dead, memory_order_seq_cst) ||
+        atomic_load_explicit(&session->is_adrift, memory_order_seq_cst))
+        call_poller(session);
+    lend_session_wake(session);
+}
+
 /* Nobody has greeted yet, and the role has another channel to try: then this one is given up, and
  * not the session. */
 static bool cast_off(struct lend_session *session, const struct lend_error *why)
