@@ -188,7 +188,7 @@ static void test_who_has_no_secret_is_told_nothing(void **state)
     struct pair pair = {.transports = *state};
 
     pair_up(&pair, OUR_SECRET, NULL);
-    expect_refusal(&pair, LEND_E_PEER_DEAD, "only one of us has one", 1);
+    expect_refusal(&pair, LEND_E_PEER_DEAD, "one of us has none", 1);
     pair_down(&pair);
 }
 
