@@ -6,7 +6,7 @@
 
 /* Requests on their way: posted, asked about, and given up. */
 
-#define CANCEL_NS  UINT64_C(5000000000)
+#define CANCEL_NS  UINT64_C(2000000000)
 #define PATIENT_NS (UINT64_C(1) << 62) /* NIXL knows no deadlines */
 
 static uint64_t now_us(void)
