@@ -8,7 +8,7 @@
 
 static void free_agent(nixl_capi_agent_t agent)
 {
-    compat_assembly_fini(agent);
+    compat_assembly_destroy(agent->assembly);
     (void)pthread_mutex_destroy(&agent->lock);
     (void)pthread_rwlock_destroy(&agent->life);
     if (agent->params != NULL)
@@ -87,9 +87,9 @@ nixl_capi_status_t nixl_capi_create_configured_agent(const char *name,
     (void)pthread_mutex_init(&made->lock, NULL);
     made->config = *cfg;
     made->name = compat_copy_text(name);
-    nixl_capi_status_t status = made->name != NULL && compat_assembly_init(made)
-                                    ? NIXL_CAPI_SUCCESS
-                                    : NIXL_CAPI_ERROR_BACKEND;
+    made->assembly = compat_assembly_create();
+    nixl_capi_status_t status =
+        made->name != NULL && made->assembly != NULL ? NIXL_CAPI_SUCCESS : NIXL_CAPI_ERROR_BACKEND;
     if (status == NIXL_CAPI_SUCCESS && cfg->enable_listen_thread)
         status = compat_post_open(made);
     if (status != NIXL_CAPI_SUCCESS) {
@@ -111,7 +111,6 @@ nixl_capi_status_t nixl_capi_destroy_agent(nixl_capi_agent_t agent)
 {
     if (agent == NULL)
         return NIXL_CAPI_ERROR_INVALID_PARAM;
-    compat_post_close(agent); /* its thread makes calls, so they go on until it has ended */
     (void)pthread_rwlock_wrlock(&agent->life);
     bool was_over = agent->is_over;
     agent->is_over = true;
@@ -120,6 +119,7 @@ nixl_capi_status_t nixl_capi_destroy_agent(nixl_capi_agent_t agent)
         return NIXL_CAPI_ERROR_INVALID_PARAM;
 
     /* No call runs from here on, and none begins. */
+    compat_post_close(agent);
     compat_peers_forget(agent);
     compat_engine_close(agent);
     compat_index_fini(&agent->registered);

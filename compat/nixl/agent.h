@@ -70,7 +70,8 @@ struct nixl_capi_agent_s {
     struct compat_peer *self; /* ourselves as a peer, made when it is asked for */
     uint64_t self_serial;     /* of what that one knows */
     struct compat_assembly *assembly;
-    struct compat_post *post; /* where metadata is sent and fetched; NULL: not yet */
+    struct compat_post *office;    /* by which metadata goes to listeners; NULL: not yet */
+    struct compat_post *directory; /* and to etcd */
 };
 
 struct nixl_capi_backend_s {
@@ -180,7 +181,7 @@ nixl_capi_status_t compat_pieces_look_up(nixl_capi_agent_t agent, struct compat_
 
 /* Notifications (notification.c) ---------------------------------------------------------------*/
 
-enum { COMPAT_NOTIFICATION_BYTES_MAX = 8 << 20, COMPAT_NOTIFICATION_WINDOW = 64 << 20 };
+enum { COMPAT_NOTIFICATION_BYTES_MAX = 16 << 20, COMPAT_NOTIFICATION_WINDOW = 64 << 20 };
 
 /* How the last frame of a notification looks: the one that may go with a transfer. */
 struct compat_envelope {
@@ -194,12 +195,23 @@ nixl_capi_status_t compat_notification_begin(struct compat_peer *peer,
                                              struct compat_envelope *out);
 nixl_capi_status_t compat_notification_send(struct compat_peer *peer,
                                             const struct compat_bytes *message);
-bool compat_assembly_init(nixl_capi_agent_t agent);
-void compat_assembly_fini(nixl_capi_agent_t agent);
 
-/* The post office (post.c) ---------------------------------------------------------------------*/
+/* What puts notifications together that come in parts. */
+struct compat_assembly *compat_assembly_create(void); /* NULL: out of memory */
+void compat_assembly_destroy(struct compat_assembly *assembly);
+/* Take all that has come to an agent of lend's, and wait at most wait_ns for the first. */
+nixl_capi_status_t compat_receive(struct lend_agent *lend, struct compat_assembly *assembly,
+                                  uint64_t wait_ns, nixl_capi_notif_map_t map);
 
+/* Metadata by way of listeners and directories (post.c) ----------------------------------------*/
+
+/* Listen for what peers send and ask for. */
 nixl_capi_status_t compat_post_open(nixl_capi_agent_t agent);
 void compat_post_close(nixl_capi_agent_t agent);
+
+/* The environment's word on a setting of lend's (backend.c); NULL: none. */
+const char *compat_setting(const char *key);
+/* A log line of lend's, as of lend_agent_config::on_log. */
+void compat_on_log(void *context, int32_t level, const char *text);
 
 #endif

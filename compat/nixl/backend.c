@@ -23,6 +23,7 @@ static const struct {
     {"lend_advertise", "LEND_NIXL_ADVERTISE", ""},
     {"lend_transports", "LEND_NIXL_TRANSPORTS", "loopback,local,tcp"},
     {"lend_secret_plugin", "LEND_NIXL_SECRET_PLUGIN", ""},
+    {"lend_etcd_plugin", "LEND_NIXL_ETCD_PLUGIN", ""},
 };
 
 static const nixl_capi_mem_type_t moved[] = {NIXL_CAPI_MEM_DRAM, NIXL_CAPI_MEM_VRAM};
@@ -50,9 +51,14 @@ static const char *setting(nixl_capi_params_t params, const char *key)
     return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
+const char *compat_setting(const char *key)
+{
+    return setting(NULL, key);
+}
+
 /* --- lend's agent --- */
 
-static void on_log(void *context, int32_t level, const char *text)
+void compat_on_log(void *context, int32_t level, const char *text)
 {
     static const enum compat_level levels[] = {
         [LEND_LOG_ERROR] = COMPAT_ERROR,
@@ -103,7 +109,7 @@ static void configure(nixl_capi_agent_t agent, nixl_capi_params_t params,
                       struct lend_agent_config *out)
 {
     out->name = agent->name;
-    out->on_log = on_log;
+    out->on_log = compat_on_log;
     out->secret_plugin = setting(params, "lend_secret_plugin"); /* peers have keys, too */
     out->flags = LEND_AGENT_NO_STATISTICS;
     out->transports = setting(params, "lend_transports");

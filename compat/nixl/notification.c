@@ -145,13 +145,13 @@ struct compat_assembly {
     size_t count;
 };
 
-bool compat_assembly_init(nixl_capi_agent_t agent)
+struct compat_assembly *compat_assembly_create(void)
 {
-    agent->assembly = calloc(1, sizeof *agent->assembly);
-    if (agent->assembly == NULL)
-        return false;
-    (void)pthread_mutex_init(&agent->assembly->lock, NULL);
-    return true;
+    struct compat_assembly *made = calloc(1, sizeof *made);
+
+    if (made != NULL)
+        (void)pthread_mutex_init(&made->lock, NULL);
+    return made;
 }
 
 static void drop(struct compat_assembly *assembly, struct partial **at)
@@ -164,17 +164,14 @@ static void drop(struct compat_assembly *assembly, struct partial **at)
     free(gone);
 }
 
-void compat_assembly_fini(nixl_capi_agent_t agent)
+void compat_assembly_destroy(struct compat_assembly *assembly)
 {
-    struct compat_assembly *assembly = agent->assembly;
-
     if (assembly == NULL)
         return;
     while (assembly->oldest != NULL)
         drop(assembly, &assembly->oldest);
     (void)pthread_mutex_destroy(&assembly->lock);
     free(assembly);
-    agent->assembly = NULL;
 }
 
 /* What has come: a frame, and from whom. */
@@ -265,24 +262,33 @@ static bool sort_in(struct compat_assembly *assembly, struct arrival *arrival,
     return is_well;
 }
 
-static nixl_capi_status_t receive_all(nixl_capi_agent_t agent, nixl_capi_notif_map_t map)
+static nixl_capi_status_t receive_locked(struct lend_agent *lend, struct compat_assembly *assembly,
+                                         uint64_t wait_ns, nixl_capi_notif_map_t map)
 {
-    struct lend_agent *lend = atomic_load(&agent->lend);
     struct lend_error error;
     uint8_t bytes[FRAME_BYTES];
 
-    for (;;) {
+    for (;; wait_ns = 0) {
         struct arrival arrival = {.info = {.struct_size = sizeof arrival.info}, .bytes = bytes};
 
         enum lend_status status = lend_notification_receive(
-            lend, bytes, sizeof bytes, &arrival.count, &arrival.info, 0, &error);
+            lend, bytes, sizeof bytes, &arrival.count, &arrival.info, wait_ns, &error);
         if (status == LEND_E_ABSENT)
             return NIXL_CAPI_SUCCESS;
         if (status != LEND_OK)
-            return compat_fail_lend(status, &error, "get_notifs");
-        if (!sort_in(agent->assembly, &arrival, map))
+            return compat_fail_lend(status, &error, "notifications");
+        if (!sort_in(assembly, &arrival, map))
             return NIXL_CAPI_ERROR_BACKEND;
     }
+}
+
+nixl_capi_status_t compat_receive(struct lend_agent *lend, struct compat_assembly *assembly,
+                                  uint64_t wait_ns, nixl_capi_notif_map_t map)
+{
+    (void)pthread_mutex_lock(&assembly->lock);
+    nixl_capi_status_t status = receive_locked(lend, assembly, wait_ns, map);
+    (void)pthread_mutex_unlock(&assembly->lock);
+    return status;
 }
 
 nixl_capi_status_t nixl_capi_get_notifs(nixl_capi_agent_t agent, nixl_capi_notif_map_t notif_map,
@@ -290,12 +296,10 @@ nixl_capi_status_t nixl_capi_get_notifs(nixl_capi_agent_t agent, nixl_capi_notif
 {
     if (agent == NULL || notif_map == NULL || !compat_enter(agent))
         return NIXL_CAPI_ERROR_INVALID_PARAM;
+    struct lend_agent *lend = atomic_load(&agent->lend);
     nixl_capi_status_t status = compat_check_backends(agent, opt_args);
-    if (status == NIXL_CAPI_SUCCESS && atomic_load(&agent->lend) != NULL) {
-        (void)pthread_mutex_lock(&agent->assembly->lock);
-        status = receive_all(agent, notif_map);
-        (void)pthread_mutex_unlock(&agent->assembly->lock);
-    }
+    if (status == NIXL_CAPI_SUCCESS && lend != NULL)
+        status = compat_receive(lend, agent->assembly, 0, notif_map);
     compat_leave(agent);
     return status;
 }

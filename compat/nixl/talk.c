@@ -24,7 +24,8 @@ static enum compat_level wanted_level(void)
     return COMPAT_WARNING;
 }
 
-static void say(enum compat_level level, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static void say(enum compat_level level, const char *format,
+                                                      va_list arguments)
 {
     static const char letters[] = "FEWID";
     char text[512];
