@@ -124,6 +124,7 @@ static int run_setup(void)
         {"geometry", battery_geometry},
         {"leases", battery_leases},
         {"transfers", battery_transfers},
+        {"standing leases", battery_standing},
         {"sums", battery_sums},
         {"notifications", battery_notifications},
         {"peers", battery_peers},

@@ -45,6 +45,7 @@ const struct CMUnitTest *battery_lives(size_t *out_count);
 const struct CMUnitTest *battery_geometry(size_t *out_count);
 const struct CMUnitTest *battery_leases(size_t *out_count);
 const struct CMUnitTest *battery_transfers(size_t *out_count);
+const struct CMUnitTest *battery_standing(size_t *out_count);
 const struct CMUnitTest *battery_sums(size_t *out_count);
 const struct CMUnitTest *battery_notifications(size_t *out_count);
 const struct CMUnitTest *battery_peers(size_t *out_count);

@@ -615,7 +615,7 @@ enum lend_status owner_grant(struct pair *pair, const struct lend_grant_desc *de
     struct call *call = call_begin(pair);
 
     call->grant = *desc;
-    call->grant.sets = call->sets;
+    call->grant.sets = desc->sets != NULL ? call->sets : NULL;
     for (uint32_t index = 0; index < desc->set_count; index++)
         copy_set(call, index, &desc->sets[index]);
     if (call_owner(pair, do_grant, error) == LEND_OK)

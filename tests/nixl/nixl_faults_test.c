@@ -204,6 +204,7 @@ static void test_the_log_names_the_descriptor_that_is_not_covered(void **state)
 
     (void)state;
     assert_non_null(file);
+    (void)setenv("NIXL_LOG_LEVEL", "ERROR", 1);
     stage_register(target, there, 2 * 4096);
     stage_load(initiator, target);
     assert_true(dup2(fileno(file), STDERR_FILENO) >= 0);
