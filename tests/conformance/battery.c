@@ -119,16 +119,11 @@ static int run_setup(void)
         const char *name;
         const struct CMUnitTest *(*tests)(size_t *out_count);
     } parts[] = {
-        {"regions", battery_regions},
-        {"lives", battery_lives},
-        {"geometry", battery_geometry},
-        {"leases", battery_leases},
-        {"transfers", battery_transfers},
-        {"standing leases", battery_standing},
-        {"sums", battery_sums},
-        {"notifications", battery_notifications},
-        {"peers", battery_peers},
-        {"input", battery_input},
+        {"regions", battery_regions},     {"lives", battery_lives},
+        {"geometry", battery_geometry},   {"leases", battery_leases},
+        {"transfers", battery_transfers}, {"standing leases", battery_standing},
+        {"sums", battery_sums},           {"notifications", battery_notifications},
+        {"peers", battery_peers},         {"input", battery_input},
         {"paths", battery_paths},
     };
     const char *only = getenv("LEND_PART");
