@@ -20,7 +20,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import cmocka_style
 from tree import C11, SAID, SOURCE, Tree
 
-PACKAGES = ("lend", "lend-plugins", "liblend-dev", "liblend0")
+PACKAGES = ("lend", "lend-nixl", "lend-plugins", "liblend-dev", "liblend0")
 # No second set of packages for debuggers, and no smoke test: here it is made after installing.
 OPTIONS = f"nocheck noautodbgsym parallel={len(os.sched_getaffinity(0))}"
 
@@ -115,6 +115,14 @@ class DebianTest(Tree):
         self.assertEqual(self.needs(program), {"libc.so.6", "liblend.so.0"})
         shutil.copy(program, self.root / "tmp/consumer")
         self.assertRegex(self.run_inside("/tmp/consumer"), SAID)
+
+    def test_a_program_of_nixl_that_is_built_against_the_root_works_there(self):
+        self.need_root()
+        flags = self.ask_pkg_config(self.libdir, "--cflags", "--libs", package="nixl_capi")
+        program = self.build("nixl", C11, flags, source=SOURCE / "examples/nixl_external.c")
+        shutil.copy(program, self.root / "tmp/nixl")
+        self.assertIn("all as they were", self.run_inside("/tmp/nixl"))
+        self.assertTrue((self.libdir / "libnixl_capi.so").is_symlink())  # what programs load
 
 
 if __name__ == "__main__":

@@ -47,10 +47,11 @@ class InstallTest(Tree):
         self.assertIn("[liblend.so.0]", self.run_command("readelf", "-d", real))
 
     def test_nothing_else_than_what_is_meant_is_installed(self):
-        meant = (r"include/lend/\w+\.h|bin/lend|share/man/man1/lend[-\w]*\.1|"
+        meant = (r"include/(lend/\w+|nixl_capi)\.h|bin/lend|share/man/man1/lend[-\w]*\.1|"
                  r"share/bash-completion/completions/lend|"
                  r"share/fish/vendor_completions\.d/lend\.fish|share/zsh/site-functions/_lend|"
-                 r"lib\S*/(liblend\.(a|so[.\d]*)|lend/lend-(etcd|secret)\.so|pkgconfig/lend\.pc|"
+                 r"lib\S*/(liblend\.(a|so[.\d]*)|libnixl_capi\.so[.\d]*|"
+                 r"lend/lend-(etcd|secret)\.so|pkgconfig/(lend|nixl_capi)\.pc|"
                  r"cmake/lend/lendConfig\w*\.cmake)")
         for path in self.files.values():
             self.assertRegex(str(path.relative_to(self.prefix)), f"^({meant})$")
@@ -61,10 +62,21 @@ class InstallTest(Tree):
                 continue
             copy = self.folder / "copy"
             shutil.copyfile(path, copy)
-            if path.suffix == ".so" or path.name.startswith("liblend.") or path.name == "lend":
+            if path.suffix == ".so" or path.name.startswith(("liblend.", "libnixl_capi.")) or path.name == "lend":
                 self.run_command("strip", "--strip-debug", copy)  # such information may
             for folder in {str(BUILD), str(SOURCE)}:
                 self.assertFalse(folder.encode() in copy.read_bytes(), f"{path} names {folder}")
+
+    def test_the_library_of_nixl_is_found_by_the_bare_name_and_knows_its_soname(self):
+        bare = self.libdir / "libnixl_capi.so"
+        self.assertTrue(bare.is_symlink())
+        self.assertRegex(bare.resolve().name, r"^libnixl_capi\.so\.\d+\.\d+\.\d+$")
+        said = self.run_command("readelf", "-d", bare)
+        self.assertIn("[libnixl_capi.so.0]", said)
+        self.assertNotRegex(said, "RPATH|RUNPATH")
+        loader = self.folder / "loader.py"
+        loader.write_text("import ctypes\nctypes.CDLL('libnixl_capi.so').nixl_capi_create_agent\n")
+        self.run_command(sys.executable, loader, LD_LIBRARY_PATH=str(self.libdir))
 
     def test_the_command_runs_with_the_installed_library(self):
         if "lend" not in self.files:
@@ -118,6 +130,14 @@ class InstallTest(Tree):
         flags = self.ask_pkg_config(self.libdir, "--cflags", "--libs")
         compiler = (tool("clang", "clang-14"), "-std=c11", *STRICT)
         self.check_runs(self.build("clang", compiler, flags), self.libdir)
+
+    def test_a_program_of_nixl_by_pkg_config(self):
+        flags = self.ask_pkg_config(self.libdir, "--cflags", "--libs", package="nixl_capi")
+        self.assertNotIn("-llend", flags)  # it is libnixl_capi that needs it
+        program = self.build("nixl", C11, flags, source=SOURCE / "examples/nixl_external.c")
+        self.assertEqual(self.needs(program), {"libc.so.6", "libnixl_capi.so.0"})
+        said = self.run_command(program, LD_LIBRARY_PATH=str(self.libdir))
+        self.assertIn("all as they were", said)
 
     def test_pkg_config_knows_a_tree_that_was_moved(self):
         moved = self.folder / "moved"

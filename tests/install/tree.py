@@ -43,16 +43,16 @@ class Tree(unittest.TestCase):
                                  f" with {code}:\n{done.stdout[-4000:]}")
         return done.stdout
 
-    def ask_pkg_config(self, libdir, *words):
+    def ask_pkg_config(self, libdir, *words, package="lend"):
         """Flags for a tree that lies in a root: pkg-config puts the root before each path."""
-        return self.run_command("pkg-config", *words, "lend", PKG_CONFIG_PATH="",
+        return self.run_command("pkg-config", *words, package, PKG_CONFIG_PATH="",
                                 PKG_CONFIG_LIBDIR=f"{libdir}/pkgconfig",
                                 PKG_CONFIG_SYSROOT_DIR=str(self.root)).split()
 
-    def build(self, name, compiler, flags, *more):
+    def build(self, name, compiler, flags, *more, source=CONSUMER):
         """The consumer, built: the compiler is the words before the source, flags those behind."""
         program = self.folder / name
-        self.run_command(*compiler, CONSUMER, "-o", program, *flags, *more)
+        self.run_command(*compiler, source, "-o", program, *flags, *more)
         return program
 
     def check_runs(self, program, libdir=None):
