@@ -6,7 +6,7 @@ Method: abidiff compares the functions and types of the built library with those
 (abi/), and the values of constants are compared with the stored ones. That a breach is seen is
 shown with small libraries, each of which breaks one thing.
 
-Use: abi_test.py PATH-OF-LIBLEND.SO
+Use: abi_test.py PATH-OF-LIBLEND.SO [PATH-OF-LIBNIXL_CAPI.SO]
 """
 import pathlib
 import re
@@ -20,9 +20,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import cmocka_style
 
 SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
-STORED = SOURCE / "abi/liblend-0.1"
+STORED = {"lend": SOURCE / "abi/liblend-0.1", "nixl_capi": SOURCE / "abi/libnixl_capi-0"}
 SCRIPT = SOURCE / "scripts/abi.sh"
-LIBRARY = sys.argv[1]
+LIBRARIES = dict(zip(STORED, sys.argv[1:]))
 
 SAME, GROWN, CHANGED = "the same", "grown", "changed"
 ADVICE = {
@@ -109,17 +109,19 @@ class AbiTest(unittest.TestCase):
             source / "tiny.c")
         return self.dump(library, "changed" if changes else "tiny")
 
-    # lend.
+    # Our libraries.
 
     def test_functions_and_types_are_those_of_the_dump(self):
         self.need_abidiff()
-        self.check(compare(f"{STORED}.abi", self.dump(LIBRARY, "lend")))
+        for name, library in LIBRARIES.items():
+            self.check(compare(f"{STORED[name]}.abi", self.dump(library, name)))
 
     def test_constants_are_those_of_the_dump(self):
         now = self.folder / "constants"
-        ask(SCRIPT, "constants", now)
-        self.check(compare_constants(pathlib.Path(f"{STORED}.constants").read_text(),
-                                     now.read_text()))
+        for name in LIBRARIES:
+            ask(SCRIPT, "constants", now, name)
+            self.check(compare_constants(pathlib.Path(f"{STORED[name]}.constants").read_text(),
+                                         now.read_text()))
 
     # The comparison itself.
 
