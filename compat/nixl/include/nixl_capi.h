@@ -356,7 +356,9 @@ NIXL_CAPI_API nixl_capi_status_t nixl_capi_post_xfer_req(nixl_capi_agent_t agent
                                                          nixl_capi_xfer_req_t req_hndl,
                                                          nixl_capi_opt_args_t opt_args);
 
-/** How a request stands: NIXL_CAPI_SUCCESS, NIXL_CAPI_IN_PROG, or why it failed. */
+/** How a request stands: NIXL_CAPI_SUCCESS, NIXL_CAPI_IN_PROG, or why it failed.
+ * NIXL_CAPI_ERROR_INVALID_PARAM: it is released. NIXL_CAPI_ERROR_BACKEND, too: it was not posted.
+ */
 NIXL_CAPI_API nixl_capi_status_t nixl_capi_get_xfer_status(nixl_capi_agent_t agent,
                                                            nixl_capi_xfer_req_t req_hndl);
 
@@ -368,6 +370,7 @@ NIXL_CAPI_API nixl_capi_status_t nixl_capi_query_xfer_backend(nixl_capi_agent_t 
 /**
  * Give a request up. Not one byte of it lands when this has returned with success.
  *
+ * @retval NIXL_CAPI_ERROR_BACKEND it is under way, was canceled, and is not quiet yet: again.
  * @retval NIXL_CAPI_ERROR_INVALID_PARAM it was released before.
  */
 NIXL_CAPI_API nixl_capi_status_t nixl_capi_release_xfer_req(nixl_capi_agent_t agent,
