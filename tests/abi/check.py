@@ -43,7 +43,8 @@ def main():
     wrong = []
 
     declared = declared_in(include, kind["api"])
-    listed = set(re.findall(rf"^\s+({kind['prefixes'][0]}\w+);", pathlib.Path(map_file).read_text(), re.M))
+    listed = set(re.findall(rf"^\s+({kind['prefixes'][0]}\w+);",
+                            pathlib.Path(map_file).read_text(), re.M))
     exported = {line.split()[-1].split("@")[0] for line in ask("nm", "-D", "--defined-only", shared)
                 .splitlines() if line.split()[-2] != "A"}
     if not declared:
@@ -67,7 +68,8 @@ def main():
     needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic))
     is_instrumented |= any(re.match(r"lib(asan|tsan|ubsan)", name) for name in needed)
     if not is_instrumented and needed != kind["needed"]:
-        wrong.append(f"it needs {', '.join(sorted(needed))}, not {', '.join(sorted(kind['needed']))}")
+        wrong.append(f"it needs {', '.join(sorted(needed))}, "
+                     f"not {', '.join(sorted(kind['needed']))}")
     if f"[{kind['soname']}]" not in "".join(re.findall(r".*\(SONAME\).*", dynamic)):
         wrong.append(f"its SONAME is not {kind['soname']}")
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Goal: a program that knows NIXL's header and library alone can do all that the ABI has.
 
-Method: nixl_walk, a strict C11 program, is run; it calls every function that the map lists, which is
-looked up in its symbols, and is linked with libnixl_capi and libc alone.
+Method: nixl_walk, a strict C11 program, is run; it calls every function that the map lists, which
+is looked up in its symbols, and is linked with libnixl_capi and libc alone.
 
 Use: walk_test.py NIXL_WALK LIBNIXL_CAPI.SO MAP
 """
