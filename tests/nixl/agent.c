@@ -197,6 +197,15 @@ static int await(struct nixl_answer *answer)
     return nixl.notif_map_clear(self.map);
 }
 
+static int storm(const struct nixl_order *order)
+{
+    int result = 0;
+
+    for (time_t until = time(NULL) + 20; result == 0 && time(NULL) < until;)
+        result = move(order, 1);
+    return result;
+}
+
 static int obey(const struct nixl_order *order, struct nixl_answer *answer)
 {
     switch ((enum nixl_verb)order->verb) {
@@ -216,6 +225,7 @@ static int obey(const struct nixl_order *order, struct nixl_answer *answer)
         answer->byte_count = (uint32_t)order->length;
         return 0;
     case NIXL_ADDRESS: answer->address = (uintptr_t)self.memory; return 0;
+    case NIXL_STORM: return storm(order);
     case NIXL_FORGET: return nixl.invalidate_remote_md(self.agent, self.loaded);
     }
     return -100;
@@ -288,11 +298,20 @@ int nixl_agent_begin(struct nixl_agent *agent, const char *library, const char *
     return get(agent->from, &answer, sizeof answer) && answer.result == 0 ? 0 : -1;
 }
 
+int nixl_agent_order(const struct nixl_agent *agent, const struct nixl_order *order)
+{
+    return put(agent->to, order, sizeof *order) ? 0 : -1;
+}
+
+int nixl_agent_answer(const struct nixl_agent *agent, struct nixl_answer *answer)
+{
+    return get(agent->from, answer, sizeof *answer) ? 0 : -1;
+}
+
 int nixl_agent_tell(const struct nixl_agent *agent, const struct nixl_order *order,
                     struct nixl_answer *answer)
 {
-    return put(agent->to, order, sizeof *order) && get(agent->from, answer, sizeof *answer) ? 0
-                                                                                            : -1;
+    return nixl_agent_order(agent, order) == 0 ? nixl_agent_answer(agent, answer) : -1;
 }
 
 void nixl_agent_end(struct nixl_agent *agent, int signal)

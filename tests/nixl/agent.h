@@ -23,6 +23,7 @@ enum nixl_verb {
     NIXL_SHOW,     /* bytes of its memory: at offset, of length */
     NIXL_ADDRESS,  /* of its memory */
     NIXL_FORGET,   /* the loaded agent */
+    NIXL_STORM,    /* as NIXL_WRITE, again and again until one fails */
 };
 
 struct nixl_order {
@@ -54,7 +55,9 @@ void nixl_agent_serve(const char *library, const char *name);
 
 /* Begin one, with that library. -1: it cannot be begun, and why stands on standard error. */
 int nixl_agent_begin(struct nixl_agent *agent, const char *library, const char *name);
-/* Give an order, and have the answer. -1: it is dead. */
+/* Give an order; have its answer; or both. -1: it is dead. */
+int nixl_agent_order(const struct nixl_agent *agent, const struct nixl_order *order);
+int nixl_agent_answer(const struct nixl_agent *agent, struct nixl_answer *answer);
 int nixl_agent_tell(const struct nixl_agent *agent, const struct nixl_order *order,
                     struct nixl_answer *answer);
 /* End it: with a signal, or by hanging up if that is 0. */

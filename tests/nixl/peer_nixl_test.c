@@ -447,6 +447,64 @@ static void test_withdraw_says_what_nixl_cannot_do_and_force_ends_it(void **stat
     assert_int_equal(world->memory[5], nixl_pattern(1, 5));
 }
 
+static void test_nothing_lands_after_a_withdrawal_under_a_storm_of_writes(void **state)
+{
+    struct world *world = world_of(state);
+    struct lend_error error = {0};
+
+    world->region = add_region(world->us, world->memory, LEND_REGION_ALLOW_UNFENCED);
+    give_metadata(world);
+    order.address = 6;
+    assert_int_equal(say(world, NIXL_FILL), 0);
+    order.verb = NIXL_STORM;
+    order.address = (uintptr_t)world->memory;
+    order.offset = 1;
+    order.length = BYTES;
+    assert_int_equal(nixl_agent_order(&world->them, &order), 0);
+    while (((volatile uint8_t *)world->memory)[BYTES - 1] != nixl_pattern(6, BYTES))
+        ; /* it rages */
+    check(lend_region_withdraw(world->region, LEND_WITHDRAW_FORCE, 20 * SECOND, &error), &error);
+    memset(world->memory, 0x77, BYTES);
+    assert_int_equal(nixl_agent_answer(&world->them, &answer), 0);
+    assert_int_not_equal(answer.result, 0);
+    for (size_t i = 0; i < BYTES; i++)
+        if (world->memory[i] != 0x77)
+            fail_msg("byte %zu", i);
+}
+
+static void test_a_stopped_peer_holds_up_neither_cancel_nor_the_agents_end(void **state)
+{
+    struct world *world = world_of(state);
+    struct lend_transfer_record record = {0};
+    struct lend_error error = {0};
+
+    world->region = add_region(world->us, world->memory, 0);
+    import_peer(world, BYTES);
+    struct lend_transfer *transfer = prepare(world, LEND_READ);
+    assert_int_equal(run(transfer, world, &record, &error), LEND_OK);
+    assert_int_equal(kill(world->them.pid, SIGSTOP), 0);
+    memset(world->memory, 0x77, BYTES);
+    struct lend_post_desc desc = LEND_POST_DESC_INIT;
+    int32_t local[BLOCKS], remote[BLOCKS];
+    fill_blocks(local, remote);
+    desc.ticket = world->ticket;
+    desc.local_blocks = local;
+    desc.remote_blocks = remote;
+    desc.block_count = BLOCKS;
+    check(lend_transfer_post(transfer, &desc, &error), &error);
+    assert_int_equal(lend_transfer_wait(transfer, SECOND / 10), LEND_PENDING);
+    assert_int_equal(lend_transfer_cancel(transfer, 20 * SECOND), LEND_E_CANCELED);
+    assert_int_equal(lend_transfer_release(transfer), LEND_OK);
+    check(lend_region_withdraw(world->region, LEND_WITHDRAW_FORCE, 20 * SECOND, &error), &error);
+    lend_ticket_release(world->ticket);
+    lend_peer_forget(world->peer);
+    lend_agent_destroy(world->us);
+    assert_int_equal(kill(world->them.pid, SIGCONT), 0);
+    world->us = NULL;
+    world->peer = NULL;
+    world->ticket = NULL;
+}
+
 static void test_memory_that_nobody_was_told_of_is_withdrawn_at_once(void **state)
 {
     struct world *world = world_of(state);
@@ -513,11 +571,16 @@ int main(int argc, char **argv)
         EACH(test_the_path_is_explained_as_unfenced_and_needs_consent),
         EACH(test_memory_that_the_peer_has_not_is_out_of_range),
         EACH(test_withdraw_says_what_nixl_cannot_do_and_force_ends_it),
+        EACH(test_nothing_lands_after_a_withdrawal_under_a_storm_of_writes),
+        EACH(test_a_stopped_peer_holds_up_neither_cancel_nor_the_agents_end),
         EACH(test_memory_that_nobody_was_told_of_is_withdrawn_at_once),
         EACH(test_a_peer_that_is_killed_is_a_dead_one_and_its_successor_another),
         EACH(test_damaged_metadata_is_refused),
     };
 
+    (void)setenv("UCX_LOG_LEVEL", "fatal",
+                 0); /* what is asked for here they would tell by the page */
+    (void)setenv("NIXL_LOG_LEVEL", "FATAL", 0);
     if (argc == 4 && strcmp(argv[1], NIXL_AGENT_WORD) == 0) {
         nixl_agent_serve(argv[2], argv[3]);
         return 0;
