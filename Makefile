@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 MESON_OPTIONS ?= --buildtype=release -Dwerror=false -Dtests=disabled -Dtool=enabled
 
-.PHONY: all demo bench plots test install abi clean
+.PHONY: all demo bench plots test test-nixl install abi clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -36,6 +36,10 @@ $(BUILD)/bench.json:
 test:
 	@scripts/setup.sh test
 	@python3 scripts/test.py $(SUITES)
+
+# The part of it that takes the published crates of NIXL, and NVIDIA's library.
+test-nixl:
+	@$(MAKE) --no-print-directory test SUITES=nixl
 
 # DESTDIR is a packager's root for the tree of PREFIX. A new library of this system is told to its
 # linker.

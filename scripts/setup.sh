@@ -12,6 +12,10 @@ TEST="$BUILD binutils g++ libcmocka-dev python3 util-linux"
 OPTIONAL="abigail-tools clang-14 clang-format-14 cmake codespell debhelper dpkg-dev
     etcd-client etcd-server gnuplot-nox iproute2 libclang-rt-14-dev libucx-dev libucx0 ucx-utils
     valgrind"
+# The crates of NIXL want a newer cargo than Debian 12's, and bindgen wants libclang. Whoever has a
+# cargo has chosen it.
+command -v cargo >/dev/null || OPTIONAL="$OPTIONAL cargo-web"
+OPTIONAL="$OPTIONAL libclang1-14 python3-pip"
 PLOTS="gnuplot-nox python3"
 # What Debian asks before it starts a service; the tests have their own in its place.
 POLICY=${POLICY_RC_D:-/usr/sbin/policy-rc.d}

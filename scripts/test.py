@@ -17,9 +17,11 @@ import subprocess
 import sys
 import time
 
+import crates
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0))
-FOLDERS = ("include", "src", "compat", "tests", "examples")
+FOLDERS = ("include", "src", "compat", "bench", "tests", "examples")
 SCALE = {"LEND_SCALE": "20"}
 REPORT = "abort_on_error=0:exitcode=99"
 SLOW = "3"  # how many times longer a test may take under a sanitizer
@@ -131,6 +133,14 @@ class Suites:
                       CC="gcc"):
             self.test("release", suites=("abi", "examples", "install", "tool"))
 
+    def nixl(self):
+        """The published crates of NIXL on our libnixl_capi.so, and on NVIDIA's."""
+        folder = ROOT / "build-gcc"
+        if ((folder / "build.ninja").exists()
+                or self.build("gcc", "-Dtool=enabled", "-Dtests=enabled", CC="gcc")):
+            if self.check("nixl: build", ["ninja", "-C", str(folder)]):
+                crates.Crates(self, folder).everything()
+
     def clang(self):
         """The other compiler, and its analysis of locks."""
         clang = compiler("clang")
@@ -198,7 +208,7 @@ class Suites:
             self.skip("style: spelling", "no codespell on this machine")
         else:
             texts = [str(path) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))]
-            self.check("style: spelling", ["codespell", "--ignore-words-list", "crate", *sources,
+            self.check("style: spelling", ["codespell", "--ignore-words-list=crate", *sources,
                                            *texts])
         self.check("style: tidy", [sys.executable, "scripts/tidy.py"])
 
@@ -244,7 +254,7 @@ def without_random_addresses():
     return command if works else ()
 
 
-ORDER = ("style", "gcc", "release", "clang", "asan", "tsan", "valgrind", "fuzz")
+ORDER = ("style", "gcc", "release", "nixl", "clang", "asan", "tsan", "valgrind", "fuzz")
 
 
 def main():

@@ -24,7 +24,7 @@ ROOMS = {
     "tool": set(),
 }
 # Folders that know the public headers alone.
-OUTSIDERS = ("examples", "compat", "bindings")
+OUTSIDERS = ("bench", "examples", "compat", "bindings")
 
 SYSTEM_CALLS = """
 malloc calloc realloc free strdup strndup asprintf vasprintf posix_memalign aligned_alloc
