@@ -12,7 +12,10 @@ bool compat_reserve(void **items, size_t *capacity, size_t count, size_t item_by
     if (count <= *capacity)
         return true;
 
-    size_t wanted = *capacity > SIZE_MAX / 2 ? SIZE_MAX : *capacity * 2;
+    size_t most = PTRDIFF_MAX / item_bytes;
+    if (count > most)
+        return false;
+    size_t wanted = *capacity > most / 2 ? most : *capacity * 2;
     if (wanted < CAPACITY_MIN)
         wanted = CAPACITY_MIN;
     if (wanted < count)
