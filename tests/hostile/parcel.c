@@ -68,6 +68,21 @@ static void keep(struct parcel_end *end, const struct lend_ucx_message *message,
     end->arrived += lend_ucx_cost(length);
 }
 
+static void keep_each(struct parcel_end *end, const struct lend_ucx_message *message,
+                      const uint8_t *data, size_t length)
+{
+    struct lend_ucx_message each = *message;
+
+    for (size_t at = 0; at < length; each.position++) {
+        memcpy(each.frame, data + at, sizeof each.frame);
+        at += sizeof each.frame;
+        size_t count = each.frame[4] | (size_t)each.frame[5] << 8;
+        assert_true(at + count <= length);
+        keep(end, &each, data + at, count);
+        at += count;
+    }
+}
+
 static lend_ucx_status arrived(void *argument, const void *header, size_t header_length, void *data,
                                size_t length, const struct lend_ucx_received *how)
 {
@@ -96,6 +111,7 @@ static lend_ucx_status arrived(void *argument, const void *header, size_t header
         end->refusals++;
         break;
     case LEND_UCX_FRAME: keep(end, &message, data, length); break;
+    case LEND_UCX_FRAMES: keep_each(end, &message, data, length); break;
     case LEND_UCX_CLOSE: end->end = message.position; break;
     case LEND_UCX_OPEN:
     case LEND_UCX_CREDIT:

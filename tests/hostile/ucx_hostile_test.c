@@ -7,12 +7,6 @@
  */
 #include "hostile.h"
 
-#include "base/sys.h"
-#include "wire/metadata.h"
-
-#include <netinet/in.h>
-#include <unistd.h>
-
 enum { UNKNOWN = -1000 }; /* a status that is not looked at */
 
 /* A frame that is right but for what the test does to it: a NOTIFY. */
@@ -289,6 +283,55 @@ static void notify_by_rendezvous(struct wire *wire)
     send_by_rendezvous(wire, LEND_FRAME_NOTIFY, 32768);
 }
 
+/* Two frames in one message, the last `missing` bytes of it left out. */
+static void send_two_at_once(struct wire *wire, size_t missing, int times)
+{
+    uint8_t bytes[2 * (LEND_FRAME_HEADER_BYTES + 5)];
+    size_t count = 0;
+    struct lend_ucx_message message = {.kind = LEND_UCX_FRAME};
+
+    for (int i = 0; i < 2; i++) {
+        const struct lend_ucx_message each = write_notify(wire, "hello", 5);
+
+        if (i == 0)
+            message = each;
+        memcpy(bytes + count, each.frame, sizeof each.frame);
+        memcpy(bytes + count + sizeof each.frame, "hello", 5);
+        count += sizeof each.frame + 5;
+    }
+    message.kind = LEND_UCX_FRAMES;
+    memset(message.frame, 0, sizeof message.frame);
+    for (int i = 0; i < times; i++)
+        parcel_post(&wire->ucx, &message, bytes, count - missing);
+    wire->ucx.sent += 2 * lend_ucx_cost(5);
+}
+
+static void send_two_without_the_last_byte(struct wire *wire)
+{
+    send_two_at_once(wire, 1, 1);
+}
+
+static void send_one_and_a_half_header(struct wire *wire)
+{
+    send_two_at_once(wire, 5 + LEND_FRAME_HEADER_BYTES / 2, 1);
+}
+
+static void send_two_at_once_again(struct wire *wire)
+{
+    send_two_at_once(wire, 0, 2);
+}
+
+static void test_several_frames_in_one_message_are_taken_one_by_one(void **state)
+{
+    struct stage *stage = *state;
+    static struct wire wire;
+
+    wire_meet(&wire, stage);
+    send_two_at_once(&wire, 0, 1);
+    check_served(&wire, stage);
+    wire_close(&wire);
+}
+
 static void test_bad_messages_cut_the_connection(void **state)
 {
     static const struct bad_message bad[] = {
@@ -305,6 +348,9 @@ static void test_bad_messages_cut_the_connection(void **state)
         {"an end with payload", send_a_close_with_payload, LEND_E_CORRUPT},
         {"taken more than sent", take_more_than_was_sent, LEND_E_CORRUPT},
         {"taken 2^64 - 1", take_all_that_a_number_can_say, LEND_E_CORRUPT},
+        {"two, less a byte", send_two_without_the_last_byte, LEND_E_CORRUPT},
+        {"one, and half a header", send_one_and_a_half_header, LEND_E_CORRUPT},
+        {"two at once, again", send_two_at_once_again, LEND_E_CORRUPT},
         {"data by rendezvous", send_data_by_rendezvous, LEND_E_CORRUPT},
         {"less by rendezvous", send_less_by_rendezvous, LEND_E_CORRUPT},
         {"more by rendezvous", send_more_by_rendezvous, LEND_E_CORRUPT},
@@ -406,208 +452,6 @@ static void test_ends_ahead_of_their_turn_are_not_hoarded(void **state)
 
 /* --- many, and others --- */
 
-/* Ask for a channel, as one who is at that address, and is nobody that the owner knows. */
-static void ask_as_stranger(struct wire *wire, const struct lend_ucx_address *address)
-{
-    struct lend_ucx_address named = *address;
-    uint8_t bytes[LEND_METADATA_ADDRESS_MAX];
-
-    assert_int_equal(lend_sys->random(named.incarnation, sizeof named.incarnation), 0);
-    wire->ucx.ours.link = chance_number() | 1;
-    parcel_ask(&wire->ucx, bytes, lend_ucx_encode_address(&named, bytes));
-}
-
-/* What was asked before has been answered, or let go. */
-static void await_answers(struct wire *wire)
-{
-    uint64_t until = wall_ns() + PATIENCE;
-    uint32_t seen = wire->ucx.refusals + wire->ucx.accepted;
-
-    parcel_ask(&wire->ucx, wire->ucx.address, wire->ucx.address_bytes);
-    while (wire->ucx.refusals + wire->ucx.accepted == seen) {
-        assert_true(wall_ns() < until);
-        parcel_work(&wire->ucx, true);
-    }
-}
-
-static void test_openings_in_any_name_take_one_connection(void **state)
-{
-    enum { SOCKETS_MAX = 16 };
-    struct stage *stage = *state;
-    static struct wire wire;
-    struct lend_ucx_address ours;
-
-    wire_meet(&wire, stage);
-    assert_true(lend_ucx_decode_address(wire.ucx.address, wire.ucx.address_bytes, &ours));
-    const struct lend_ucx_greeting greeting = wire.ucx.ours;
-    for (uint64_t i = 0, asked = scaled(1000); i < asked; i++) {
-        ask_as_stranger(&wire, &ours);
-        if (i % 64 != 63)
-            continue;
-        (void)honest_round(stage);
-        assert_in_range(count_descriptors(), 1, stage->descriptors + SOCKETS_MAX);
-    }
-    wire.ucx.ours = greeting;
-    await_answers(&wire);
-    wire_close(&wire);
-}
-
-/* --- addresses of nobody --- */
-
-enum { SOCKETS_SEEN = 1024, UUID_AT = 1 };
-
-/* The port at which that descriptor listens; 0: it does not. */
-static uint16_t listening_port(int fd)
-{
-    struct sockaddr_in name = {.sin_family = AF_UNSPEC};
-    int listens = 0;
-
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &(socklen_t){sizeof listens}) < 0 ||
-        listens == 0 || getsockname(fd, (struct sockaddr *)&name, &(socklen_t){sizeof name}) < 0)
-        return 0;
-    return name.sin_family == AF_INET ? name.sin_port : 0;
-}
-
-/* A socket that takes what comes, and never answers. */
-static int listen_mutely(void)
-{
-    const struct sockaddr_in any = {.sin_family = AF_INET,
-                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (const struct sockaddr *)&any, sizeof any), 0);
-    assert_int_equal(listen(fd, 4096), 0);
-    return fd;
-}
-
-/* An address as UCX makes it, but for the port, which is that of a mute socket. */
-static int make_address(struct lend_ucx_address *out, uint8_t *bytes)
-{
-    const uint8_t nobody[LEND_INCARNATION_BYTES] = {0};
-    bool was[SOCKETS_SEEN];
-    struct parcel_end end;
-    uint32_t found = 0;
-
-    for (int fd = 0; fd < SOCKETS_SEEN; fd++)
-        was[fd] = listening_port(fd) != 0;
-    parcel_open(&end, nobody);
-    assert_true(lend_ucx_decode_address(end.address, end.address_bytes, out));
-    memcpy(bytes, out->bytes, out->count);
-    out->bytes = bytes;
-    int mute = listen_mutely();
-    const uint16_t ours = listening_port(mute);
-    for (int fd = 0; fd < SOCKETS_SEEN; fd++) {
-        const uint16_t port = was[fd] || fd == mute ? 0 : listening_port(fd);
-
-        for (size_t at = UUID_AT + 8; port != 0 && at + sizeof port <= out->count; at++) {
-            if (memcmp(bytes + at, &port, sizeof port) != 0)
-                continue;
-            memcpy(bytes + at, &ours, sizeof ours);
-            found++;
-        }
-    }
-    assert_int_equal(found, 1);
-    parcel_close(&end);
-    return mute;
-}
-
-static void test_openings_from_nowhere_take_bounded_means(void **state)
-{
-    enum { SOCKETS_MAX = 300 };
-    struct stage *stage = *state;
-    static struct wire wire;
-    struct lend_ucx_address nowhere;
-    uint8_t address[LEND_UCX_ADDRESS_MAX];
-    size_t heap = count_heap();
-    int most = 0;
-
-    int mute = make_address(&nowhere, address);
-    wire_meet(&wire, stage);
-    const struct lend_ucx_greeting greeting = wire.ucx.ours;
-    for (uint64_t i = 0, asked = scaled(4000); i < asked; i++) {
-        memcpy(address + UUID_AT, &(uint64_t){chance_number()}, sizeof(uint64_t));
-        ask_as_stranger(&wire, &nowhere);
-        if (i % 64 != 63)
-            continue;
-        (void)honest_round(stage);
-        most = count_descriptors() > most ? count_descriptors() : most;
-        assert_in_range(most, 1, stage->descriptors + SOCKETS_MAX);
-        assert_true(count_heap() < heap + UCX_POOL_BYTES);
-    }
-    wire.ucx.ours = greeting;
-    await_answers(&wire);
-    print_message("%d descriptors at most, %d before\n", most, stage->descriptors);
-    wire_close(&wire);
-    (void)close(mute);
-}
-
-/* --- addresses of others --- */
-
-static void test_who_names_anothers_place_does_not_cut_it_off(void **state)
-{
-    struct stage *stage = *state;
-    static struct wire wire;
-    struct lend_metadata *metadata = NULL;
-    struct lend_ucx_address honest;
-    uint8_t bytes[4096];
-    size_t count;
-
-    assert_int_equal(lend_metadata_export(stage->honest, bytes, sizeof bytes, &count, NULL),
-                     LEND_OK);
-    assert_int_equal(lend_metadata_decode(bytes, count, &metadata, NULL), LEND_OK);
-    assert_true(lend_ucx_decode_address(metadata->transports[0].address,
-                                        metadata->transports[0].address_bytes, &honest));
-    wire_meet(&wire, stage);
-    const struct lend_ucx_greeting greeting = wire.ucx.ours;
-    for (int i = 0; i < 20; i++) {
-        ask_as_stranger(&wire, &honest);
-        wire.ucx.ours = greeting;
-        parcel_ask(&wire.ucx, metadata->transports[0].address,
-                   metadata->transports[0].address_bytes);
-        (void)honest_round(stage);
-    }
-    await_answers(&wire);
-    lend_sys->release(metadata);
-    wire_close(&wire);
-}
-
-static void test_an_opening_again_and_again_is_one_more_connection_each(void **state)
-{
-    struct stage *stage = *state;
-    static struct wire wire;
-    uint64_t until = wall_ns() + PATIENCE;
-
-    wire_meet(&wire, stage);
-    for (int i = 0; i < 50; i++)
-        parcel_ask(&wire.ucx, wire.ucx.address, wire.ucx.address_bytes);
-    while (wire.ucx.accepted + wire.ucx.refusals < 51) {
-        assert_true(wall_ns() < until);
-        parcel_work(&wire.ucx, true);
-    }
-    assert_true(wire.ucx.refusals > 0);
-    wire_close(&wire);
-}
-
-static void test_who_takes_anothers_name_does_not_take_its_place(void **state)
-{
-    struct stage *stage = *state;
-    uint8_t incarnation[LEND_INCARNATION_BYTES];
-    static struct wire wire;
-
-    lend_agent_incarnation(stage->honest, incarnation);
-    wire_dial(&wire, stage);
-    wire_close(&wire);
-    for (int i = 0; i < 3; i++) {
-        parcel_open(&wire.ucx, incarnation);
-        parcel_connect(&wire.ucx, stage->ucx_address, stage->ucx_address_bytes);
-        assert_int_equal(wire_set_up(&wire), LEND_OK);
-        (void)honest_round(stage); /* over the connection that it had */
-        wire_close(&wire);
-        (void)honest_round(stage);
-    }
-}
-
 static void test_messages_of_another_connection_are_let_go_or_cut_it(void **state)
 {
     enum { FRAMES = 4 };
@@ -686,7 +530,7 @@ static void post_by_chance(struct wire *wire, struct chance *chance)
     uint64_t wild = chance_next(chance) >> chance_below(chance, 64);
 
     switch (chance_below(chance, 24)) {
-    case 0: message.kind = (enum lend_ucx_kind)(1 + chance_below(chance, 6)); break;
+    case 0: message.kind = (enum lend_ucx_kind)(1 + chance_below(chance, LEND_UCX_FRAMES)); break;
     case 1: message.channel ^= wild; break;
     case 2: message.position += chance_below(chance, 4); break;
     case 3: message.position = wild; break;
@@ -742,14 +586,10 @@ int main(void)
         STAGED(test_messages_for_channels_that_are_not_there_are_let_go),
         STAGED(test_openings_that_make_no_sense_are_let_go),
         STAGED(test_bad_messages_cut_the_connection),
+        STAGED(test_several_frames_in_one_message_are_taken_one_by_one),
         STAGED(test_frames_are_taken_in_their_order_however_they_come),
         STAGED(test_frames_ahead_of_their_turn_are_held_within_the_window),
         STAGED(test_ends_ahead_of_their_turn_are_not_hoarded),
-        STAGED(test_openings_in_any_name_take_one_connection),
-        STAGED(test_openings_from_nowhere_take_bounded_means),
-        STAGED(test_who_names_anothers_place_does_not_cut_it_off),
-        STAGED(test_an_opening_again_and_again_is_one_more_connection_each),
-        STAGED(test_who_takes_anothers_name_does_not_take_its_place),
         STAGED(test_messages_of_another_connection_are_let_go_or_cut_it),
         STAGED(test_answers_that_nobody_takes_are_bounded),
         STAGED(test_messages_by_chance_reach_nothing),

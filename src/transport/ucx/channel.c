@@ -14,6 +14,7 @@ enum {
     UCX_SMALL_BYTES = 1024,
     WASTEFUL_BYTES = 16 << 10,
     WASTEFUL_MAX = 8,
+    LOOKS_MAX = 64, /* for one frame */
 };
 
 /*
@@ -24,6 +25,33 @@ enum {
 static struct lend_ucx_channel *channel_of(struct lend_channel *base)
 {
     return (struct lend_ucx_channel *)base;
+}
+
+/* --- awake or not --- */
+
+static void rise(struct lend_ucx_channel *channel)
+{
+    if (channel->is_asleep)
+        channel->transport->awake_count++;
+    channel->is_asleep = false;
+}
+
+/* The last one up has the poller look for all. */
+static void lie_down(struct lend_ucx_channel *channel)
+{
+    struct lend_ucx_transport *transport = channel->transport;
+
+    channel->is_asleep = true;
+    if (--transport->awake_count == 0)
+        lend_ucx_watch(transport, true);
+}
+
+void lend_ucx_channel_wake(struct lend_ucx_channel *channel)
+{
+    if (!channel->is_asleep)
+        return;
+    rise(channel);
+    lend_session_wake(channel->base.session);
 }
 
 /* --- life --- */
@@ -47,6 +75,7 @@ struct lend_ucx_channel *lend_ucx_channel_create(struct lend_ucx_link *link)
     channel->base.ops = &lend_transport_ucx;
     channel->transport = link->transport;
     channel->link = link;
+    link->transport->awake_count++;
     lend_list_init(&channel->mail);
     lend_list_init(&channel->in_link);
     lend_list_init(&channel->in_table);
@@ -119,37 +148,14 @@ void lend_ucx_channel_free(struct lend_ucx_channel *channel, bool forked)
     struct lend_list *at;
 
     drop_frames(channel, forked);
+    lend_sys->release(channel->batch);
     while ((at = lend_list_take_first(&channel->moves)) != NULL)
         LEND_LIST_OWNER(at, struct lend_ucx_move, link)->channel = NULL;
+    channel->transport->awake_count -= !channel->is_asleep;
     lend_list_remove(&channel->mail);
     lend_list_remove(&channel->in_link);
     lend_list_remove(&channel->in_table);
     lend_sys->release(channel);
-}
-
-void lend_ucx_close_channel(struct lend_channel *base, bool forked)
-{
-    struct lend_ucx_channel *channel = channel_of(base);
-    struct lend_ucx_transport *transport = channel->transport;
-
-    if (forked) {
-        lend_ucx_channel_free(channel, true);
-        return;
-    }
-    lend_ucx_lock(transport);
-    lend_ucx_moves_halt(channel);
-    if (channel->peer_number != 0) {
-        const struct lend_ucx_message message = {
-            .kind = LEND_UCX_CLOSE,
-            .channel = channel->peer_number,
-            .position = channel->next_position,
-            .taken = channel->taken,
-        };
-        lend_ucx_send_bytes(channel->link, &message, NULL, 0);
-    }
-    lend_ucx_channel_free(channel, false);
-    lend_ucx_ring(transport); /* it may have been the last of a link that is broken */
-    lend_ucx_unlock(transport);
 }
 
 /* --- arriving; in callbacks --- */
@@ -226,14 +232,6 @@ static void look_for_close(struct lend_ucx_channel *channel)
         lend_ucx_channel_hang_up(channel, LEND_E_PEER_DEAD, "the peer closed the connection");
 }
 
-void lend_ucx_channel_wake(struct lend_ucx_channel *channel)
-{
-    if (!channel->is_asleep)
-        return;
-    channel->is_asleep = false;
-    lend_session_wake(channel->base.session);
-}
-
 static const char *check_frame(const struct lend_ucx_channel *channel,
                                const struct lend_ucx_message *message, size_t length,
                                bool is_rendezvous)
@@ -262,28 +260,48 @@ static uint8_t type_of(const struct lend_ucx_message *message)
     return message->frame[3];
 }
 
-/* Let the frame have what came: UCX's buffer, or a copy where many of these would be wasted. */
-static void give_data(const struct lend_ucx_channel *channel, struct lend_ucx_frame *frame,
-                      void *data, size_t length)
+/* What came with a message. */
+struct payload {
+    void *data; /* UCX's */
+    size_t length;
+    bool is_rendezvous;
+    bool is_shared; /* by several frames: it cannot be kept for one */
+};
+
+/* Where many of UCX's buffers would be wasted. */
+static bool is_wasteful(const struct lend_ucx_channel *channel, const struct payload *payload)
 {
-    frame->data = length > 0 ? data : NULL;
+    return !payload->is_rendezvous && payload->length > UCX_SMALL_BYTES &&
+           payload->length <= WASTEFUL_BYTES && channel->frame_count >= WASTEFUL_MAX;
+}
+
+/* Let the frame have what came: UCX's buffer, or a copy. False: there is no memory for one that has
+ * to be. */
+static bool give_data(const struct lend_ucx_channel *channel, struct lend_ucx_frame *frame,
+                      const struct payload *payload)
+{
+    size_t length = payload->length;
+
+    frame->data = length > 0 ? payload->data : NULL;
     frame->length = length;
+    frame->is_rendezvous = payload->is_rendezvous;
     frame->is_copy = false;
-    if (frame->is_rendezvous || length <= UCX_SMALL_BYTES || length > WASTEFUL_BYTES ||
-        channel->frame_count < WASTEFUL_MAX)
-        return;
+    if (length == 0 || (!payload->is_shared && !is_wasteful(channel, payload)))
+        return true;
     void *copy = lend_sys->allocate(length);
     if (copy == NULL)
-        return;
-    memcpy(copy, data, length);
+        return !payload->is_shared;
+    memcpy(copy, payload->data, length);
     frame->data = copy;
     frame->is_copy = true;
+    return true;
 }
 
 static bool take_frame(struct lend_ucx_channel *channel, const struct lend_ucx_message *message,
-                       void *data, size_t length, bool is_rendezvous)
+                       const struct payload *payload)
 {
-    const char *reason = check_frame(channel, message, length, is_rendezvous);
+    size_t length = payload->length;
+    const char *reason = check_frame(channel, message, length, payload->is_rendezvous);
     struct lend_ucx_frame *frame = reason == NULL ? take_spare(channel->transport) : NULL;
 
     lend_ucx_channel_wake(channel);
@@ -291,20 +309,22 @@ static bool take_frame(struct lend_ucx_channel *channel, const struct lend_ucx_m
         breach(channel, reason);
         return false;
     }
-    if (frame == NULL) {
+    if (frame == NULL || !give_data(channel, frame, payload)) {
+        if (frame != NULL)
+            lend_list_append(&channel->transport->spare_frames, &frame->link);
         lend_ucx_channel_hang_up(channel, LEND_E_NO_MEMORY, "no memory for a frame that came");
         return false;
     }
     frame->position = message->position;
     frame->is_close = message->kind == LEND_UCX_CLOSE;
     memcpy(frame->header, message->frame, sizeof frame->header);
-    frame->is_rendezvous = is_rendezvous;
     if (!insert(channel, frame)) {
+        if (frame->is_copy)
+            lend_sys->release(frame->data);
         lend_list_append(&channel->transport->spare_frames, &frame->link);
         breach(channel, "the peer sent a frame of UCX twice");
         return false;
     }
-    give_data(channel, frame, data, length);
     channel->frame_count++;
     if (frame->is_close)
         channel->is_ending = true;
@@ -314,6 +334,34 @@ static bool take_frame(struct lend_ucx_channel *channel, const struct lend_ucx_m
         channel->asked_count--;
     look_for_close(channel);
     return frame->data != NULL && !frame->is_copy;
+}
+
+/* Several at once. */
+static void take_frames(struct lend_ucx_channel *channel, const struct lend_ucx_message *message,
+                        uint8_t *data, size_t length)
+{
+    struct lend_ucx_message each = {
+        .kind = LEND_UCX_FRAME, .position = message->position, .taken = message->taken};
+    size_t at = 0;
+
+    while (at < length && channel->breach.status == LEND_OK && channel->hung.status == LEND_OK) {
+        if (length - at < sizeof each.frame) {
+            breach(channel, "the peer sent half a frame over UCX");
+            break;
+        }
+        memcpy(each.frame, data + at, sizeof each.frame);
+        at += sizeof each.frame;
+
+        struct lend_reader reader = lend_reader_init(each.frame + 4, 4);
+        size_t announced = lend_read_u32(&reader);
+        struct payload payload = {.data = data + at, .length = length - at, .is_shared = true};
+        if (payload.length > announced)
+            payload.length = announced; /* if there is less, that is found out below */
+        at += payload.length;
+        (void)take_frame(channel, &each, &payload);
+        each.position++;
+    }
+    lend_ucx_channel_wake(channel);
 }
 
 /* The peer has taken that much of what we sent. */
@@ -363,6 +411,8 @@ static void take_refusal(struct lend_ucx_channel *channel, const void *data, siz
 bool lend_ucx_channel_take(struct lend_ucx_channel *channel, const struct lend_ucx_message *message,
                            void *data, size_t length, bool is_rendezvous)
 {
+    const struct payload payload = {.data = data, .length = length, .is_rendezvous = is_rendezvous};
+
     if (is_rendezvous && message->kind != LEND_UCX_FRAME)
         return false;
     take_credit(channel, message->taken);
@@ -370,7 +420,8 @@ bool lend_ucx_channel_take(struct lend_ucx_channel *channel, const struct lend_u
     case LEND_UCX_ACCEPT: take_accept(channel, data, length); break;
     case LEND_UCX_REFUSE: take_refusal(channel, data, length); break;
     case LEND_UCX_FRAME:
-    case LEND_UCX_CLOSE: return take_frame(channel, message, data, length, is_rendezvous);
+    case LEND_UCX_CLOSE: return take_frame(channel, message, &payload);
+    case LEND_UCX_FRAMES: take_frames(channel, message, data, length); break;
     case LEND_UCX_CREDIT:
     case LEND_UCX_OPEN:
     case LEND_UCX_PING:
@@ -403,21 +454,75 @@ size_t lend_ucx_room(struct lend_channel *base)
     return room;
 }
 
+/* Each message costs a call of the system at least: what is small leaves with what comes after it,
+ * as long as that is small. */
+static void send_batch(struct lend_ucx_channel *channel)
+{
+    struct lend_ucx_send *batch = channel->batch;
+    size_t bytes = channel->batch_bytes;
+    struct lend_ucx_message message = {
+        .kind = LEND_UCX_FRAMES,
+        .channel = channel->peer_number,
+        .position = channel->next_position - channel->batch_count,
+        .taken = channel->taken,
+    };
+
+    if (batch == NULL)
+        return;
+    if (channel->batch_count == 1) {
+        message.kind = LEND_UCX_FRAME;
+        bytes -= sizeof message.frame;
+        memcpy(message.frame, batch->bytes, sizeof message.frame);
+        memmove(batch->bytes, batch->bytes + sizeof message.frame, bytes);
+    }
+    channel->batch = NULL;
+    channel->batch_bytes = channel->batch_count = 0;
+    channel->told = channel->taken;
+    lend_ucx_send(batch, &message, bytes);
+}
+
+/* Room for a small frame's payload behind those that wait, its header being there already. NULL: no
+ * memory. */
+static uint8_t *add_to_batch(struct lend_ucx_channel *channel, const uint8_t *header, size_t count)
+{
+    const size_t whole = LEND_FRAME_HEADER_BYTES + count;
+
+    if (channel->batch_bytes + whole > LEND_UCX_SMALL_BYTES)
+        send_batch(channel);
+    if (channel->batch == NULL)
+        channel->batch = lend_ucx_send_take(channel->link, LEND_UCX_SMALL_BYTES);
+    if (channel->batch == NULL)
+        return NULL;
+    uint8_t *at = channel->batch->bytes + channel->batch_bytes;
+    memcpy(at, header, LEND_FRAME_HEADER_BYTES);
+    channel->batch_bytes += whole;
+    channel->batch_count++;
+    channel->next_position++;
+    return at + LEND_FRAME_HEADER_BYTES;
+}
+
 /* Send one frame, from memory or from a cursor. */
 static void send_frame(struct lend_ucx_channel *channel, const uint8_t *header, const void *payload,
                        struct lend_cursor *from, size_t count)
 {
-    struct lend_ucx_message message = {
-        .kind = LEND_UCX_FRAME,
-        .channel = channel->peer_number,
-        .position = channel->next_position++,
-        .taken = channel->taken,
-    };
+    const bool is_small = count <= LEND_UCX_SMALL_BYTES - LEND_FRAME_HEADER_BYTES;
+    struct lend_ucx_message message = {.kind = LEND_UCX_FRAME, .channel = channel->peer_number};
 
     memcpy(message.frame, header, sizeof message.frame);
     channel->asked_count += type_of(&message) == LEND_FRAME_REQUEST;
-    channel->told = channel->taken;
     channel->sent += lend_ucx_cost(count);
+    if (is_small) {
+        uint8_t *at = add_to_batch(channel, header, count);
+
+        if (at != NULL && from != NULL)
+            lend_cursor_gather(from, at, count);
+        else if (at != NULL && payload != NULL)
+            memcpy(at, payload, count);
+        return;
+    }
+    send_batch(channel);
+    message.position = channel->next_position++;
+    message.taken = channel->told = channel->taken;
     if (from != NULL && channel->is_server && count >= IN_PLACE_LEAST &&
         lend_ucx_move_out(channel, &message, from, count))
         return;
@@ -458,9 +563,15 @@ void lend_ucx_flush(struct lend_channel *base)
     struct lend_ucx_channel *channel = channel_of(base);
 
     /* Only we, under the session's lock, change what is read here. */
-    if (channel->taken - channel->told < channel->transport->window_bytes / 4)
+    if (channel->batch == NULL &&
+        channel->taken - channel->told < channel->transport->window_bytes / 4)
         return;
     lend_ucx_lock(channel->transport);
+    send_batch(channel);
+    if (channel->taken == channel->told) {
+        lend_ucx_unlock(channel->transport);
+        return;
+    }
     if (channel->peer_number != 0 && !channel->link->is_broken) {
         const struct lend_ucx_message message = {
             .kind = LEND_UCX_CREDIT, .channel = channel->peer_number, .taken = channel->taken};
@@ -469,6 +580,34 @@ void lend_ucx_flush(struct lend_channel *base)
         lend_ucx_send_bytes(channel->link, &message, NULL, 0);
     }
     lend_ucx_unlock(channel->transport);
+}
+
+/* --- the end --- */
+
+void lend_ucx_close_channel(struct lend_channel *base, bool forked)
+{
+    struct lend_ucx_channel *channel = channel_of(base);
+    struct lend_ucx_transport *transport = channel->transport;
+
+    if (forked) {
+        lend_ucx_channel_free(channel, true);
+        return;
+    }
+    lend_ucx_lock(transport);
+    lend_ucx_moves_halt(channel);
+    if (channel->peer_number != 0) {
+        send_batch(channel);
+        const struct lend_ucx_message message = {
+            .kind = LEND_UCX_CLOSE,
+            .channel = channel->peer_number,
+            .position = channel->next_position,
+            .taken = channel->taken,
+        };
+        lend_ucx_send_bytes(channel->link, &message, NULL, 0);
+    }
+    lend_ucx_channel_free(channel, false);
+    lend_ucx_ring(transport); /* it may have been the last of a link that is broken */
+    lend_ucx_unlock(transport);
 }
 
 /* --- taking --- */
@@ -489,8 +628,9 @@ static struct lend_ucx_frame *frame_at_hand(struct lend_ucx_channel *channel)
 
     lend_ucx_moves_settle(channel);
     frame = ready_frame(channel);
-    if (frame == NULL) {
-        lend_ucx_progress(channel->transport);
+    /* No more than what is waited for: it is taken while it is still in the processor's cache. */
+    for (int i = 0; i < LOOKS_MAX && frame == NULL && lend_ucx_progress_once(channel->transport);
+         i++) {
         lend_ucx_moves_settle(channel);
         frame = ready_frame(channel);
     }
@@ -594,12 +734,16 @@ bool lend_ucx_sleep(struct lend_channel *base, bool wants_room, size_t wanted)
 {
     struct lend_ucx_channel *channel = channel_of(base);
 
+    lend_ucx_flush(base); /* who sleeps with something untold sleeps for good */
     lend_ucx_lock(channel->transport);
     bool sleeps = ready_frame(channel) == NULL && lend_ucx_arm(channel->transport);
     if (ready_frame(channel) != NULL || lend_ucx_moves_have_news(channel) ||
         channel->breach.status != LEND_OK || (wants_room && room_of(channel) >= wanted))
         sleeps = false;
-    channel->is_asleep = sleeps;
+    if (sleeps && !channel->is_asleep)
+        lie_down(channel);
+    else if (!sleeps)
+        rise(channel);
     lend_ucx_unlock(channel->transport);
     return sleeps;
 }
@@ -609,6 +753,7 @@ void lend_ucx_awake(struct lend_channel *base)
     struct lend_ucx_channel *channel = channel_of(base);
 
     lend_ucx_lock(channel->transport);
-    channel->is_asleep = false;
+    rise(channel);
+    lend_ucx_watch(channel->transport, false);
     lend_ucx_unlock(channel->transport);
 }

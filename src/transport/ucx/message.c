@@ -39,7 +39,7 @@ bool lend_ucx_decode(const void *bytes, size_t count, struct lend_ucx_message *o
     out->taken = lend_read_u64(&reader);
     lend_read_bytes(&reader, out->frame, sizeof out->frame);
     return lend_reader_done(&reader) && magic == MAGIC && version == VERSION && zero == 0 &&
-           kind >= LEND_UCX_OPEN && kind <= LEND_UCX_PONG;
+           kind >= LEND_UCX_OPEN && kind <= LEND_UCX_FRAMES;
 }
 
 void lend_ucx_encode_greeting(const struct lend_ucx_greeting *greeting, uint8_t *out)

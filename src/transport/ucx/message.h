@@ -26,6 +26,8 @@ enum lend_ucx_kind {
     LEND_UCX_CLOSE = 6,  /* either: no frame comes from `position` on */
     LEND_UCX_PING = 7,   /* either: are you there? channel: the receiver's number of the link */
     LEND_UCX_PONG = 8,   /* either: yes; the same, with the PING's `position` */
+    LEND_UCX_FRAMES = 9, /* either: frames from `position` on; payload: each one's header and its
+                            payload, one after another; the message's own frame is zeros */
 };
 
 enum {

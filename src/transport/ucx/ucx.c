@@ -38,10 +38,34 @@ void lend_ucx_ring(struct lend_ucx_transport *transport)
         (void)lend_sys->write(transport->bell.fd, &one, sizeof one);
 }
 
+void lend_ucx_watch(struct lend_ucx_transport *transport, bool is_wanted)
+{
+    const uint32_t events = EPOLLONESHOT | (is_wanted ? (uint32_t)EPOLLIN : 0);
+    struct lend_error error;
+
+    /* If it cannot be changed it stays as it is: at worst, the alarm looks. */
+    if (transport->is_watched != is_wanted &&
+        lend_agent_rewatch(transport->agent, &transport->watch, events, &error) == LEND_OK)
+        transport->is_watched = is_wanted;
+}
+
+/* Before nobody looks: see that the poller does. */
+static void arm_or_ring(struct lend_ucx_transport *transport)
+{
+    if (!lend_ucx_arm(transport))
+        lend_ucx_ring(transport);
+    lend_ucx_watch(transport, true);
+}
+
+bool lend_ucx_progress_once(struct lend_ucx_transport *transport)
+{
+    return transport->door.worker_progress(transport->worker) > 0;
+}
+
 void lend_ucx_progress(struct lend_ucx_transport *transport)
 {
     for (int i = 0; i < ROUNDS_MAX; i++)
-        if (transport->door.worker_progress(transport->worker) == 0)
+        if (!lend_ucx_progress_once(transport))
             return;
 }
 
@@ -252,6 +276,7 @@ static void time_has_come(void *object)
     transport->alarm_ns = 0;
     lend_ucx_lock(transport);
     lend_ucx_links_look(transport);
+    arm_or_ring(transport); /* whoever is awake, and does not look */
     lend_ucx_unlock(transport);
     look_after_links(transport);
 }
@@ -289,8 +314,8 @@ static void tell(struct lend_ucx_transport *transport)
     lend_ucx_lock(transport);
     lend_ucx_links_tidy(transport);
     lend_ucx_links_answer(transport);
-    if (!lend_ucx_arm(transport))
-        lend_ucx_ring(transport);
+    if (transport->awake_count == 0)
+        arm_or_ring(transport);
     lend_ucx_unlock(transport);
     look_after_links(transport);
 }
@@ -301,6 +326,7 @@ static void worker_ready(struct lend_watch *watch, uint32_t events)
 
     (void)events;
     lend_ucx_lock(transport);
+    transport->is_watched = false; /* it was told once */
     lend_ucx_progress(transport);
     lend_ucx_unlock(transport);
     tell(transport);
@@ -496,7 +522,8 @@ static void introduce(const struct lend_ucx_transport *transport,
 
 static enum lend_status watch_both(struct lend_ucx_transport *transport, struct lend_error *error)
 {
-    enum lend_status status = lend_agent_watch(transport->agent, &transport->watch, EPOLLIN, error);
+    enum lend_status status =
+        lend_agent_watch(transport->agent, &transport->watch, EPOLLONESHOT, error);
 
     if (status != LEND_OK)
         return status;
@@ -625,8 +652,7 @@ static enum lend_status ucx_open(const struct lend_transport_open *open, void **
     transport->may_use_tcp = may_use_tcp(open);
     introduce(transport, open);
     lend_ucx_lock(transport);
-    if (!lend_ucx_arm(transport))
-        lend_ucx_ring(transport);
+    arm_or_ring(transport);
     lend_ucx_unlock(transport);
     *out = transport;
     return LEND_OK;

@@ -56,9 +56,11 @@ struct lend_ucx_transport {
     pthread_mutex_t lock; /* guards the worker, and all that follows */
     void *context;
     void *worker;
-    struct lend_list links;                      /* that can be used */
-    struct lend_list broken;                     /* that are to be closed */
-    struct lend_list closing;                    /* that are being closed */
+    bool is_watched;          /* the worker's descriptor, by the poller: */
+    uint32_t awake_count;     /* needless while any channel is awake, as its session looks itself */
+    struct lend_list links;   /* that can be used */
+    struct lend_list broken;  /* that are to be closed */
+    struct lend_list closing; /* that are being closed */
     struct lend_list channels[LEND_UCX_BUCKETS]; /* by number */
     struct lend_list arrivals;                   /* opens to be answered */
     uint32_t arrival_count;
@@ -155,10 +157,13 @@ struct lend_ucx_channel {
     struct lend_list moves; /* that were begun and are not counted as settled */
     uint32_t asked_count;   /* requests that the peer has not ended yet */
 
-    uint64_t next_position; /* of what is sent */
-    uint64_t sent;          /* costs, summed up */
-    uint64_t sent_taken;    /* of them, what the peer has taken */
-    uint64_t window_bytes;  /* the peer's */
+    uint64_t next_position;      /* of what is sent */
+    struct lend_ucx_send *batch; /* small frames, with their headers, that leave with flush(); */
+    size_t batch_bytes;
+    uint32_t batch_count;  /* NULL, and 0: none */
+    uint64_t sent;         /* costs, summed up */
+    uint64_t sent_taken;   /* of them, what the peer has taken */
+    uint64_t window_bytes; /* the peer's */
 
     struct lend_list frames; /* that have arrived, by position, */
     uint32_t frame_count;    /* and how many these are */
@@ -184,7 +189,10 @@ static inline void lend_ucx_unlock(struct lend_ucx_transport *transport)
 
 /* Have the poller tell what is to be told. */
 void lend_ucx_ring(struct lend_ucx_transport *transport);
-/* Let UCX work, for a while. */
+/* Have the poller watch the worker's descriptor, or not. */
+void lend_ucx_watch(struct lend_ucx_transport *transport, bool is_wanted);
+/* Let UCX work: one round, and false if there was nothing to do; or a while. */
+bool lend_ucx_progress_once(struct lend_ucx_transport *transport);
 void lend_ucx_progress(struct lend_ucx_transport *transport);
 /* The same, and see that the worker's descriptor tells of what comes. False: there is more to do
  * already. */
