@@ -14,7 +14,8 @@ enum {
     UCX_SMALL_BYTES = 1024,
     WASTEFUL_BYTES = 16 << 10,
     WASTEFUL_MAX = 8,
-    LOOKS_MAX = 64, /* for one frame */
+    LOOKS_MAX = 64,        /* for one frame */
+    BATCH_BYTES = 8 << 10, /* of small frames that leave together, if the first is not tiny */
 };
 
 /*
@@ -487,10 +488,12 @@ static uint8_t *add_to_batch(struct lend_ucx_channel *channel, const uint8_t *he
 {
     const size_t whole = LEND_FRAME_HEADER_BYTES + count;
 
-    if (channel->batch_bytes + whole > LEND_UCX_SMALL_BYTES)
+    if (channel->batch != NULL &&
+        channel->batch_bytes + whole >
+            (size_t)(channel->batch->is_large ? BATCH_BYTES : LEND_UCX_SMALL_BYTES))
         send_batch(channel);
     if (channel->batch == NULL)
-        channel->batch = lend_ucx_send_take(channel->link, LEND_UCX_SMALL_BYTES);
+        channel->batch = lend_ucx_send_take(channel->link, whole);
     if (channel->batch == NULL)
         return NULL;
     uint8_t *at = channel->batch->bytes + channel->batch_bytes;
@@ -505,7 +508,7 @@ static uint8_t *add_to_batch(struct lend_ucx_channel *channel, const uint8_t *he
 static void send_frame(struct lend_ucx_channel *channel, const uint8_t *header, const void *payload,
                        struct lend_cursor *from, size_t count)
 {
-    const bool is_small = count <= LEND_UCX_SMALL_BYTES - LEND_FRAME_HEADER_BYTES;
+    const bool is_small = count <= BATCH_BYTES - LEND_FRAME_HEADER_BYTES;
     struct lend_ucx_message message = {.kind = LEND_UCX_FRAME, .channel = channel->peer_number};
 
     memcpy(message.frame, header, sizeof message.frame);

@@ -130,7 +130,8 @@ void lend_ucx_send(struct lend_ucx_send *send, const struct lend_ucx_message *me
     }
     if (message->kind != LEND_UCX_PONG)
         lend_ucx_link_expect(link);
-    send->cost = lend_ucx_cost(count);
+    /* What it holds, however little of that it sends. */
+    send->cost = lend_ucx_cost(send->is_large ? LEND_FRAME_PAYLOAD_MAX : LEND_UCX_SMALL_BYTES);
     lend_ucx_encode(message, send->header);
     void *state = link->transport->door.send(link->endpoint, LEND_UCX_ID, send->header,
                                              sizeof send->header, send->bytes, count, &how);
