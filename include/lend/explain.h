@@ -7,7 +7,8 @@
  * Which path a transfer would take, and why not a better one.
  *
  * A path is a transport and the way in which it moves the bytes: "local/mapped", "local/served",
- * "local/cross-memory", "loopback". What lend_transfer_desc::paths allows is chosen from in the
+ * "local/cross-memory", "loopback"; "local/staged" and "loopback/staged" for memory of a GPU, which
+ * goes through the host's. What lend_transfer_desc::paths allows is chosen from in the
  * order in which lend_explain() tells them; what was taken stands in the completion record.
  */
 

@@ -92,6 +92,8 @@ LEND_API void lend_grant_desc_init(struct lend_grant_desc *desc);
  * @retval LEND_E_OUT_OF_RANGE  a block that the region does not have; with its position.
  * @retval LEND_E_ACCESS        a region was not registered for this access.
  * @retval LEND_E_REVOKED       a region is withdrawn.
+ * @retval LEND_E_STALE         memory of a GPU was freed since it was registered.
+ * @retval LEND_E_DEVICE        the driver of such memory failed; see lend_error::device_code.
  * @retval LEND_E_PEER_DEAD     the named peer is known to be dead.
  * @retval LEND_E_LIMIT         leases_max or leases_per_peer_max, or every free slot still rests.
  * @retval LEND_E_NO_MEMORY

@@ -52,7 +52,7 @@ enum lend_status {
     LEND_E_CONSUMED = -19,     /**< Every consumer, or this one, has said done. */
     LEND_E_EXPIRED = -20,      /**< The lease's time to live passed. */
     LEND_E_REVOKED = -21,      /**< The owner took the blocks back. */
-    LEND_E_STALE = -22,        /**< The slot or the region has a newer life. */
+    LEND_E_STALE = -22,        /**< The slot, the region or a GPU's memory has a newer life. */
     LEND_E_PEER_DEAD = -23,    /**< The peer died, restarted, or broke the protocol. */
     LEND_E_TIMEOUT = -24,      /**< The deadline passed. */
     LEND_E_CANCELED = -25,     /**< Canceled, and quiet: not one more byte lands. */

@@ -32,7 +32,7 @@ enum lend_transfer_flag {
     LEND_TRANSFER_ZERO_ON_FAILURE = 1,
     /** For debugging: compare a CRC-32C of every block at the owner with one of what is here, after
      * the data has moved and under the same lease. A difference is LEND_E_CORRUPT, and names the
-     * block. The owner must run for it, whatever the path. */
+     * block. The owner must run for it, whatever the path. For memory of the host alone. */
     LEND_TRANSFER_CHECKSUM = 2,
 };
 
@@ -122,7 +122,8 @@ LEND_API void lend_post_desc_init(struct lend_post_desc *desc);
  * @retval LEND_E_OUT_OF_RANGE a range outside every region; with its position.
  * @retval LEND_E_ACCESS       the peer's region is not lent in that direction.
  * @retval LEND_E_REVOKED      a local region is withdrawn.
- * @retval LEND_E_UNSUPPORTED  memory of a kind that the peer's transport does not move.
+ * @retval LEND_E_UNSUPPORTED  memory of a kind that the peer's transport does not move; or
+ *                             LEND_TRANSFER_CHECKSUM for memory of a GPU.
  * @retval LEND_E_NO_PATH      none of desc->paths can be taken; says why not, one by one. Paths of
  *                             which only a connection can tell need lend_peer_connect() first.
  * @retval LEND_E_LIMIT        transfers_max, or block_count_max over 2^24.

@@ -11,6 +11,7 @@
 #include "core/session.h"
 #include "core/share.h"
 #include "core/snapshot.h"
+#include "core/stage.h"
 #include "core/transfer.h"
 
 #include <errno.h>
@@ -338,6 +339,8 @@ static void init_locks(struct lend_agent *agent)
 {
     (void)pthread_mutex_init(&agent->lock, NULL);
     (void)pthread_mutex_init(&agent->zero_lock, NULL);
+    (void)pthread_mutex_init(&agent->stage_lock, NULL);
+    lend_lanes_init(&agent->lanes);
     (void)pthread_mutex_init(&agent->log_lock, NULL);
     (void)pthread_mutex_init(&agent->completion_lock, NULL);
     (void)pthread_cond_init(&agent->completion, NULL);
@@ -364,7 +367,7 @@ static void init_lists(struct lend_agent *agent)
     struct lend_list *const lists[] = {
         &agent->live_leases, &agent->ended_leases,  &agent->peer_list, &agent->transfer_list,
         &agent->sessions,    &agent->notifications, &agent->zeroing,   &agent->logs,
-        &agent->files,       &agent->snapshots,
+        &agent->stages,      &agent->files,         &agent->snapshots,
     };
 
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
@@ -470,8 +473,12 @@ static void demolish(struct lend_agent *agent, bool forked)
     lend_transfers_fini(agent, forked);
     lend_peers_fini(agent);
     lend_pool_fini(&agent->tickets);
+    lend_stages_fini(agent, forked);
     lend_leases_fini(agent);
     lend_regions_fini(agent, !forked);
+    if (!forked)
+        lend_lane_drop_mark(&agent->zero_mark);
+    lend_lanes_fini(&agent->lanes, forked);
     lend_files_fini(agent);
     lend_notifications_fini(agent, forked);
     lend_snapshots_fini(agent);
@@ -486,6 +493,7 @@ static void demolish(struct lend_agent *agent, bool forked)
         lend_statistics_fini(agent, false);
         (void)pthread_mutex_destroy(&agent->lock);
         (void)pthread_mutex_destroy(&agent->zero_lock);
+        (void)pthread_mutex_destroy(&agent->stage_lock);
         (void)pthread_mutex_destroy(&agent->log_lock);
         (void)pthread_mutex_destroy(&agent->completion_lock);
         (void)pthread_cond_destroy(&agent->completion);

@@ -12,6 +12,7 @@
 #include "core/slot.h"
 #include "core/statistics.h"
 #include "core/transport.h"
+#include "memory/lane.h"
 #include "wire/metadata.h"
 
 #include <lend/lend.h>
@@ -103,6 +104,11 @@ struct lend_agent {
     pthread_mutex_t zero_lock;
     struct lend_list zeroing; /* transfers that failed, and whose destination is to be zeroed */
     _Atomic uint32_t zeroing_count;
+    struct lend_lane_mark zero_mark; /* zeros that a GPU was told to write; zero_lock */
+
+    struct lend_lanes lanes;    /* for copies of GPU memory */
+    pthread_mutex_t stage_lock; /* a leaf */
+    struct lend_list stages;    /* of sessions that move such memory */
 
     _Atomic bool has_news; /* lend_agent_dispatch() has something to tell */
 

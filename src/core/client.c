@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/stage.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -89,6 +90,7 @@ static void begin_request(struct lend_client *client, struct lend_client_slot *s
         .transfer = transfer,
         .is_large = is_large(transfer),
         .bytes_left = lend_transfer_window_moves(transfer),
+        .staged_left = lend_transfer_window_moves(transfer),
     };
     client->busy_count++;
     client->large_count += slot->is_large;
@@ -194,6 +196,79 @@ static bool send_runs(struct lend_client *client, struct lend_client_slot *slot)
     return true;
 }
 
+/* Send bytes of a WRITE that stand in a cell, one frame at most. */
+static bool send_cell(struct lend_client *client, struct lend_client_slot *slot,
+                      struct lend_cell *cell)
+{
+    size_t count = (size_t)(cell->count - cell->sent);
+    size_t least = count < DATA_BYTES_LEAST ? count : DATA_BYTES_LEAST;
+    size_t room = lend_session_room(&client->session);
+
+    if (room < least) {
+        client->session.wanted_room = least;
+        return false;
+    }
+    count = count < room ? count : room;
+    lend_session_send_data(&client->session, slot->request, &cell->cursor, count);
+    slot->bytes_left -= count;
+    client->has_copied = true;
+    cell->sent += count;
+    if (cell->sent == cell->count)
+        lend_cell_free(cell);
+    return true;
+}
+
+/* The stage's part of a slot: of a READ, see that what landed is right; of a WRITE, send it, and
+ * let the GPU fetch more. */
+static bool pump_stage(struct lend_client *client, struct lend_client_slot *slot)
+{
+    struct lend_stage *stage = client->session.stage;
+    bool is_write = sends_bytes(slot->transfer), moved = false;
+    struct lend_cell *cell;
+
+    while ((cell = lend_stage_first(stage, slot)) != NULL && lend_cell_has_landed(cell) &&
+           !client->has_copied) {
+        if (lend_cell_judge(cell) != LEND_OK) {
+            const struct lend_error why = cell->error;
+
+            lend_client_fail_slot(client, slot, &why);
+            return true;
+        }
+        if (is_write && !send_cell(client, slot, cell))
+            break;
+        if (!is_write)
+            lend_cell_free(cell);
+        moved = true;
+    }
+    while (is_write && slot->staged_left > 0 &&
+           (cell = lend_stage_take(stage, slot, false)) != NULL) {
+        uint64_t count = lend_stage_reach(&slot->transfer->local, slot->staged_left);
+
+        lend_cell_fill(stage, cell, &slot->transfer->local, count, NULL);
+        slot->staged_left -= count;
+        moved = true;
+    }
+    return moved;
+}
+
+/* Is our side's memory a GPU's, and it is bytes of that which move? */
+static bool is_staged(const struct lend_transfer *transfer)
+{
+    return transfer->lane != NULL && !transfer->is_summing;
+}
+
+/* Make the stage for a slot, if it needs one. False: it cannot be, and the transfer has ended. */
+static bool open_stage(struct lend_client *client, struct lend_client_slot *slot)
+{
+    struct lend_error why;
+
+    if (!is_staged(slot->transfer) ||
+        lend_stage_open(&client->session, slot->transfer->lane, &why) == LEND_OK)
+        return true;
+    lend_client_fail_slot(client, slot, &why);
+    return false;
+}
+
 /* Send the bytes of a WRITE, one frame at most. */
 static bool send_bytes(struct lend_client *client, struct lend_client_slot *slot)
 {
@@ -228,6 +303,8 @@ static bool pump_slot(struct lend_client *client, struct lend_client_slot *slot)
     if (slot->transfer == NULL || slot->transfer->is_canceled || slot->severed != LEND_OK)
         return false;
     if (!slot->is_asked) {
+        if (!open_stage(client, slot))
+            return true;
         if (!send_request(client, slot))
             return false;
         moved = true;
@@ -239,6 +316,8 @@ static bool pump_slot(struct lend_client *client, struct lend_client_slot *slot)
             return moved || slot->runs_sent > before;
         moved = true;
     }
+    if (is_staged(slot->transfer))
+        return pump_stage(client, slot) || moved;
     if (sends_bytes(slot->transfer) && slot->bytes_left > 0)
         moved |= send_bytes(client, slot);
     return moved;
@@ -386,8 +465,9 @@ static enum lend_status take_done(struct lend_client *client, const struct lend_
         return lend_fail(error, LEND_E_CORRUPT, "DONE for request %llu, which is not under way",
                          (unsigned long long)frame->request);
 
-    if (slot->severed != LEND_OK) /* what was landing has landed, or this would not be here */
-        lend_client_end_slot(client, slot);
+    bool is_early = lend_stage_is_flying(client->session.stage, slot); /* a WRITE, that failed */
+    if (slot->severed != LEND_OK && !is_early) /* what was landing has landed, or this would not */
+        lend_client_end_slot(client, slot);    /* be here */
 
     struct lend_transfer *transfer = slot->transfer;
     if (transfer != NULL) {
@@ -396,12 +476,18 @@ static enum lend_status take_done(struct lend_client *client, const struct lend_
         if (status != LEND_OK)
             return status;
     }
+    if (verdict.status != LEND_OK)
+        (void)lend_fail(&why, (enum lend_status)verdict.status, "%s", verdict.text);
+    if (transfer != NULL && verdict.status != LEND_OK && !transfer->is_summing)
+        transfer->proven_bytes += verdict.bytes;
+    if (is_early) {
+        lend_client_answer_early(client, slot, &why);
+        return LEND_OK;
+    }
     lend_client_free_slot(client, slot);
     if (transfer == NULL)
         return LEND_OK;
     if (verdict.status != LEND_OK) {
-        (void)lend_fail(&why, (enum lend_status)verdict.status, "%s", verdict.text);
-        transfer->proven_bytes += transfer->is_summing ? 0 : verdict.bytes;
         lend_client_fail_transfer(client, transfer, &why);
         return LEND_OK;
     }
@@ -487,6 +573,26 @@ static enum lend_status control(struct lend_session *session, const struct lend_
     return lend_fail(error, LEND_E_CORRUPT, "frame type %u from a server", frame->type);
 }
 
+/* Take bytes of a READ into a cell, and let the GPU fetch them there. */
+static size_t take_staged(struct lend_client *client, struct lend_client_slot *slot, size_t count)
+{
+    struct lend_session *session = &client->session;
+    struct lend_cursor *to = &slot->transfer->local;
+    struct lend_cell *cell = lend_stage_take(session->stage, slot, true);
+
+    if (cell == NULL)
+        return 0;
+    uint64_t reach = lend_stage_reach(to, count);
+    size_t taken = session->channel->ops->take_data(session->channel, &cell->cursor, (size_t)reach,
+                                                    session->frame.payload_bytes);
+    slot->bytes_left -= taken;
+    if (taken > 0)
+        lend_cell_spill(session->stage, cell, to, taken, NULL);
+    else
+        lend_cell_free(cell);
+    return taken;
+}
+
 static enum lend_status data(struct lend_session *session, size_t count, size_t *out_taken,
                              struct lend_error *error)
 {
@@ -501,6 +607,10 @@ static enum lend_status data(struct lend_session *session, size_t count, size_t 
         return lend_fail(error, LEND_E_CORRUPT, "%zu bytes for request %llu, which awaits %llu",
                          count, (unsigned long long)frame->request,
                          slot != NULL ? (unsigned long long)slot->bytes_left : 0ull);
+    if (slot->transfer != NULL && slot->severed == LEND_OK && is_staged(slot->transfer)) {
+        *out_taken = take_staged(client, slot, count);
+        return LEND_OK;
+    }
     if (slot->transfer != NULL && slot->severed == LEND_OK)
         to = slot->transfer->is_summing ? &slot->transfer->sum_cursor : &slot->transfer->local;
     *out_taken = channel->ops->take_data(session->channel, to, count, frame->payload_bytes);
@@ -524,6 +634,7 @@ static void die(struct lend_session *session)
     struct lend_error why = session->why, no_word = why;
     bool is_quiet = lend_session_halt(session);
 
+    is_quiet &= lend_stage_halt(session->stage);
     if (why.status != LEND_E_CANCELED)
         atomic_store(&client->peer->lost, why.status);
     else /* CANCELED is quiet, and of a WRITE only the peer could say that */
@@ -545,10 +656,11 @@ static void die(struct lend_session *session)
     for (uint32_t i = 0; i < client->requests_max; i++) {
         const struct lend_client_slot slot = client->slots[i];
 
-        if (slot.transfer != NULL && !is_quiet && lend_client_is_landing(client, &slot))
+        if (slot.transfer != NULL && !is_quiet && lend_client_is_landing(client, &client->slots[i]))
             continue; /* for ever, as its memory is not ours to call quiet */
         if (slot.severed != LEND_OK)
             lend_client_end_slot(client, &client->slots[i]);
+        lend_stage_drop(session->stage, &client->slots[i]);
         client->slots[i] = (struct lend_client_slot){0};
         if (slot.transfer != NULL && slot.severed == LEND_OK)
             lend_client_fail_transfer(

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/stage.h"
 
 /*
  * How transfers end before their time: canceled, severed, run out. One whose bytes are still
@@ -20,6 +21,7 @@ static struct lend_client_slot *slot_of(struct lend_client *client,
 
 void lend_client_free_slot(struct lend_client *client, struct lend_client_slot *slot)
 {
+    lend_stage_drop(client->session.stage, slot);
     client->busy_count--;
     client->large_count -= slot->is_large;
     *slot = (struct lend_client_slot){0};
@@ -39,9 +41,13 @@ void lend_client_end_slot(struct lend_client *client, struct lend_client_slot *s
     struct lend_error why;
 
     (void)lend_fail(&why, (enum lend_status)slot->severed, "%s", slot->reason);
+    why.device_code = transfer->why.device_code; /* where the reason is kept there */
+    lend_stage_drop(client->session.stage, slot);
     slot->severed = LEND_OK;
     slot->transfer = NULL;
     client->severed_count--;
+    if (!slot->is_asked) /* or its answer is here already */
+        lend_client_free_slot(client, slot);
     lend_client_fail_transfer(client, transfer, &why);
 }
 
@@ -52,7 +58,7 @@ bool lend_client_end_severed(struct lend_client *client)
     for (uint32_t i = 0; i < client->requests_max; i++) {
         struct lend_client_slot *slot = &client->slots[i];
 
-        if (slot->severed == LEND_OK || slot->quiet_at > client->session.channel->settled)
+        if (slot->severed == LEND_OK || lend_client_is_landing(client, slot))
             continue;
         lend_client_end_slot(client, slot);
         moved = true;
@@ -80,7 +86,33 @@ bool lend_client_is_landing(const struct lend_client *client, const struct lend_
 {
     const struct lend_channel *channel = client->session.channel;
 
-    return channel != NULL && slot->quiet_at > channel->settled;
+    return (channel != NULL && slot->quiet_at > channel->settled) ||
+           (slot->request != 0 && lend_stage_is_flying(client->session.stage, slot));
+}
+
+void lend_client_answer_early(struct lend_client *client, struct lend_client_slot *slot,
+                              const struct lend_error *why)
+{
+    struct lend_transfer *transfer = slot->transfer;
+
+    if (slot->severed == LEND_OK) {
+        transfer->why = *why; /* until it is complete it is ours to keep the reason in */
+        sever_later(client, slot, (enum lend_status)why->status, transfer->why.message);
+    }
+    slot->is_asked = false; /* nothing more is to come for it, */
+    slot->wants_cancel = false;
+}
+
+/* The slot's transfer is to end now; the request is told so, if it was made. */
+static void let_go(struct lend_client *client, struct lend_client_slot *slot)
+{
+    if (!slot->is_asked) {
+        lend_client_free_slot(client, slot);
+        return;
+    }
+    lend_stage_drop(client->session.stage, slot);
+    slot->transfer = NULL;
+    slot->wants_cancel = true;
 }
 
 bool lend_client_sever(struct lend_session *session, struct lend_transfer *transfer,
@@ -97,15 +129,25 @@ bool lend_client_sever(struct lend_session *session, struct lend_transfer *trans
     lend_onesided_drop(&client->own, transfer);
     lend_list_remove(&transfer->session_link);
     lend_list_remove(&transfer->notification.link);
-    if (slot != NULL && slot->is_asked) {
-        slot->transfer = NULL;
-        slot->wants_cancel = true;
-    } else if (slot != NULL) {
-        lend_client_free_slot(client, slot);
-    }
+    if (slot != NULL)
+        let_go(client, slot);
     (void)lend_fail(&why, status, "%s", reason);
     lend_client_fail_transfer(client, transfer, &why);
     return true;
+}
+
+void lend_client_fail_slot(struct lend_client *client, struct lend_client_slot *slot,
+                           const struct lend_error *why)
+{
+    struct lend_transfer *transfer = slot->transfer;
+
+    if (lend_client_is_landing(client, slot)) {
+        transfer->why = *why; /* until it is complete it is ours to keep the reason in */
+        sever_later(client, slot, (enum lend_status)why->status, transfer->why.message);
+        return;
+    }
+    let_go(client, slot);
+    lend_client_fail_transfer(client, transfer, why);
 }
 
 bool lend_client_end(struct lend_session *session, struct lend_transfer *transfer,

@@ -21,10 +21,11 @@ struct lend_client_slot {
     bool is_large;                  /* it asks for more than LEND_WINDOW_SMALL_BYTES */
     bool is_asked;                  /* the REQUEST frame has left */
     uint64_t runs_sent;
-    uint64_t bytes_left; /* to come, or to be sent */
-    bool wants_cancel;   /* a CANCEL frame is to be sent */
-    uint64_t quiet_at;   /* lend_channel::begun after the last of its bytes were taken */
-    int32_t severed;     /* it ends with that status once they have landed; LEND_OK: it goes on */
+    uint64_t bytes_left;  /* to come, or to be sent */
+    uint64_t staged_left; /* of a WRITE from memory of a GPU: not yet given to the stage */
+    bool wants_cancel;    /* a CANCEL frame is to be sent */
+    uint64_t quiet_at;    /* lend_channel::begun after the last of its bytes were taken */
+    int32_t severed;      /* it ends with that status once they have landed; LEND_OK: it goes on */
     const char *reason;
     uint64_t settle_by_ns;
 };
@@ -63,6 +64,12 @@ void lend_client_fail_transfer(struct lend_client *client, struct lend_transfer 
                                const struct lend_error *why);
 /* Is something landing still that belongs to the slot? */
 bool lend_client_is_landing(const struct lend_client *client, const struct lend_client_slot *slot);
+/* The same of a transfer whose stage has failed. */
+void lend_client_fail_slot(struct lend_client *client, struct lend_client_slot *slot,
+                           const struct lend_error *why);
+/* Its request was refused, and a GPU still reads what was to be sent: it ends once that is over. */
+void lend_client_answer_early(struct lend_client *client, struct lend_client_slot *slot,
+                              const struct lend_error *why);
 /* Nothing lands any more for a slot that was severed: its transfer ends as was said then. */
 void lend_client_end_slot(struct lend_client *client, struct lend_client_slot *slot);
 /* The same for all of which that is so. True if there was one. */

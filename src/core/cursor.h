@@ -2,6 +2,7 @@
 #ifndef LEND_CORE_CURSOR_H
 #define LEND_CORE_CURSOR_H
 
+#include "memory/device.h"
 #include "wire/message.h"
 
 #include <lend/region.h>
@@ -20,6 +21,7 @@ struct lend_extent {
     uint64_t stride_bytes;
     uint64_t inner_stride_bytes;
     uint64_t inner_count;
+    const struct lend_device_memory *device; /* NULL: memory that a processor reaches */
 };
 
 /* Bytes in one piece, as an extent of a single block. */

@@ -51,11 +51,12 @@ static enum lend_status judge_served(const struct question *question,
     if ((region->access & access) == 0)
         return lend_fail(why, LEND_E_ACCESS, "the region is not lent for %s",
                          access == LEND_ACCESS_READ ? "reading" : "writing");
-    if ((ops->kinds >> question->local_kind & 1) == 0 || (ops->kinds >> region->kind & 1) == 0)
-        return lend_fail(why, LEND_E_UNSUPPORTED,
-                         "transport %s does not move between memory of kinds %u and %u", ops->name,
-                         question->local_kind, region->kind);
-    return LEND_OK;
+    return lend_transport_check_kinds(ops, question->local_kind, region->kind, why);
+}
+
+static bool is_staged(const struct question *question, const struct lend_metadata_region *region)
+{
+    return question->local_kind == LEND_MEMORY_DEVICE || region->kind == LEND_MEMORY_DEVICE;
 }
 
 /* Under the session's lock, if there is one, and the agent's. */
@@ -65,7 +66,10 @@ static enum lend_status judge_locked(const struct question *question, enum lend_
 {
     enum lend_status status = judge_served(question, region, why);
 
-    if (status != LEND_OK || way == LEND_WAY_SERVED)
+    if (status == LEND_OK && is_staged(question, region) != (way == LEND_WAY_STAGED))
+        return lend_fail(why, LEND_E_NO_PATH,
+                         "memory of a GPU is out of its reach, and is moved through the host's");
+    if (status != LEND_OK || way == LEND_WAY_SERVED || way == LEND_WAY_STAGED)
         return status;
     if (question->direction == LEND_WRITE)
         return lend_fail(why, LEND_E_NO_PATH, "a write goes through its owner");
@@ -81,6 +85,7 @@ static enum lend_status judge_locked(const struct question *question, enum lend_
 struct answer {
     struct lend_path_info *infos; /* room for LEND_PATHS_MAX */
     uint32_t count;
+    bool is_staged; /* memory of a GPU is asked about, else nothing is told of its way */
     bool has_chosen;
 };
 
@@ -89,13 +94,14 @@ static void add_path(struct answer *answer, const struct lend_transport_ops *ops
 {
     const char *name = ops->paths[way];
 
-    if (name == NULL || answer->count == LEND_PATHS_MAX)
+    if (name == NULL || answer->count == LEND_PATHS_MAX ||
+        (way == LEND_WAY_STAGED && !answer->is_staged))
         return;
     struct lend_path_info *info = &answer->infos[answer->count++];
     *info = (struct lend_path_info){
         .struct_size = sizeof *info,
         .status = why->status,
-        .is_one_sided = way != LEND_WAY_SERVED,
+        .is_one_sided = way == LEND_WAY_MAPPED || way == LEND_WAY_CROSS_MEMORY,
         .is_fenced = !ops->is_unfenced,
         .is_chosen = why->status == LEND_OK && !answer->has_chosen,
     };
@@ -149,6 +155,7 @@ static void answer_locked(const struct question *question,
     uint32_t used = atomic_load_explicit(&peer->reach, memory_order_relaxed);
     enum lend_way ways[LEND_WAYS];
 
+    answer->is_staged = is_staged(question, region);
     lend_ways_rank(region->flags, ways);
     add_unreached_locked(answer, peer, ways);
     for (uint32_t i = 0; i < peer->reach_count; i++) {
@@ -370,7 +377,10 @@ static enum lend_status check_pair(const struct lend_transfer *transfer, uint64_
     }
     if (status != LEND_OK)
         return status;
-    return lend_fail(error, LEND_E_NO_PATH, "pair %llu: %s", (unsigned long long)at, reasons);
+    return lend_fail(error, LEND_E_NO_PATH, "pair %llu: %s", (unsigned long long)at,
+                     reasons[0] != '\0' ? reasons
+                                        : "staged paths are for memory of a GPU, and both ends are "
+                                          "the host's");
 }
 
 enum lend_status lend_paths_check(const struct lend_transfer *transfer, struct lend_error *error)

@@ -235,6 +235,39 @@ static enum lend_status copy_desc(struct lend_agent *agent, const struct lend_gr
     return check_desc(agent, out, error);
 }
 
+/* Is memory of a GPU still what it was when it was registered? The driver is asked under no lock.
+ */
+static enum lend_status check_device(const struct lend_lease_part *part, struct lend_error *error)
+{
+    struct lend_agent *agent = part->lease->agent;
+    const struct lend_region *region = part->region;
+    struct lend_device_memory *copy = NULL;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    bool is_device = region->object.live_tag == LEND_TAG_REGION && region->id == part->region_id &&
+                     lend_region_device(region) != NULL;
+    if (is_device)
+        copy = lend_device_copy(lend_region_device(region));
+    (void)pthread_mutex_unlock(&agent->lock);
+    if (!is_device)
+        return LEND_OK;
+    if (copy == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory to look at a GPU's");
+    enum lend_status status = lend_device_check_all(copy, error);
+    lend_device_release(copy);
+    return status;
+}
+
+static enum lend_status check_devices(const struct lend_lease *lease, struct lend_error *error)
+{
+    enum lend_status status = LEND_OK;
+
+    for (uint32_t i = 0; status == LEND_OK && i < lease->part_count; i++)
+        if (lease->parts[i].region->memory.kind == LEND_MEMORY_DEVICE)
+            status = check_device(&lease->parts[i], error);
+    return status;
+}
+
 static void fill(struct lend_lease *lease, struct lend_agent *agent,
                  const struct lend_grant_desc *desc, uint32_t region_count)
 {
@@ -279,6 +312,8 @@ enum lend_status lend_lease_grant(struct lend_agent *agent, const struct lend_gr
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a lease");
     fill(lease, agent, &own, region_count);
     status = resolve(lease, &own, region_count, error);
+    if (status == LEND_OK)
+        status = check_devices(lease, error);
 
     (void)pthread_mutex_lock(&agent->lock);
     if (status == LEND_OK)

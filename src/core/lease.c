@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/stage.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -83,9 +84,12 @@ enum lend_status lend_lease_end_move(struct lend_lease *lease)
 void lend_lease_await_pins(struct lend_lease *lease)
 {
     /* Acquire: the last copy's stores come before what the owner does next. A copy is a chunk of at
-     * most a frame, so this ends. */
-    while (atomic_load_explicit(&lease->pins, memory_order_acquire) > 0)
-        lend_sys->sleep_ns(PIN_WAIT_NS);
+     * most a frame, so this ends. A GPU copies by itself, and tells whoever asks. */
+    while (atomic_load_explicit(&lease->pins, memory_order_acquire) > 0) {
+        lend_stages_poll(lease->agent);
+        if (atomic_load_explicit(&lease->pins, memory_order_acquire) > 0)
+            lend_sys->sleep_ns(PIN_WAIT_NS);
+    }
 }
 
 /* --- life and end; under the agent's lock --- */

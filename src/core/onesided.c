@@ -36,6 +36,7 @@ void lend_ways_rank(uint32_t region_flags, enum lend_way ways[LEND_WAYS])
     ways[0] = LEND_WAY_MAPPED;
     ways[1] = spares_owner ? LEND_WAY_CROSS_MEMORY : LEND_WAY_SERVED;
     ways[2] = spares_owner ? LEND_WAY_SERVED : LEND_WAY_CROSS_MEMORY;
+    ways[3] = LEND_WAY_STAGED;
 }
 
 /* --- the probe of the owner's process --- */
@@ -306,7 +307,7 @@ static enum lend_way choose(struct lend_onesided *own, struct lend_transfer *tra
         return now.way; /* as the last time: no lock that other peers use */
     lend_ways_rank(flags_of_peer(own, transfer), ways);
     for (int i = 0; i < LEND_WAYS; i++) {
-        if (!lend_paths_allow(transfer, ways[i]))
+        if (ways[i] == LEND_WAY_STAGED || !lend_paths_allow(transfer, ways[i]))
             continue;
         if (ways[i] == LEND_WAY_SERVED)
             transfer->placement = placement_of(own, LEND_WAY_SERVED);
@@ -349,6 +350,17 @@ static enum lend_status check_reach(const struct lend_transport_ops *ops,
     return LEND_OK;
 }
 
+/* Memory of a GPU is copied by its own process, and by nobody else. */
+static enum lend_way choose_staged(const struct lend_transfer *transfer, struct lend_error *why)
+{
+    if (lend_paths_allow(transfer, LEND_WAY_STAGED))
+        return LEND_WAY_STAGED;
+    (void)lend_fail(why, LEND_E_NO_PATH,
+                    "memory of a GPU is moved through the host's, which the paths that the "
+                    "transfer allows do not say");
+    return LEND_WAYS;
+}
+
 enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_transfer *transfer)
 {
     const struct lend_transport_ops *ops = ops_of(own);
@@ -359,7 +371,9 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
         lend_client_fail(own->session, transfer, &why);
         return LEND_OK;
     }
-    if (transfer->direction == LEND_READ && ops->words != NULL)
+    if (lend_transfer_is_staged(transfer))
+        way = choose_staged(transfer, &why);
+    else if (transfer->direction == LEND_READ && ops->words != NULL)
         way = choose(own, transfer, &why);
     else if (!lend_paths_allow(transfer, LEND_WAY_SERVED))
         way = LEND_WAYS;
@@ -367,13 +381,16 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
         return LEND_PENDING;
     if (way == LEND_WAYS) {
         if (why.status == LEND_OK)
-            (void)lend_fail(&why, LEND_E_NO_PATH, "a write goes through its owner");
+            (void)lend_fail(&why, LEND_E_NO_PATH,
+                            transfer->direction == LEND_WRITE
+                                ? "a write goes through its owner"
+                                : "none of the paths that it allows is for memory of the host");
         fail_without_way(own, transfer, &why);
         return LEND_OK;
     }
     transfer->way = way;
     transfer->path = ops->paths[way];
-    if (way == LEND_WAY_SERVED)
+    if (way == LEND_WAY_SERVED || way == LEND_WAY_STAGED)
         return LEND_E_NO_PATH;
     lend_list_append(&own->all, &transfer->own_link);
     lend_views_attach(own, transfer);

@@ -288,6 +288,9 @@ static enum lend_status find_all(struct lend_transfer *transfer, struct finder *
     transfer->placement = (struct lend_placement){0}; /* other ranges, other places */
     transfer->total_bytes = finder->total_bytes;
     transfer->kinds = finder->kinds;
+    status = lend_transfer_check_kinds(transfer, error);
+    if (status != LEND_OK)
+        return status;
     transfer->region_count = finder->count;
     transfer->block_count = finder->count;
     transfer->remote_run_count = finder->count;
@@ -321,6 +324,16 @@ static enum lend_status plan_ranges(struct lend_transfer *transfer,
     if (finder.local != NULL || finder.remote != NULL || finder.count != 0)
         return lend_fail(error, LEND_E_INVALID,
                          "ranges for a transfer that was prepared with its own");
+    return LEND_OK;
+}
+
+enum lend_status lend_transfer_check_kinds(const struct lend_transfer *transfer,
+                                           struct lend_error *error)
+{
+    if (lend_transfer_is_staged(transfer) && (transfer->flags & LEND_TRANSFER_CHECKSUM) != 0)
+        return lend_fail(error, LEND_E_UNSUPPORTED,
+                         "LEND_TRANSFER_CHECKSUM is for memory of the host: blocks in memory of a "
+                         "GPU are not checksummed");
     return LEND_OK;
 }
 

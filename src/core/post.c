@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "core/client.h"
 #include "core/region.h"
+#include "core/stage.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -13,6 +14,8 @@
 /* From a post to its completion, and what waits for it. */
 
 enum { ZERO_BYTES = 256 << 10 };
+
+#define LOOK_AGAIN_NS UINT64_C(2000)
 
 /* --- completion --- */
 
@@ -84,16 +87,33 @@ static void end_zeroing(struct lend_transfer *transfer)
     finish(transfer);
 }
 
+static struct lend_transfer *first_zeroed(struct lend_agent *agent)
+{
+    return LEND_LIST_OWNER(agent->zeroing.next, struct lend_transfer, session_link);
+}
+
+/* Zero a chunk of memory some of which is a GPU's, which does so by itself. True once all is over;
+ * a GPU that fails leaves its part as it is, as nobody can do more. */
+static bool zero_staged(struct lend_transfer *transfer)
+{
+    struct lend_lane_mark *mark = &transfer->agent->zero_mark;
+
+    if (lend_lane_ask(mark, NULL) == LEND_PENDING)
+        return false;
+    return lend_stage_zero(&transfer->local, ZERO_BYTES, mark) == 0;
+}
+
 bool lend_transfers_zero(struct lend_agent *agent)
 {
     if (atomic_load(&agent->zeroing_count) == 0)
         return false;
     (void)pthread_mutex_lock(&agent->zero_lock);
     if (!lend_list_is_empty(&agent->zeroing)) {
-        struct lend_transfer *transfer =
-            LEND_LIST_OWNER(agent->zeroing.next, struct lend_transfer, session_link);
+        struct lend_transfer *transfer = first_zeroed(agent);
 
-        if (lend_cursor_zero(&transfer->local, ZERO_BYTES) < ZERO_BYTES)
+        if (lend_transfer_is_staged(transfer)
+                ? zero_staged(transfer)
+                : lend_cursor_zero(&transfer->local, ZERO_BYTES) < ZERO_BYTES)
             end_zeroing(transfer);
     }
     (void)pthread_mutex_unlock(&agent->zero_lock);
@@ -102,10 +122,18 @@ bool lend_transfers_zero(struct lend_agent *agent)
 
 void lend_transfer_stop_zeroing(struct lend_transfer *transfer)
 {
-    (void)pthread_mutex_lock(&transfer->agent->zero_lock);
-    if (atomic_load(&transfer->phase) == LEND_PHASE_ZEROING)
-        end_zeroing(transfer);
-    (void)pthread_mutex_unlock(&transfer->agent->zero_lock);
+    struct lend_agent *agent = transfer->agent;
+
+    (void)pthread_mutex_lock(&agent->zero_lock);
+    while (atomic_load(&transfer->phase) == LEND_PHASE_ZEROING) {
+        /* What a GPU was told to zero of it lands yet; that is a chunk. */
+        if (transfer != first_zeroed(agent) ||
+            lend_lane_ask(&agent->zero_mark, NULL) != LEND_PENDING)
+            end_zeroing(transfer);
+        else
+            lend_sys->sleep_ns(LOOK_AGAIN_NS);
+    }
+    (void)pthread_mutex_unlock(&agent->zero_lock);
 }
 
 /* --- posting --- */
@@ -168,6 +196,18 @@ static enum lend_status keep_notification(struct lend_transfer *transfer,
     return LEND_OK;
 }
 
+/* Another life of a region has another registration, be it at the same address. */
+static void note_device(struct lend_transfer *transfer, uint64_t at)
+{
+    const struct lend_device_memory *device = lend_region_device(transfer->locals[at].region);
+
+    transfer->extents[at].device = device;
+    if (at == 0)
+        transfer->lane = NULL;
+    if (transfer->lane == NULL && device != NULL)
+        transfer->lane = device->lane;
+}
+
 enum lend_status lend_transfer_check_locals(struct lend_transfer *transfer,
                                             struct lend_error *error)
 {
@@ -182,6 +222,8 @@ enum lend_status lend_transfer_check_locals(struct lend_transfer *transfer,
         /* Not locked, and yet ours to read: it changes only while the region is quiet, which was
          * before we saw it lent, or will be after we have ended. */
         uint64_t address = local->region->memory.address;
+        if (lend_transfer_is_staged(transfer))
+            note_device(transfer, i);
         if (address == local->address)
             continue;
         if (transfer->has_ranges)

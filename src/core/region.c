@@ -6,7 +6,6 @@
 #include "base/sys.h"
 #include "core/foreign.h"
 #include "core/share.h"
-#include "memory/verify.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -121,7 +120,26 @@ enum lend_status lend_region_check_moves(const struct lend_agent *agent, uint32_
     for (uint32_t i = 0; i < agent->transport_count; i++)
         if ((agent->transports[i].ops->kinds >> kind & 1) != 0)
             return LEND_OK;
+    if (kind == LEND_MEMORY_DEVICE)
+        return lend_fail(error, LEND_E_UNSUPPORTED,
+                         "no open transport moves memory of a GPU: open transport local, which "
+                         "does on one host, or copy it to memory of the host and lend that");
     return lend_fail(error, LEND_E_UNSUPPORTED, "no open transport moves memory of kind %u", kind);
+}
+
+enum lend_status lend_transport_check_kinds(const struct lend_transport_ops *ops, uint32_t one,
+                                            uint32_t other, struct lend_error *error)
+{
+    if ((ops->kinds >> one & 1) != 0 && (ops->kinds >> other & 1) != 0)
+        return LEND_OK;
+    if (one == LEND_MEMORY_DEVICE || other == LEND_MEMORY_DEVICE)
+        return lend_fail(error, LEND_E_UNSUPPORTED,
+                         "transport %s does not reach memory of a GPU: use transport local on one "
+                         "host, or copy it to memory of the host and lend that",
+                         ops->name);
+    return lend_fail(error, LEND_E_UNSUPPORTED,
+                     "transport %s does not move between memory of kinds %u and %u", ops->name, one,
+                     other);
 }
 
 /* --- registering: among the others --- */
@@ -152,10 +170,17 @@ static enum lend_status check_name_locked(struct lend_agent *agent, const char *
                      (unsigned long long)region->id);
 }
 
+void lend_region_check_item(struct lend_agent *agent, struct lend_verify *item)
+{
+    if (item->status == LEND_OK)
+        item->status = lend_region_check_moves(agent, item->memory.kind, &item->error);
+    if (item->status == LEND_OK && item->device != NULL)
+        item->status = lend_lane_assign(&agent->lanes, item->device, &item->error);
+}
+
 /* What a region is to be put among: those with lower ids. All have, for one that comes back. */
 struct seat {
-    const struct lend_memory *memory;
-    uint64_t buffer_id;
+    struct lend_verify *item;
     uint64_t before_id;
 };
 
@@ -165,7 +190,7 @@ static enum lend_status check_range_locked(struct lend_agent *agent, const struc
                                            uint32_t flags, struct lend_region **out_host,
                                            struct lend_error *error)
 {
-    const struct lend_memory *memory = seat->memory;
+    const struct lend_memory *memory = &seat->item->memory;
     uint64_t start = memory->address, end = end_of(memory);
     const struct lend_range_entry *entry;
     size_t position = SIZE_MAX;
@@ -193,15 +218,16 @@ static enum lend_status check_range_locked(struct lend_agent *agent, const struc
 enum { REGISTRATION_TAG = 1 }; /* that it is live: nobody has a handle to it */
 
 static struct lend_registration *make_registration(struct lend_agent *agent,
-                                                   const struct lend_memory *memory,
-                                                   uint64_t buffer_id)
+                                                   struct lend_verify *item)
 {
     struct lend_registration *made = lend_pool_take(&agent->registrations, REGISTRATION_TAG);
 
     if (made != NULL) {
-        made->address = memory->address;
-        made->length_bytes = memory->length_bytes;
-        made->buffer_id = buffer_id;
+        made->address = item->memory.address;
+        made->length_bytes = item->memory.length_bytes;
+        made->buffer_id = item->buffer_id;
+        made->device = item->device;
+        item->device = NULL;
     }
     return made;
 }
@@ -216,32 +242,30 @@ static enum lend_status take_seat_locked(struct lend_region *region, const struc
     if (status != LEND_OK)
         return status;
 
-    bool is_shared = host != NULL && host->registration->buffer_id == seat->buffer_id;
+    bool is_shared = host != NULL && host->registration->buffer_id == seat->item->buffer_id;
     struct lend_registration *registration =
-        is_shared ? host->registration
-                  : make_registration(region->agent, seat->memory, seat->buffer_id);
+        is_shared ? host->registration : make_registration(region->agent, seat->item);
     if (registration == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a registration");
     registration->references++;
     region->registration = registration;
     region->is_shared = is_shared;
-    region->memory = *seat->memory;
+    region->memory = seat->item->memory;
     region->memory.is_registered = 1;
     return LEND_OK;
 }
 
-enum lend_status lend_region_seat_locked(struct lend_region *region,
-                                         const struct lend_memory *memory, uint64_t buffer_id,
+enum lend_status lend_region_seat_locked(struct lend_region *region, struct lend_verify *item,
                                          struct lend_error *error)
 {
-    const struct seat seat = {.memory = memory, .buffer_id = buffer_id, .before_id = UINT64_MAX};
+    const struct seat seat = {.item = item, .before_id = UINT64_MAX};
     struct lend_range_index *ranges = &region->agent->ranges;
 
     enum lend_status status = lend_range_index_reserve(ranges, 1, error);
     if (status == LEND_OK)
         status = take_seat_locked(region, &seat, error);
     if (status == LEND_OK)
-        lend_range_index_insert(ranges, memory->address, end_of(memory), region);
+        lend_range_index_insert(ranges, item->memory.address, end_of(&item->memory), region);
     return status;
 }
 
@@ -250,8 +274,10 @@ void lend_region_unseat_locked(struct lend_region *region)
     if (region->registration == NULL)
         return;
     lend_range_index_remove(&region->agent->ranges, region->memory.address, region);
-    if (--region->registration->references == 0)
+    if (--region->registration->references == 0) {
+        lend_device_release(region->registration->device);
         lend_pool_give(&region->agent->registrations, region->registration);
+    }
     region->registration = NULL;
     region->is_shared = false;
 }
@@ -392,8 +418,7 @@ static enum lend_status seat_all_locked(struct batch *batch, uint32_t *out_at,
                                 batch->made_count);
     for (uint32_t i = 0; status == LEND_OK && i < batch->made_count; i++) {
         const struct seat seat = {
-            .memory = &batch->descs[i].memory,
-            .buffer_id = batch->items[i].buffer_id,
+            .item = &batch->items[i],
             .before_id = batch->made[i]->id,
         };
 
@@ -493,19 +518,16 @@ static enum lend_status check_all(struct batch *batch, struct lend_error *error)
             first = first == LEND_OK ? status : first;
         }
         batch->items[i].memory = batch->descs[i].memory;
+        batch->items[i].wants_device = true;
         batch->items[i].needs_write = (batch->descs[i].access & LEND_ACCESS_WRITE) != 0;
     }
     if (first != LEND_OK)
         return first;
 
     (void)lend_memory_verify(batch->items, batch->count);
-    for (uint32_t i = 0; i < batch->count; i++) {
-        struct lend_verify *item = &batch->items[i];
-
-        /* Asked last: of memory that nothing moves yet, what is wrong with it is told first. */
-        if (item->status == LEND_OK)
-            item->status = lend_region_check_moves(batch->agent, item->memory.kind, &item->error);
-    }
+    /* Asked last: of memory that nothing moves yet, what is wrong with it is told first. */
+    for (uint32_t i = 0; i < batch->count; i++)
+        lend_region_check_item(batch->agent, &batch->items[i]);
     first = tell_items(batch, error);
     if (first != LEND_OK)
         return first;
@@ -584,6 +606,8 @@ enum lend_status lend_region_register(struct lend_agent *agent,
         out[i] = batch.made[i];
     }
     lend_files_drop(&batch.wanted);
+    for (uint32_t i = 0; batch.items != NULL && i < count; i++)
+        lend_device_release(batch.items[i].device); /* of those that share a registration */
     lend_sys->release(batch.items);
     lend_sys->release(batch.made);
     lend_sys->release(batch.entries);

@@ -3,6 +3,7 @@
 #define LEND_CORE_REGION_H
 
 #include "core/agent.h"
+#include "memory/verify.h"
 
 /* What was verified and made known to transports: once for all the regions that lie in one range.
  */
@@ -10,7 +11,8 @@ struct lend_registration {
     struct lend_pool_object object;
     uint64_t address;
     uint64_t length_bytes;
-    uint64_t buffer_id; /* the driver's, for device memory */
+    uint64_t buffer_id;                /* the driver's, for device memory: of its beginning, */
+    struct lend_device_memory *device; /* and all that is known of it; owned; NULL: the host's */
     uint32_t references;
 };
 
@@ -68,12 +70,21 @@ enum lend_status lend_region_check_moves(const struct lend_agent *agent, uint32_
                                          struct lend_error *error);
 
 /* Put the region among the others at that memory, which was verified, with a registration of its
- * own or another's; and take it out again. On failure it stays where it was: nowhere.
- * LEND_E_OVERLAP, LEND_E_NO_MEMORY. */
-enum lend_status lend_region_seat_locked(struct lend_region *region,
-                                         const struct lend_memory *memory, uint64_t buffer_id,
+ * own, which takes item->device, or another's; and take it out again. On failure it stays where it
+ * was: nowhere. LEND_E_OVERLAP, LEND_E_NO_MEMORY. */
+enum lend_status lend_region_seat_locked(struct lend_region *region, struct lend_verify *item,
                                          struct lend_error *error);
 void lend_region_unseat_locked(struct lend_region *region);
+
+/* Memory that was verified: does an open transport move it; and if it is a GPU's, how? Else the
+ * item's status and error say why not. */
+void lend_region_check_item(struct lend_agent *agent, struct lend_verify *item);
+
+/* What is known of its memory if that is a GPU's, else NULL. */
+static inline const struct lend_device_memory *lend_region_device(const struct lend_region *region)
+{
+    return region->registration != NULL ? region->registration->device : NULL;
+}
 
 /* Take it out of every table, and free it. Under the agent's lock. */
 void lend_region_remove_locked(struct lend_region *region);

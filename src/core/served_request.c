@@ -31,6 +31,15 @@ static enum lend_status take_region(struct lend_served_request *request, uint64_
     return status;
 }
 
+/* Memory of a GPU goes over a stage. */
+static void note_device(struct lend_served_request *request, struct lend_extent *extent,
+                        const struct lend_region *region)
+{
+    extent->device = lend_region_device(region);
+    if (request->lane == NULL && extent->device != NULL)
+        request->lane = extent->device->lane;
+}
+
 static enum lend_status resolve_region(struct lend_served_request *request, uint32_t at,
                                        struct lend_error *error)
 {
@@ -48,6 +57,7 @@ static enum lend_status resolve_region(struct lend_served_request *request, uint
                          (unsigned long long)offset, (unsigned long long)length,
                          (unsigned long long)geometry->block_length_bytes);
     request->extents[at] = lend_extent_of(leased.region->memory.address, geometry, offset, length);
+    note_device(request, &request->extents[at], leased.region);
     return LEND_OK;
 }
 
@@ -66,6 +76,7 @@ static enum lend_status resolve_range(struct lend_served_request *request,
         return status;
     request->extents[at] = lend_extent_of_bytes(leased.region->memory.address + range->offset_bytes,
                                                 range->length_bytes);
+    note_device(request, &request->extents[at], leased.region);
     return LEND_OK;
 }
 

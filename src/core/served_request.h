@@ -42,11 +42,13 @@ struct lend_served_request {
     uint64_t runs_taken;
     uint64_t planned_bytes; /* of the ranges so far */
     struct lend_cursor cursor;
-    uint64_t sent_bytes;     /* of a READ: given to the transport, */
-    uint64_t moved_bytes;    /* and while the lease was live */
-    bool is_moving;          /* the transport has some of it still, until this is settled: */
-    uint64_t quiet_at;       /* lend_channel::begun after the last of it */
-    enum lend_status ending; /* while it is SETTLING */
+    const struct lend_lane *lane; /* of memory of a GPU that has a part in it; NULL: none has, */
+    uint64_t staged_bytes;        /* else so many bytes were given to the stage */
+    uint64_t sent_bytes;          /* of a READ: given to the transport, */
+    uint64_t moved_bytes;         /* and while the lease was live */
+    bool is_moving;               /* the transport has some of it still, until this is settled: */
+    uint64_t quiet_at;            /* lend_channel::begun after the last of it */
+    enum lend_status ending;      /* while it is SETTLING */
     uint64_t settle_by_ns;
     struct lend_sums
         sums; /* if they are wanted: to be made, and then to be sent in place of bytes */

@@ -10,6 +10,8 @@
 #include "core/peer.h"
 #include "core/served_request.h"
 #include "core/snapshot.h"
+#include "core/stage.h"
+#include "core/staged.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -134,11 +136,19 @@ static void count_end(struct server *server, const struct lend_served_request *r
     count_request(server, status);
 }
 
+/* Does the transport, or a GPU, still have memory of it? */
+static bool is_unsettled(const struct server *server, const struct lend_served_request *request)
+{
+    return request->is_moving || lend_staged_is_flying(&server->session, request);
+}
+
 /* What it holds is let go of once its memory is quiet. */
 static void end_request(struct server *server, struct lend_served_request *request,
                         enum lend_status status)
 {
-    if (request->is_moving) {
+    if (request->lane != NULL)
+        lend_stage_drop(server->session.stage, request);
+    if (is_unsettled(server, request)) {
         request->phase = LEND_SERVED_SETTLING;
         request->ending = status;
         request->settle_by_ns = lend_deadline(lend_sys->now_ns(), LEND_SETTLE_NS);
@@ -224,6 +234,8 @@ static enum lend_status take_runs(struct server *server, const struct lend_frame
                          (unsigned long long)frame->request);
 
     enum lend_status status = lend_served_take_runs(request, payload, frame->payload_bytes, error);
+    if (status == LEND_OK && request->phase == LEND_SERVED_MOVE && request->lane != NULL)
+        (void)lend_staged_open(&server->session, request);
     if (status == LEND_OK && request->verdict.status != LEND_OK)
         end_request(server, request, (enum lend_status)request->verdict.status);
     return status;
@@ -302,6 +314,32 @@ static bool serve_read(struct server *server, struct lend_served_request *reques
     return true;
 }
 
+/* Go on with a request for memory of a GPU. True if anything moved. */
+static bool pump_staged(struct server *server, struct lend_served_request *request)
+{
+    bool moved = false;
+
+    if (request->phase == LEND_SERVED_SETTLING && !is_unsettled(server, request)) {
+        end_request(server, request, request->ending);
+        moved = true;
+    }
+    size_t count = 0; /* one frame of it at most, as others have their turn */
+    while (request->phase == LEND_SERVED_MOVE && count == 0) {
+        enum lend_status status = lend_staged_step(&server->session, request, &count);
+
+        if (status == LEND_PENDING)
+            break;
+        moved = true;
+        if (status != LEND_OK && request->verdict.status != LEND_OK)
+            end_request(server, request, status);
+        else if (status != LEND_OK)
+            end_with_lease(server, request, status);
+        else if (count > 0)
+            count_moved(server, request, count);
+    }
+    return moved;
+}
+
 /* Checksum a chunk, under a live lease. */
 static void serve_sums(struct server *server, struct lend_served_request *request)
 {
@@ -329,12 +367,18 @@ static enum lend_status take_data(struct lend_session *session, size_t count, si
         return lend_fail(error, LEND_E_CORRUPT, "bytes of request %llu, which was not made",
                          (unsigned long long)frame->request);
     if (request != NULL && !lend_served_is_over(request)) {
+        uint64_t done = request->lane != NULL ? request->staged_bytes : request->moved_bytes;
+
         if (request->phase != LEND_SERVED_MOVE || request->asked.direction != LEND_WRITE ||
-            request->asked.wants_sums || count > request->asked.total_bytes - request->moved_bytes)
+            request->asked.wants_sums || count > request->asked.total_bytes - done)
             return lend_fail(error, LEND_E_CORRUPT, "%zu bytes that request %llu did not announce",
                              count, (unsigned long long)frame->request);
 
         enum lend_status status = lend_lease_enter(request->lease);
+        if (status == LEND_OK && request->lane != NULL) {
+            *out_taken = lend_staged_take(session, request, count);
+            return LEND_OK;
+        }
         if (status == LEND_OK)
             to = &request->cursor;
         else
@@ -372,12 +416,14 @@ static bool pump_request(struct server *server, struct lend_served_request *requ
 
     if (!lend_served_is_over(request) && lend_served_check_standing(request) != LEND_OK)
         end_request(server, request, LEND_E_REVOKED);
-
+    if (request->lane != NULL)
+        moved |= pump_staged(server, request);
     if (lend_served_is_summing(request)) {
         serve_sums(server, request);
         return true;
     }
     if (request->phase == LEND_SERVED_MOVE && request->asked.direction == LEND_READ &&
+        request->lane == NULL &&
         (!request->is_moving || request->sent_bytes < request->asked.total_bytes)) {
         if (!serve_read(server, request))
             return moved;
@@ -570,12 +616,13 @@ static uint64_t timers(struct lend_session *session, uint64_t now_ns)
     struct server *server = server_of(session);
     uint64_t next = UINT64_MAX;
 
-    if (session->channel == NULL || session->channel->begun == session->channel->settled)
+    if (session->channel == NULL || (session->channel->begun == session->channel->settled &&
+                                     !lend_stage_is_flying(session->stage, NULL)))
         return next;
     for (uint32_t i = 0; i < server->requests_max; i++) {
         struct lend_served_request *request = &server->requests[i];
 
-        if (!request->is_moving)
+        if (!is_unsettled(server, request))
             continue;
         if (request->phase == LEND_SERVED_MOVE) {
             enum lend_status status = lend_lease_judge(request->lease);
@@ -588,7 +635,10 @@ static uint64_t timers(struct lend_session *session, uint64_t now_ns)
     }
     if (now_ns < next)
         return next;
-    lend_session_die(session, LEND_E_PEER_DEAD, "%.64s did not take what it was sent within %d ms",
+    lend_session_die(session, LEND_E_PEER_DEAD,
+                     lend_stage_is_flying(session->stage, NULL)
+                         ? "the GPU did not finish a copy for %.64s within %d ms"
+                         : "%.64s did not take what it was sent within %d ms",
                      server->name, (int)(LEND_SETTLE_NS / 1000000));
     return UINT64_MAX;
 }
@@ -619,12 +669,13 @@ static void die(struct lend_session *session)
     struct server *server = server_of(session);
     bool is_quiet = lend_session_halt(session);
 
+    (void)lend_stage_halt(session->stage);
     for (uint32_t i = 0; i < server->requests_max; i++) {
         struct lend_served_request *request = &server->requests[i];
 
         if (request->phase >= LEND_SERVED_RUNS && request->phase <= LEND_SERVED_SETTLING)
             count_request(server, LEND_E_PEER_DEAD);
-        if (request->is_moving && !is_quiet) {
+        if (lend_staged_is_flying(session, request) || (request->is_moving && !is_quiet)) {
             lend_served_abandon(request); /* whoever withdraws the region is told of its lease */
             continue;
         }

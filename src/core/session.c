@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/stage.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -50,7 +51,9 @@ void lend_session_release(struct lend_session *session)
     if (atomic_fetch_sub_explicit(&session->references, 1, memory_order_acq_rel) > 1)
         return;
     lend_guard_fini(&session->guard);
-    session->role->fini(session); /* after it: the secret may be that of a peer, which goes here */
+    lend_stage_destroy(session->stage, false);
+    session->role->fini(
+        session); /* last: the guard's secret may be that of a peer, which goes here */
     (void)pthread_mutex_destroy(&session->lock);
     (void)pthread_mutex_destroy(&session->hung_lock);
     lend_sys->release(session);
@@ -282,10 +285,13 @@ bool lend_session_pump(struct lend_session *session)
     bool moved = false;
 
     session->wanted_room = 0;
+    if (session->stage != NULL)
+        lend_stage_poll(session->stage);
     if (lend_guard_is_shut(&session->guard))
         moved = lend_guard_pump(session);
     if (!lend_guard_is_shut(&session->guard))
         moved |= session->role->pump(session);
+    moved |= lend_stage_is_flying(session->stage, NULL); /* nobody wakes us when it has landed */
     session->pump_moved = moved;
     session->channel->ops->flush(session->channel);
     return session->pump_moved;
@@ -316,6 +322,9 @@ static enum lend_status next_frame(struct lend_session *session, struct lend_err
     status = lend_frame_decode(header, &session->frame, error);
     if (status != LEND_OK)
         return status;
+    /* As transports do it with what they have begun: what says that it is all over comes after. */
+    if (lend_stage_is_landing(session->stage) && session->frame.type != LEND_FRAME_DATA)
+        return LEND_PENDING;
     if (session->frame.sequence != session->due_sequence)
         return lend_fail(
             error, LEND_E_PEER_DEAD,
@@ -410,7 +419,7 @@ static bool step_locked(struct lend_session *session)
     stay_awake(session);
     /* Asked before we look: what was published before the end is there when we do. */
     bool is_over = is_hung(session);
-    bool received = receive(session);
+    bool received = receive(session) || lend_stage_is_landing(session->stage);
     bool moved = received;
 
     if (is_afloat(session))
@@ -668,6 +677,7 @@ void lend_sessions_fini(struct lend_agent *agent, bool forked)
             close_spent(session, true);
             close_channel(session, true);
             lend_guard_fini(&session->guard);
+            lend_stage_destroy(session->stage, true);
             lend_sys->release(session);
             continue;
         }

@@ -12,6 +12,7 @@
  */
 
 struct lend_session_role;
+struct lend_stage;
 
 /* How long whatever ends waits for moves of its transport to settle; then they are halted. */
 #define LEND_SETTLE_NS UINT64_C(500000000)
@@ -44,6 +45,7 @@ struct lend_session {
     uint64_t greet_until_ns;    /* the greeting must be over by then */
     struct lend_channel *spent; /* led nowhere: to be closed, and another one begun */
     _Atomic bool is_adrift;     /* there is such a one; set under the lock */
+    struct lend_stage *stage;   /* for memory of GPUs; NULL: none was needed yet */
     struct lend_error why;      /* of the death */
     _Atomic bool is_dead;       /* set under the lock */
 

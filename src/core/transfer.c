@@ -117,11 +117,7 @@ static enum lend_status check_rights(const struct lend_transfer *transfer,
         return lend_fail(error, LEND_E_ACCESS, "region %s (%llu) of %s is not lent for %s",
                          remote->name, (unsigned long long)remote->id, transfer->peer->name,
                          access == LEND_ACCESS_READ ? "reading" : "writing");
-    if ((ops->kinds >> local->memory.kind & 1) == 0 || (ops->kinds >> remote->kind & 1) == 0)
-        return lend_fail(error, LEND_E_UNSUPPORTED,
-                         "transport %s does not move between memory of kinds %u and %u", ops->name,
-                         local->memory.kind, remote->kind);
-    return LEND_OK;
+    return lend_transport_check_kinds(ops, local->memory.kind, remote->kind, error);
 }
 
 /* Check one pair of regions against each other, and take it in. Under the agent's lock. */
@@ -160,7 +156,7 @@ static enum lend_status take_pair_locked(struct lend_transfer *transfer,
     transfer->locals[at] = (struct lend_transfer_region){
         .region = local, .id = local->id, .address = local->memory.address};
     transfer->remotes[at] = remote->id;
-    transfer->kinds |= UINT32_C(1) << local->memory.kind | UINT32_C(1) << remote->kind;
+    lend_transfer_note_kinds(transfer, local->memory.kind, remote->kind);
     transfer->extents[at] =
         lend_extent_of(local->memory.address, &local->geometry, desc->local_slice.offset_bytes,
                        desc->local_slice.length_bytes);
@@ -278,6 +274,10 @@ static enum lend_status fill(struct lend_transfer *transfer, const struct lend_t
     for (uint32_t i = 0; status == LEND_OK && i < desc->region_count; i++)
         status = take_pair_locked(transfer, desc, i, error);
     (void)pthread_mutex_unlock(&transfer->agent->lock);
+    if (status == LEND_OK)
+        status = lend_transfer_check_kinds(transfer, error);
+    if (lend_transfer_is_staged(transfer))
+        transfer->path = lend_peer_ops(transfer->peer)->paths[LEND_WAY_STAGED];
     if (status == LEND_OK)
         status = lend_paths_check(transfer, error);
     if (status == LEND_OK && has_ranges(desc))

@@ -90,6 +90,7 @@ struct lend_transfer {
     struct lend_run_range *ranges; /* of the peer's side */
     uint64_t ways_allowed;         /* bits of lend_way, LEND_WAYS for each of the peer's reaches */
     uint32_t kinds;                /* bit n set: memory of that kind has a part in it */
+    const struct lend_lane *lane;  /* of our side's first memory of a GPU; NULL: there is none */
 
     /* A READ that we carry out ourselves (onesided.c); under the session's lock. */
     struct lend_source *sources;        /* of the peer's side; NULL in a WRITE */
@@ -149,6 +150,22 @@ enum lend_status lend_transfer_resolve(struct lend_transfer *transfer,
  * post's record is touched. */
 enum lend_status lend_transfer_plan(struct lend_transfer *transfer,
                                     const struct lend_post_desc *desc, struct lend_error *error);
+
+/* A region of ours, and one of the peer's, of those kinds have a part in it. */
+static inline void lend_transfer_note_kinds(struct lend_transfer *transfer, uint32_t local,
+                                            uint32_t remote)
+{
+    transfer->kinds |= UINT32_C(1) << local | UINT32_C(1) << remote;
+}
+/* Does memory of a GPU have a part in it? */
+static inline bool lend_transfer_is_staged(const struct lend_transfer *transfer)
+{
+    return (transfer->kinds >> LEND_MEMORY_DEVICE & 1) != 0;
+}
+
+/* Can it do with memory of those kinds what its flags say? LEND_E_UNSUPPORTED. */
+enum lend_status lend_transfer_check_kinds(const struct lend_transfer *transfer,
+                                           struct lend_error *error);
 
 /* Are all regions of ours that it uses still lent to the agent? Those that were resumed elsewhere
  * are followed there, except by address ranges. It must be LEND_PHASE_ACTIVE, so that whoever

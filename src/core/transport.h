@@ -43,6 +43,7 @@ enum lend_way {
     LEND_WAY_SERVED = 0,       /* the owner copies them into the channel */
     LEND_WAY_MAPPED = 1,       /* the reader copies from a mapping of the owner's file */
     LEND_WAY_CROSS_MEMORY = 2, /* the reader's kernel copies out of the owner's process */
+    LEND_WAY_STAGED = 3,       /* as served; memory of a GPU goes through the host's on its way */
     LEND_WAYS,
 };
 
@@ -326,6 +327,10 @@ void lend_agent_alarm(struct lend_agent *agent, uint64_t at_ns, void (*expired)(
 /* Tell the application; a level of ::lend_log_level. With any lock held: it is delivered later. */
 void lend_agent_log(struct lend_agent *agent, int32_t level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Does it move between memory of those kinds? LEND_E_UNSUPPORTED, and what to do. */
+enum lend_status lend_transport_check_kinds(const struct lend_transport_ops *ops, uint32_t one,
+                                            uint32_t other, struct lend_error *error);
 
 /* The transports of this build, in a file that the build writes; ends with NULL. */
 extern const struct lend_transport_ops *const lend_transports[];

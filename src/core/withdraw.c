@@ -7,6 +7,7 @@
 #include "core/lease.h"
 #include "core/server.h"
 #include "core/share.h"
+#include "core/stage.h"
 #include "core/transfer.h"
 #include "memory/verify.h"
 
@@ -153,6 +154,7 @@ static enum lend_status end_access(struct lend_region *region, struct ending *ho
 
     struct lend_error why;
     while (look(region, how, false, &why) != LEND_OK) {
+        lend_stages_poll(agent); /* a GPU's copies may have outlived their connection */
         uint64_t now = lend_sys->now_ns();
         if (now >= until)
             return look(region, how, true, error);
@@ -246,10 +248,14 @@ struct place {
     struct lend_wanted_files wanted;
 };
 
-static enum lend_status verify_place(struct place *place, struct lend_error *error)
+static enum lend_status verify_place(struct lend_agent *agent, struct place *place,
+                                     struct lend_error *error)
 {
     place->item.memory = place->desc.memory;
-    enum lend_status status = lend_memory_verify(&place->item, 1);
+    place->item.wants_device = true;
+    (void)lend_memory_verify(&place->item, 1);
+    lend_region_check_item(agent, &place->item);
+    enum lend_status status = place->item.status;
     if (status == LEND_OK)
         status = lend_files_want(&place->desc, &place->item, 1, &place->wanted);
     if (status != LEND_OK && error != NULL)
@@ -257,11 +263,10 @@ static enum lend_status verify_place(struct place *place, struct lend_error *err
     return status;
 }
 
-static enum lend_status move_in_locked(struct lend_region *region, const struct place *place,
+static enum lend_status move_in_locked(struct lend_region *region, struct place *place,
                                        struct lend_error *error)
 {
-    enum lend_status status =
-        lend_region_seat_locked(region, &place->desc.memory, place->item.buffer_id, error);
+    enum lend_status status = lend_region_seat_locked(region, &place->item, error);
     if (status != LEND_OK)
         return status;
     if (place->wanted.of != NULL)
@@ -299,7 +304,7 @@ enum lend_status lend_region_resume(struct lend_region *region, const struct len
     if (status != LEND_OK)
         return status;
 
-    status = verify_place(&place, error);
+    status = verify_place(agent, &place, error);
     if (status == LEND_OK) {
         (void)pthread_mutex_lock(&agent->lock);
         status = check_quiet_locked(region, error); /* still, and nobody was quicker */
@@ -311,6 +316,7 @@ enum lend_status lend_region_resume(struct lend_region *region, const struct len
         (void)pthread_mutex_unlock(&agent->lock);
     }
     lend_files_drop(&place.wanted);
+    lend_device_release(place.item.device);
     return status;
 }
 

@@ -37,6 +37,18 @@ static const struct {
     {"cuCtxPopCurrent_v2", offsetof(struct lend_cuda_ops, context_pop)},
     {"cuPointerGetAttributes", offsetof(struct lend_cuda_ops, pointer_get_attributes)},
     {"cuMemGetAddressRange_v2", offsetof(struct lend_cuda_ops, memory_get_range)},
+    {"cuPointerSetAttribute", offsetof(struct lend_cuda_ops, pointer_set_attribute)},
+    {"cuStreamCreate", offsetof(struct lend_cuda_ops, stream_create)},
+    {"cuStreamDestroy_v2", offsetof(struct lend_cuda_ops, stream_destroy)},
+    {"cuEventCreate", offsetof(struct lend_cuda_ops, event_create)},
+    {"cuEventDestroy_v2", offsetof(struct lend_cuda_ops, event_destroy)},
+    {"cuEventRecord", offsetof(struct lend_cuda_ops, event_record)},
+    {"cuEventQuery", offsetof(struct lend_cuda_ops, event_query)},
+    {"cuMemcpyDtoHAsync_v2", offsetof(struct lend_cuda_ops, copy_to_host)},
+    {"cuMemcpyHtoDAsync_v2", offsetof(struct lend_cuda_ops, copy_to_device)},
+    {"cuMemsetD8Async", offsetof(struct lend_cuda_ops, fill)},
+    {"cuMemHostAlloc", offsetof(struct lend_cuda_ops, host_allocate)},
+    {"cuMemFreeHost", offsetof(struct lend_cuda_ops, host_free)},
 };
 
 enum lend_status lend_cuda_load(const char *name, struct lend_cuda_ops *out,
@@ -71,8 +83,8 @@ static void load_once(void)
     (void)lend_cuda_load(LIBRARY, &loaded_ops, &loaded_error); /* told to everybody who asks */
 }
 
-static enum lend_status fail_call(struct lend_error *error, const struct lend_cuda_ops *cuda,
-                                  int result, const char *what)
+enum lend_status lend_cuda_fail(struct lend_error *error, const struct lend_cuda_ops *cuda,
+                                int result, const char *what)
 {
     const char *name = NULL;
 
@@ -81,14 +93,15 @@ static enum lend_status fail_call(struct lend_error *error, const struct lend_cu
     return lend_fail_device(error, result, "%s: the CUDA driver says %s (%d)", what, name, result);
 }
 
-static enum lend_status open_door(const struct lend_cuda_ops **out, struct lend_error *error)
+enum lend_status lend_cuda_open(const struct lend_cuda_ops **out, struct lend_error *error)
 {
     const struct lend_cuda_ops *cuda = lend_cuda;
 
     if (cuda == NULL) {
         (void)pthread_once(&loaded_once, load_once);
         if (loaded_error.status != LEND_OK) {
-            *error = loaded_error;
+            if (error != NULL)
+                *error = loaded_error;
             return (enum lend_status)loaded_error.status;
         }
         cuda = &loaded_ops;
@@ -98,7 +111,7 @@ static enum lend_status open_door(const struct lend_cuda_ops **out, struct lend_
         return lend_fail(error, LEND_E_UNSUPPORTED,
                          "the CUDA driver finds no GPU (see nvidia-smi, CUDA_VISIBLE_DEVICES)");
     if (result != LEND_CUDA_SUCCESS)
-        return fail_call(error, cuda, result, "cuInit");
+        return lend_cuda_fail(error, cuda, result, "cuInit");
     *out = cuda;
     return LEND_OK;
 }
@@ -116,7 +129,7 @@ static enum lend_status ask(const struct lend_cuda_ops *cuda, uint64_t pointer, 
                                               values, pointer);
 
     if (result != LEND_CUDA_SUCCESS)
-        return fail_call(error, cuda, result, "cuPointerGetAttributes");
+        return lend_cuda_fail(error, cuda, result, "cuPointerGetAttributes");
     *out = answer;
     return LEND_OK;
 }
@@ -169,7 +182,7 @@ static enum lend_status find_range(const struct lend_cuda_ops *cuda, uint64_t ad
     int result = cuda->memory_get_range(&base, &bytes, address);
 
     if (result != LEND_CUDA_SUCCESS)
-        return fail_call(error, cuda, result, "cuMemGetAddressRange");
+        return lend_cuda_fail(error, cuda, result, "cuMemGetAddressRange");
     if (base > address || __builtin_add_overflow(base, bytes, &end) || end <= address)
         return lend_fail_device(
             error, 0, "the CUDA driver says that 0x%llx lies in 0x%llx+%llu, which it does not",
@@ -177,6 +190,18 @@ static enum lend_status find_range(const struct lend_cuda_ops *cuda, uint64_t ad
     *out_base = base;
     *out_end = end;
     return LEND_OK;
+}
+
+/*
+ * A copy of the owner's that the driver has promised (cudaMemcpy) is then over when its call
+ * returns, so that ours, in a stream of its own, does not overtake it. Memory that cannot have this
+ * (mapped chunks) is lent all the same.
+ */
+static void sync_memory_operations(const struct lend_cuda_ops *cuda, uint64_t pointer)
+{
+    const unsigned yes = 1;
+
+    (void)cuda->pointer_set_attribute(&yes, LEND_CUDA_POINTER_SYNC_MEMOPS, pointer);
 }
 
 /* Walk from allocation to allocation: one, or the chunks that are mapped side by side. */
@@ -199,6 +224,12 @@ static enum lend_status walk_allocations(const struct lend_cuda_ops *cuda, struc
             item->buffer_id = answer.buffer_id;
             item->allocation = base;
         }
+        if (item->wants_device) {
+            status = lend_device_note(&item->device, end, answer.buffer_id, &item->error);
+            if (status != LEND_OK)
+                return status;
+            sync_memory_operations(cuda, start + offset);
+        }
         if (end - start >= length)
             return LEND_OK;
         offset = end - start;
@@ -216,11 +247,11 @@ static enum lend_status walk_in_context(const struct lend_cuda_ops *cuda, struct
     int result = cuda->context_push(context);
 
     if (result != LEND_CUDA_SUCCESS)
-        return fail_call(&item->error, cuda, result, "cuCtxPushCurrent");
+        return lend_cuda_fail(&item->error, cuda, result, "cuCtxPushCurrent");
     enum lend_status status = walk_allocations(cuda, item, *answer);
     result = cuda->context_pop(&popped);
     if (status == LEND_OK && result != LEND_CUDA_SUCCESS)
-        return fail_call(&item->error, cuda, result, "cuCtxPopCurrent");
+        return lend_cuda_fail(&item->error, cuda, result, "cuCtxPopCurrent");
     return status;
 }
 
@@ -233,14 +264,14 @@ static enum lend_status walk_in_primary(const struct lend_cuda_ops *cuda, struct
     int result = cuda->device_get(&device, answer->ordinal);
 
     if (result != LEND_CUDA_SUCCESS)
-        return fail_call(&item->error, cuda, result, "cuDeviceGet");
+        return lend_cuda_fail(&item->error, cuda, result, "cuDeviceGet");
     result = cuda->primary_context_retain(&context, device);
     if (result != LEND_CUDA_SUCCESS)
-        return fail_call(&item->error, cuda, result, "cuDevicePrimaryCtxRetain");
+        return lend_cuda_fail(&item->error, cuda, result, "cuDevicePrimaryCtxRetain");
     enum lend_status status = walk_in_context(cuda, item, answer, context);
     result = cuda->primary_context_release(device);
     if (status == LEND_OK && result != LEND_CUDA_SUCCESS)
-        return fail_call(&item->error, cuda, result, "cuDevicePrimaryCtxRelease");
+        return lend_cuda_fail(&item->error, cuda, result, "cuDevicePrimaryCtxRelease");
     return status;
 }
 
@@ -248,7 +279,7 @@ enum lend_status lend_cuda_verify(struct lend_verify *item)
 {
     const struct lend_cuda_ops *cuda = NULL;
     struct answer answer = {0};
-    enum lend_status status = open_door(&cuda, &item->error);
+    enum lend_status status = lend_cuda_open(&cuda, &item->error);
 
     if (status == LEND_OK)
         status = ask(cuda, item->memory.address, &answer, &item->error);
@@ -256,6 +287,15 @@ enum lend_status lend_cuda_verify(struct lend_verify *item)
         status = check_answer(item, &answer, 0, &item->error);
     if (status != LEND_OK)
         return status;
-    return answer.context != NULL ? walk_in_context(cuda, item, &answer, answer.context)
-                                  : walk_in_primary(cuda, item, &answer);
+    status = answer.context != NULL ? walk_in_context(cuda, item, &answer, answer.context)
+                                    : walk_in_primary(cuda, item, &answer);
+    if (status == LEND_OK && item->device != NULL) {
+        item->device->start = item->memory.address;
+        item->device->ordinal = item->memory.device;
+        item->device->context = answer.context;
+    } else if (status != LEND_OK) {
+        lend_device_release(item->device);
+        item->device = NULL;
+    }
+    return status;
 }

@@ -26,21 +26,45 @@ struct lend_cuda_ops {
     /* Needs the context current. Of memory made of mapped chunks, the chunk that pointer lies in.
      */
     int (*memory_get_range)(uint64_t *out_base, size_t *out_bytes, uint64_t pointer);
+    /* May fail for memory that cannot have it, mapped chunks among them. */
+    int (*pointer_set_attribute)(const void *value, int attribute, uint64_t pointer);
+
+    /* Copies. All with the context current that the stream was made in. */
+    int (*stream_create)(void **out_stream, unsigned flags);
+    int (*stream_destroy)(void *stream);
+    int (*event_create)(void **out_event, unsigned flags);
+    int (*event_destroy)(void *event);
+    int (*event_record)(void *event, void *stream);
+    int (*event_query)(void *event); /* LEND_CUDA_ERROR_NOT_READY: not yet */
+    int (*copy_to_host)(void *to, uint64_t from, size_t bytes, void *stream);
+    int (*copy_to_device)(uint64_t to, const void *from, size_t bytes, void *stream);
+    int (*fill)(uint64_t to, unsigned char value, size_t bytes, void *stream);
+    int (*host_allocate)(void **out, size_t bytes, unsigned flags);
+    int (*host_free)(void *memory);
 };
 
 enum {
     LEND_CUDA_SUCCESS = 0,
     LEND_CUDA_ERROR_INVALID_VALUE = 1,
+    LEND_CUDA_ERROR_OUT_OF_MEMORY = 2,
     LEND_CUDA_ERROR_NO_DEVICE = 100,
     LEND_CUDA_ERROR_INVALID_DEVICE = 101,
     LEND_CUDA_ERROR_INVALID_CONTEXT = 201,
     LEND_CUDA_ERROR_NOT_FOUND = 500,
+    LEND_CUDA_ERROR_NOT_READY = 600,
+};
+
+enum {
+    LEND_CUDA_STREAM_NON_BLOCKING = 1,  /* it does not wait for the default stream */
+    LEND_CUDA_EVENT_DISABLE_TIMING = 2, /* it tells that something is over, not when */
+    LEND_CUDA_HOST_PORTABLE = 1,        /* pinned for all contexts */
 };
 
 /* CUpointer_attribute, those that we ask for. */
 enum {
     LEND_CUDA_POINTER_CONTEXT = 1,
     LEND_CUDA_POINTER_MEMORY_TYPE = 2,
+    LEND_CUDA_POINTER_SYNC_MEMOPS = 6,
     LEND_CUDA_POINTER_BUFFER_ID = 7,
     LEND_CUDA_POINTER_IS_MANAGED = 8,
     LEND_CUDA_POINTER_DEVICE_ORDINAL = 9,
@@ -62,8 +86,14 @@ extern const struct lend_cuda_ops *lend_cuda;
 enum lend_status lend_cuda_load(const char *name, struct lend_cuda_ops *out,
                                 struct lend_error *error);
 
-/* Ask the driver about a piece of device memory; returns its status, and fills error, buffer_id and
- * allocation. */
+/* The driver, opened and initialised. LEND_E_UNSUPPORTED, LEND_E_DEVICE. */
+enum lend_status lend_cuda_open(const struct lend_cuda_ops **out, struct lend_error *error);
+/* A call of the driver returned that: LEND_E_DEVICE, with the name of the result. */
+enum lend_status lend_cuda_fail(struct lend_error *error, const struct lend_cuda_ops *cuda,
+                                int result, const char *what);
+
+/* Ask the driver about a piece of device memory; returns its status, and fills error, buffer_id,
+ * allocation and, if it is wanted, device. */
 enum lend_status lend_cuda_verify(struct lend_verify *item);
 
 #endif

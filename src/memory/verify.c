@@ -55,6 +55,7 @@ enum lend_status lend_memory_verify(struct lend_verify *items, uint32_t count)
 
         item->buffer_id = 0;
         item->allocation = 0;
+        item->device = NULL;
         item->error.status = LEND_OK; /* the rest is for who fails: there may be thousands */
         item->status = lend_memory_check(&item->memory, &item->error);
         if (item->status != LEND_OK)

@@ -4,16 +4,18 @@
 
 #include <lend/memory.h>
 
-#include <stdbool.h>
+#include "memory/device.h"
 
 /* What registration wants to know of a piece of external memory. */
 struct lend_verify {
     struct lend_memory memory;
-    bool needs_write;        /* it will be lent for writing */
-    uint64_t buffer_id;      /* out: the driver's id of the allocation; 0 for host memory */
-    uint64_t allocation;     /* out: base address of the device allocation; 0 for host memory */
-    enum lend_status status; /* out */
-    struct lend_error error; /* out: filled if status is a failure */
+    bool needs_write;    /* it will be lent for writing */
+    bool wants_device;   /* of device memory: fill in device, too */
+    uint64_t buffer_id;  /* out: the driver's id of the allocation; 0 for host memory */
+    uint64_t allocation; /* out: base address of the device allocation; 0 for host memory */
+    struct lend_device_memory *device; /* out: owned by the caller; NULL for host memory */
+    enum lend_status status;           /* out */
+    struct lend_error error;           /* out: filled if status is a failure */
 };
 
 /*

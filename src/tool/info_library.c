@@ -53,9 +53,14 @@ static void tell_kinds(struct info *info)
                      : "it is verified in /proc/self/maps, and /proc is not there or not ours");
     info_value(info, section, "pinned", "%s", yes_or_no(proc == 0));
     info_meaning(info, "host memory that was locked for a device moves as system memory does");
-    info_value(info, section, "device", "%s", "no");
-    info_meaning(info, "no transport of this build moves memory of a GPU; the driver: %s%s",
-                 has_driver ? "is there, " : "", why);
+    info_value(info, section, "device", "%s", yes_or_no(has_driver));
+    if (has_driver)
+        info_meaning(info,
+                     "memory of a GPU moves through the host's, by the paths that end in "
+                     "/staged; the driver is there%s%s",
+                     why[0] != '\0' ? ": " : "", why);
+    else
+        info_meaning(info, "the CUDA driver: %s", why);
     info_value(info, section, "disk", "%s", "no");
     info_meaning(info, "this build lends no memory of files");
 }
@@ -152,6 +157,7 @@ static void tell_paths(struct info *info, bool has_local, bool has_loopback, boo
     static const char section[] = "paths";
     int memfd = info->probe->memfd();
     int cross = info->probe->cross_memory();
+    char why[INFO_MEANING_BYTES] = "";
 
     info_value(info, section, "local/mapped", "%s", yes_or_no(has_local && memfd == 0));
     if (memfd == 0)
@@ -165,6 +171,12 @@ static void tell_paths(struct info *info, bool has_local, bool has_loopback, boo
                  has_local && memfd == 0
                      ? "for any memory: the owner copies"
                      : "it takes transport local, and a file in memory for its rings");
+    bool has_driver = info->probe->cuda(why, sizeof why) == 0;
+    info_value(info, section, "local/staged", "%s",
+               yes_or_no(has_local && memfd == 0 && has_driver));
+    info_meaning(info, "%s",
+                 "for memory of a GPU, at either end: its own process copies, through "
+                 "pinned memory of the host");
     info_value(info, section, "local/cross-memory", "%s", yes_or_no(has_local && cross == 0));
     if (cross == 0)
         info_meaning(info, "for any memory of a process that lets us read it");

@@ -269,6 +269,8 @@ static int real_cuda(char *why, size_t capacity)
     void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     int (*init)(unsigned) = NULL;
     int (*count_devices)(int *) = NULL;
+    int (*name_device)(char *, int, int) = NULL;
+    char name[100] = "";
     int count = 0;
 
     if (library == NULL) {
@@ -284,7 +286,11 @@ static int real_cuda(char *why, size_t capacity)
         (void)snprintf(why, capacity, "the driver's library is there; cuInit says %d", result);
         return -ENODEV;
     }
-    (void)snprintf(why, capacity, "%d GPUs", count);
+    *(void **)&name_device = dlsym(library, "cuDeviceGetName");
+    if (name_device == NULL || count == 0 || name_device(name, sizeof name, 0) != 0)
+        name[0] = '\0';
+    (void)snprintf(why, capacity, "%d GPUs%s%.64s", count, name[0] != '\0' ? ", the first: " : "",
+                   name);
     return count > 0 ? 0 : -ENODEV;
 }
 

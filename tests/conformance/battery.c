@@ -133,6 +133,9 @@ static int run_setup(void)
         size_t test_count = 0;
         const struct CMUnitTest *tests = parts[part].tests(&test_count);
 
+        /* Where a processor cannot reach the blocks, checksums are refused (staged_test.c). */
+        if ((battery_current->flags & BATTERY_DEVICE) != 0 && parts[part].tests == battery_sums)
+            continue;
         if (only == NULL || strcmp(only, parts[part].name) == 0)
             failures += run_part(parts[part].name, tests, test_count);
     }

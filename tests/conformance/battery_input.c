@@ -678,8 +678,8 @@ static void test_bad_posts_are_refused(void **state)
 static void test_bad_ranges_are_refused(void **state)
 {
     struct scene scene = scene_make(*state);
-    uint64_t mine = (uint64_t)(uintptr_t)scene.local.memory;
-    uint64_t theirs = (uint64_t)(uintptr_t)scene.remote.memory;
+    uint64_t mine = pair_address(scene.pair, scene.local.memory);
+    uint64_t theirs = pair_address(scene.pair, scene.remote.memory);
     const struct {
         struct lend_range local;
         struct lend_range remote;

@@ -205,7 +205,7 @@ static void test_region_resumed_elsewhere_is_read_there(void **state)
     /* And after one. */
     meet(pair);
     assert_true(look_up(pair, loan.id, &known));
-    assert_int_equal(known.memory.address, (uintptr_t)elsewhere);
+    assert_int_equal(known.memory.address, pair_address(pair, elsewhere));
     memset(local.memory, 0, BYTES);
     assert_int_equal(read_blocks(pair, &local, &loan, BLOCKS), LEND_OK);
     assert_true(pattern_is(local.memory, BYTES, NEW));
@@ -329,7 +329,7 @@ static void test_addresses_of_a_suspended_region_may_serve_another(void **state)
     struct lend_region *partly = NULL;
     struct lend_error error = {0};
 
-    EXPECT(lend_memory_system(loan.memory - BLOCK, BYTES, &desc.memory, &error), LEND_OK, &error);
+    EXPECT(pair_describe(pair, loan.memory - BLOCK, BYTES, &desc.memory, &error), LEND_OK, &error);
     desc.access = LEND_ACCESS_READ;
     EXPECT(owner_register(pair, &desc, 1, &partly, &error), LEND_E_OVERLAP, &error);
     suspend(pair, &loan);
@@ -416,7 +416,7 @@ static void test_prepared_transfer_follows_a_region_of_ours(void **state)
            &error);
     EXPECT(move_post(&move, transfer), LEND_E_REVOKED, &move.error);
     memset(local.memory, 0xEE, BYTES);
-    EXPECT(lend_memory_system(elsewhere, BYTES, &memory, &error), LEND_OK, &error);
+    EXPECT(pair_describe(pair, elsewhere, BYTES, &memory, &error), LEND_OK, &error);
     EXPECT(lend_region_resume(local.region, &memory, -1, 0, &error), LEND_OK, &error);
     for (int round = 0; round < 2; round++) {
         EXPECT(move_post(&move, transfer), LEND_OK, &move.error);
@@ -432,6 +432,7 @@ static void test_prepared_transfer_follows_a_region_of_ours(void **state)
 
 /* A region of the reader's that one thread moves there and back while another one reads into it. */
 struct moving {
+    const struct pair *pair;
     struct lend_region *region;
     uint8_t *places[2];
     atomic_uint reads; /* that succeeded */
@@ -456,7 +457,7 @@ static void *move_there_and_back(void *context)
             atomic_store(&moving->is_wrong, true);
         memset(from, 0xEE, BYTES);
         reads = atomic_load(&moving->reads);
-        if (lend_memory_system(to, BYTES, &memory, NULL) != LEND_OK ||
+        if (pair_describe(moving->pair, to, BYTES, &memory, NULL) != LEND_OK ||
             lend_region_resume(moving->region, &memory, -1, 0, NULL) != LEND_OK)
             atomic_store(&moving->is_wrong, true);
         /* Each life is read into before it ends, but for those that a read of the life before,
@@ -473,8 +474,8 @@ static void test_region_that_moves_under_posts_gets_them_where_it_is(void **stat
     struct pair *pair = *state;
     struct loan loan = lend_blocks(pair, BLOCK, BLOCKS, LEND_ACCESS_READ);
     struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
-    struct moving moving = {.region = local.region,
-                            .places = {local.memory, pair_memory(pair, BYTES)}};
+    struct moving moving = {
+        .pair = pair, .region = local.region, .places = {local.memory, pair_memory(pair, BYTES)}};
     int32_t blocks[BLOCKS];
     struct move move = {.direction = LEND_READ,
                         .local = &local,
@@ -549,7 +550,7 @@ static void test_refresh_takes_over_what_is_newer(void **state)
         EXPECT(lend_peer_region(pair->peer, "gone", &id, &error), LEND_E_ABSENT, &error);
         assert_true(look_up(pair, moved.id, &known));
         assert_int_equal(known.life, 1);
-        assert_int_equal(known.memory.address, (uintptr_t)elsewhere);
+        assert_int_equal(known.memory.address, pair_address(pair, elsewhere));
         /* What is older comes late, and changes nothing. */
         EXPECT(lend_peer_refresh(pair->peer, old.bytes, old.count, &error), LEND_OK, &error);
     }

@@ -10,9 +10,10 @@ enum { BLOCK = 4096, BLOCKS = 16, TICKETS = 300, SCATTERED = 12000, REFRESHES = 
 /* So many that a bit for each is more than one frame of the protocol carries. */
 enum { SPREAD = 300000, SPREAD_BLOCK = 4, SPREAD_READ = 3 };
 
+/* Are there several paths to choose from? */
 static bool is_local(const struct pair *pair)
 {
-    return strncmp(pair->setup->path, "local/", 6) == 0;
+    return strncmp(pair->setup->path, "local/", 6) == 0 && !pair_is_device(pair);
 }
 
 /* Prepare a READ with a policy; release it if that succeeds. */
@@ -217,7 +218,7 @@ static struct loan lend_flagged(struct pair *pair, uint64_t block_bytes, uint64_
 
     loan.memory = pair_memory(pair, loan.bytes);
     pattern_fill(loan.memory, loan.bytes, 1);
-    EXPECT(lend_memory_system(loan.memory, loan.bytes, &desc.memory, &error), LEND_OK, &error);
+    EXPECT(pair_describe(pair, loan.memory, loan.bytes, &desc.memory, &error), LEND_OK, &error);
     desc.geometry = (struct lend_geometry){
         .block_length_bytes = block_bytes, .stride_bytes = block_bytes, .count = count};
     desc.geometry.inner_count = 1;
@@ -409,7 +410,7 @@ static void test_read_waits_for_a_file_that_metadata_told_of_first(void **state)
     meet(pair);
     EXPECT(pair_connect(pair, &error), LEND_OK, &error);
     remote.memory = pair_memory(pair, remote.bytes);
-    EXPECT(lend_memory_system(remote.memory, remote.bytes, &desc.memory, &error), LEND_OK, &error);
+    EXPECT(pair_describe(pair, remote.memory, remote.bytes, &desc.memory, &error), LEND_OK, &error);
     desc.geometry.block_length_bytes = desc.geometry.stride_bytes = BLOCK;
     desc.geometry.inner_count = 1;
     desc.geometry.count = BLOCKS;

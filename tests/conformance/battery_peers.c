@@ -63,7 +63,7 @@ static void test_metadata_tells_what_is_lent_and_nothing_else(void **state)
     assert_int_equal(region.id, named.id);
     assert_int_equal(region.access, LEND_ACCESS_READ);
     assert_string_equal(region.name, "layers.3.v");
-    assert_int_equal(region.memory.address, (uint64_t)(uintptr_t)named.memory);
+    assert_int_equal(region.memory.address, pair_address(pair, named.memory));
     assert_int_equal(region.memory.length_bytes, named.bytes);
     assert_int_equal(region.geometry.block_length_bytes, 100);
     assert_int_equal(region.geometry.stride_bytes, 100);

@@ -493,7 +493,7 @@ static void test_punching_out_is_of_files_alone(void **state)
 
     desc.flags = LEND_REGION_PUNCH_OUT;
     refuse(pair, &desc, LEND_E_INVALID);
-    desc.flags = LEND_REGION_PREFER_CROSS_MEMORY << 1;
+    desc.flags = UINT32_C(1) << 31;
     refuse(pair, &desc, LEND_E_INVALID);
 }
 

@@ -33,7 +33,7 @@ static struct loan lent(struct pair *pair, uint32_t access)
 static struct lend_transfer *prepare(struct pair *pair, const struct loan *local,
                                      const struct loan *remote, uint32_t direction)
 {
-    const struct lend_range ours = {(uint64_t)(uintptr_t)local->memory, BYTES};
+    const struct lend_range ours = {pair_address(pair, local->memory), BYTES};
     struct lend_region_info info = {.struct_size = sizeof info};
     struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
     struct lend_transfer *transfer = NULL;
@@ -278,7 +278,7 @@ static void test_prepared_ranges_are_checked_when_they_are(void **state)
 {
     struct pair *pair = *state;
     struct loan loan = lent(pair, ALL), local = keep_blocks(pair, BYTES, 1);
-    struct lend_range ours = {(uint64_t)(uintptr_t)local.memory, BYTES}, theirs = {64, BYTES};
+    struct lend_range ours = {pair_address(pair, local.memory), BYTES}, theirs = {64, BYTES};
     struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
     struct lend_post_desc late = LEND_POST_DESC_INIT;
     struct lend_lease *lease = NULL;

@@ -123,7 +123,7 @@ static void test_ranges_move_by_address(void **state)
     struct lend_error error = {0};
 
     EXPECT(lend_peer_region_at(pair->peer, 0, &info, &error), LEND_OK, &error);
-    uint64_t base = info.memory.address, mine = (uint64_t)(uintptr_t)local.memory;
+    uint64_t base = info.memory.address, mine = pair_address(pair, local.memory);
     struct lend_range theirs[] = {{base + 5, 10000}, {base + 90001, 1}, {base + 50000, 4096}};
     struct lend_range ours[] = {{mine + 70000, 10000}, {mine, 1}, {mine + 333, 4096}};
 
@@ -149,7 +149,7 @@ static void test_range_outside_the_leased_blocks_is_refused(void **state)
     struct loan remote = lend_memory_of(
         pair, (struct lend_geometry){.block_length_bytes = BLOCK, .count = BLOCKS}, ALL, NULL);
     struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
-    uint64_t base = (uint64_t)(uintptr_t)remote.memory, mine = (uint64_t)(uintptr_t)local.memory;
+    uint64_t base = pair_address(pair, remote.memory), mine = pair_address(pair, local.memory);
     struct lend_range ours = {mine, BLOCK};
     const struct lend_range cases[] = {{base + 4 * BLOCK, BLOCK},
                                        {base + 4 * BLOCK - 1, BLOCK},
@@ -613,7 +613,7 @@ static void test_region_that_its_owner_replaced_is_not_read(void **state)
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
     struct lend_region_info info = {0};
 
-    EXPECT(lend_memory_system(next.memory, next.bytes, &desc.memory, &error), LEND_OK, &error);
+    EXPECT(pair_describe(pair, next.memory, next.bytes, &desc.memory, &error), LEND_OK, &error);
     desc.geometry = next.geometry;
     desc.access = ALL;
     EXPECT(owner_register(pair, &desc, 1, &next.region, &error), LEND_OK, &error);

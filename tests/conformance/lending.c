@@ -99,7 +99,7 @@ static struct loan describe_loan(struct pair *pair, struct lend_geometry geometr
     struct lend_error error = {0};
 
     loan.memory = pair_memory(pair, loan.bytes);
-    EXPECT(lend_memory_system(loan.memory, loan.bytes, &desc->memory, &error), LEND_OK, &error);
+    EXPECT(pair_describe(pair, loan.memory, loan.bytes, &desc->memory, &error), LEND_OK, &error);
     desc->geometry = geometry;
     return loan;
 }

@@ -12,12 +12,16 @@
  * memory by its address, cannot see that these are the same words, and so misses what they order;
  * transport loopback shows it the same core in one mapping.
  */
-enum { SKIPPED_SETUPS = UNDER_TSAN ? 7 : 0 };
+enum { SKIPPED_SETUPS = UNDER_TSAN ? 8 : 0 };
 
 int main(void)
 {
     static const struct battery_setup setups[] = {
         {.name = "local", .transports = "local", .path = "local/served"},
+        {.name = "local, fake GPU",
+         .transports = "local",
+         .path = "local/staged",
+         .flags = BATTERY_DEVICE},
         {.name = "local, manual",
          .transports = "local",
          .path = "local/served",
@@ -72,6 +76,14 @@ int main(void)
          .transports = "local",
          .path = "local/cross-memory",
          .flags = BATTERY_APART | BATTERY_MANUAL},
+        {.name = "local, two processes, fake GPU",
+         .transports = "local",
+         .path = "local/staged",
+         .flags = BATTERY_DEVICE | BATTERY_APART},
+        {.name = "local, two processes, fake GPU, manual",
+         .transports = "local",
+         .path = "local/staged",
+         .flags = BATTERY_DEVICE | BATTERY_APART | BATTERY_MANUAL},
     };
 
     return battery_run(setups + SKIPPED_SETUPS, sizeof setups / sizeof setups[0] - SKIPPED_SETUPS);

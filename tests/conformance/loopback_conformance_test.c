@@ -25,6 +25,14 @@ int main(void)
          .transports = "loopback",
          .path = "loopback",
          .flags = BATTERY_SECRETS},
+        {.name = "loopback, fake GPU",
+         .transports = "loopback",
+         .path = "loopback/staged",
+         .flags = BATTERY_DEVICE},
+        {.name = "loopback, fake GPU, manual",
+         .transports = "loopback",
+         .path = "loopback/staged",
+         .flags = BATTERY_DEVICE | BATTERY_MANUAL},
     };
 
     return battery_run(setups, sizeof setups / sizeof setups[0]);

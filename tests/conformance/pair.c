@@ -2,11 +2,9 @@
 #include "pair.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -19,7 +17,6 @@ enum {
     CALL_REGIONS_MAX = 16,
     CALL_NUMBERS_BYTES = 64 << 10,
     CALL_BYTES = 256 << 10,
-    PAGE_BYTES = 4096,
 };
 
 /* One call into the owner's process, flat, so that it can lie in shared memory. */
@@ -78,7 +75,8 @@ const char *pair_path(const struct pair *pair, uint32_t direction)
 {
     bool is_local = strncmp(pair->setup->path, "local/", 6) == 0;
 
-    return direction == LEND_WRITE && is_local ? "local/served" : pair->setup->path;
+    return direction == LEND_WRITE && is_local && !pair_is_device(pair) ? "local/served"
+                                                                        : pair->setup->path;
 }
 
 bool pair_is_served(const struct pair *pair)
@@ -249,30 +247,6 @@ static enum lend_status call_owner(struct pair *pair,
     return call->status;
 }
 
-/* Map a file of its own into the slot, but for its last page, and seal it: nobody resizes it, and
- * nobody else maps it for writing. */
-static int map_slot(uint8_t *slot)
-{
-    int fd = memfd_create("lend-battery", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    assert_true(fd >= 0);
-    assert_int_equal(ftruncate(fd, PAIR_SLOT_BYTES - PAGE_BYTES), 0);
-    assert_ptr_equal(mmap(slot, PAIR_SLOT_BYTES - PAGE_BYTES, PROT_READ | PROT_WRITE,
-                          MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0),
-                     slot);
-    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE), 0);
-    return fd;
-}
-
-static void map_arena(struct pair *pair)
-{
-    pair->arena = mmap(NULL, (size_t)PAIR_SLOTS * PAIR_SLOT_BYTES, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    assert_true(pair->arena != MAP_FAILED);
-    for (size_t slot = 0; slot < PAIR_SLOTS; slot++)
-        pair->slot_fds[slot] = map_slot(pair->arena + slot * PAIR_SLOT_BYTES);
-}
-
 struct pair *pair_make(const struct battery_setup *setup, pair_tweak *tweak)
 {
     struct pair *pair = calloc(1, sizeof *pair);
@@ -281,7 +255,7 @@ struct pair *pair_make(const struct battery_setup *setup, pair_tweak *tweak)
     assert_non_null(pair);
     pair->setup = setup;
     pair->wire = -1;
-    map_arena(pair);
+    pair_map_arena(pair);
     pair->shared = (void *)pair->arena;
     pair->shared->tweak = tweak;
     pair->shared->slots_used = 1;
@@ -318,9 +292,7 @@ void pair_free(struct pair *pair)
     } else {
         lend_agent_destroy(pair->owner);
     }
-    (void)munmap(pair->arena, (size_t)PAIR_SLOTS * PAIR_SLOT_BYTES);
-    for (size_t slot = 0; slot < PAIR_SLOTS; slot++)
-        (void)close(pair->slot_fds[slot]);
+    pair_unmap_arena(pair);
     /* An agent leaves nothing behind in the folder of its socket. */
     int removed = rmdir(pair->directory);
 
@@ -372,14 +344,9 @@ void pair_continue_owner(struct pair *pair)
     assert_int_equal(kill(pair->child, SIGCONT), 0);
 }
 
-void *pair_memory(struct pair *pair, size_t bytes)
+uint32_t pair_take_slot(struct pair *pair)
 {
-    size_t room = PAIR_SLOT_BYTES - PAGE_BYTES, rounded = (bytes + 63) & ~(size_t)63;
-    size_t slot = pair->shared->slots_used++;
-
-    assert_true(rounded <= room);
-    assert_true(slot < PAIR_SLOTS);
-    return pair->arena + slot * PAIR_SLOT_BYTES + room - rounded;
+    return pair->shared->slots_used++;
 }
 
 uint32_t pair_end_count(struct pair *pair)
@@ -500,7 +467,7 @@ enum lend_status owner_resume(struct pair *pair, struct lend_region *region, voi
     call->region = region;
     memset(&call->descs[0].memory, 0, sizeof call->descs[0].memory);
     if (address != NULL)
-        EXPECT(lend_memory_system(address, bytes, &call->descs[0].memory, error), LEND_OK, error);
+        EXPECT(pair_describe(pair, address, bytes, &call->descs[0].memory, error), LEND_OK, error);
     return call_owner(pair, do_resume, error);
 }
 

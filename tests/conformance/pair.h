@@ -33,6 +33,7 @@ struct pair {
     struct lend_peer *peer;   /* the owner, as the reader knows it */
     uint32_t peer_references;
     uint8_t *arena;
+    uint8_t *gpu; /* the same as a fake GPU's, for a processor not to touch; see arena.c */
     int slot_fds[PAIR_SLOTS]; /* the file of each slot of the arena, sealed */
     int child;
     int wire;
@@ -58,8 +59,18 @@ void pair_die(struct pair *joined);
 void pair_stop_owner(struct pair *pair);
 void pair_continue_owner(struct pair *pair);
 
+/* Where the memory of both comes from (arena.c), and a part of it that nobody has had. */
+void pair_map_arena(struct pair *pair);
+void pair_unmap_arena(struct pair *pair);
+uint32_t pair_take_slot(struct pair *pair);
 /* Memory that both see, zeroed, with an unmapped page right behind its last byte. */
 void *pair_memory(struct pair *pair, size_t bytes);
+/* Is it memory of a (fake) GPU, that lend is given for it? The address that lend knows it by, and
+ * its description. */
+bool pair_is_device(const struct pair *pair);
+uint64_t pair_address(const struct pair *pair, const void *memory);
+enum lend_status pair_describe(const struct pair *pair, const void *memory, uint64_t bytes,
+                               struct lend_memory *out, struct lend_error *error);
 
 bool pair_is_manual(const struct pair *pair);
 bool pair_is_apart(const struct pair *pair);

@@ -2,24 +2,59 @@
 #include "fake/cuda.h"
 #include "memory/cuda.h"
 
+#include <pthread.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { ALLOCATIONS_MAX = 64, FUNCTIONS_MAX = 16, DEVICE_COUNT = 2, NOT_INITIALIZED = 3 };
+enum {
+    ALLOCATIONS_MAX = 64,
+    FUNCTIONS_MAX = 40,
+    DEVICE_COUNT = 2,
+    STACK_MAX = 16,
+    WORK_MAX = 16384,
+    NOT_INITIALIZED = 3,
+    INVALID_HANDLE = 400,
+};
 
 struct function {
     const char *name;
     int calls;
     int result; /* what it fails with; 0: it does not */
+    int nth;    /* calls until it fails once with nth_result; < 0: never */
+    int nth_result;
 };
 
+/* A copy, or a fill, that was put into a stream. */
+struct work {
+    void *stream;
+    uint8_t *to;
+    const uint8_t *from; /* NULL: value */
+    size_t bytes;
+    unsigned char value;
+};
+
+struct event {
+    void *stream;
+    uint64_t after; /* it is over when so many pieces of work are */
+    int asked;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
 static struct fake_cuda_allocation allocations[ALLOCATIONS_MAX];
 static size_t allocation_count;
 static struct function functions[FUNCTIONS_MAX];
 static uint64_t lie_base, lie_bytes;
-static int pushed, retained;
-static bool is_initialized;
+static int retained, kept;
+static bool is_initialized, is_held;
+static uint64_t buffer_id_last;
+static struct work works[WORK_MAX]; /* a ring, in the order in which it was put in */
+static uint64_t work_put, work_done;
 static char contexts[DEVICE_COUNT]; /* whose addresses stand for contexts */
+
+static _Thread_local void *stack[STACK_MAX]; /* contexts of this thread, the last is current */
+static _Thread_local int pushed;
 
 static struct function *find_function(const char *name)
 {
@@ -27,6 +62,8 @@ static struct function *find_function(const char *name)
 
     while (function->name != NULL && strcmp(function->name, name) != 0)
         function++;
+    if (function->name == NULL)
+        function->nth = -1;
     function->name = name;
     return function;
 }
@@ -34,15 +71,28 @@ static struct function *find_function(const char *name)
 /* Count a call, and say how it fails, if it does. */
 static int enter(const char *name)
 {
+    (void)pthread_mutex_lock(&lock);
     struct function *function = find_function(name);
+    int result = is_initialized || strcmp(name, "cuInit") == 0 ? 0 : NOT_INITIALIZED;
 
     function->calls++;
+    if (function->nth >= 0 && function->nth-- == 0)
+        result = function->nth_result;
     if (function->result != 0)
-        return function->result;
-    return is_initialized || strcmp(name, "cuInit") == 0 ? 0 : NOT_INITIALIZED;
+        result = function->result;
+    (void)pthread_mutex_unlock(&lock);
+    return result;
 }
 
-static const struct fake_cuda_allocation *find_allocation(uint64_t pointer)
+/* The same for one that needs a context. */
+static int enter_context(const char *name)
+{
+    int result = enter(name);
+
+    return result == 0 && pushed == 0 ? LEND_CUDA_ERROR_INVALID_CONTEXT : result;
+}
+
+static struct fake_cuda_allocation *find_allocation(uint64_t pointer)
 {
     for (size_t i = 0; i < allocation_count; i++) {
         if (pointer >= allocations[i].base &&
@@ -57,19 +107,50 @@ void fake_cuda_reset(void)
     memset(functions, 0, sizeof functions);
     allocation_count = 0;
     lie_base = lie_bytes = 0;
-    pushed = retained = 0;
-    is_initialized = false;
+    retained = kept = pushed = 0;
+    is_initialized = is_held = false;
+    work_put = work_done = 0;
 }
 
 void fake_cuda_add(const struct fake_cuda_allocation *allocation)
 {
+    (void)pthread_mutex_lock(&lock);
     if (allocation_count < ALLOCATIONS_MAX)
         allocations[allocation_count++] = *allocation;
+    (void)pthread_mutex_unlock(&lock);
+}
+
+uint8_t *fake_cuda_bytes(uint64_t pointer)
+{
+    (void)pthread_mutex_lock(&lock);
+    const struct fake_cuda_allocation *allocation = find_allocation(pointer);
+    uint8_t *bytes = allocation != NULL && allocation->bytes != NULL
+                         ? allocation->bytes + (pointer - allocation->base)
+                         : NULL;
+    (void)pthread_mutex_unlock(&lock);
+    return bytes;
+}
+
+void fake_cuda_renew(uint64_t pointer)
+{
+    (void)pthread_mutex_lock(&lock);
+    find_allocation(pointer)->buffer_id += 1000000;
+    (void)pthread_mutex_unlock(&lock);
 }
 
 void fake_cuda_fail(const char *function, int result)
 {
+    (void)pthread_mutex_lock(&lock);
     find_function(function)->result = result;
+    (void)pthread_mutex_unlock(&lock);
+}
+
+void fake_cuda_fail_nth(const char *function, int nth, int result)
+{
+    (void)pthread_mutex_lock(&lock);
+    find_function(function)->nth = nth;
+    find_function(function)->nth_result = result;
+    (void)pthread_mutex_unlock(&lock);
 }
 
 void fake_cuda_lie(uint64_t base, uint64_t length_bytes)
@@ -78,14 +159,51 @@ void fake_cuda_lie(uint64_t base, uint64_t length_bytes)
     lie_bytes = length_bytes;
 }
 
+void fake_cuda_hold(int held)
+{
+    (void)pthread_mutex_lock(&lock);
+    is_held = held != 0;
+    (void)pthread_mutex_unlock(&lock);
+}
+
+void fake_cuda_drop(void)
+{
+    (void)pthread_mutex_lock(&lock);
+    work_done = work_put;
+    (void)pthread_mutex_unlock(&lock);
+}
+
+int fake_cuda_under_way(void)
+{
+    (void)pthread_mutex_lock(&lock);
+    int count = (int)(work_put - work_done);
+    (void)pthread_mutex_unlock(&lock);
+    return count;
+}
+
 int fake_cuda_calls(const char *function)
 {
-    return find_function(function)->calls;
+    (void)pthread_mutex_lock(&lock);
+    int calls = find_function(function)->calls;
+    (void)pthread_mutex_unlock(&lock);
+    return calls;
 }
 
 int fake_cuda_held(void)
 {
     return pushed + retained;
+}
+
+int fake_cuda_kept(void)
+{
+    return kept;
+}
+
+static void count(int *counter, int more)
+{
+    (void)pthread_mutex_lock(&lock);
+    *counter += more;
+    (void)pthread_mutex_unlock(&lock);
 }
 
 int cuInit(unsigned flags)
@@ -140,7 +258,9 @@ int cuDevicePrimaryCtxRetain(void **out_context, int device)
 
     if (result != 0)
         return result;
-    retained++;
+    if (device < 0 || device >= DEVICE_COUNT)
+        return LEND_CUDA_ERROR_INVALID_DEVICE;
+    count(&retained, 1);
     *out_context = &contexts[device];
     return LEND_CUDA_SUCCESS;
 }
@@ -150,7 +270,7 @@ int cuDevicePrimaryCtxRelease_v2(int device)
     int result = enter("cuDevicePrimaryCtxRelease");
 
     (void)device;
-    retained--;
+    count(&retained, -1);
     return result;
 }
 
@@ -162,7 +282,9 @@ int cuCtxPushCurrent_v2(void *context)
         return result;
     if (context != &contexts[0] && context != &contexts[1])
         return LEND_CUDA_ERROR_INVALID_CONTEXT;
-    pushed++;
+    if (pushed == STACK_MAX)
+        return LEND_CUDA_ERROR_INVALID_VALUE;
+    stack[pushed++] = context;
     return LEND_CUDA_SUCCESS;
 }
 
@@ -170,9 +292,35 @@ int cuCtxPopCurrent_v2(void **out_context)
 {
     int result = enter("cuCtxPopCurrent");
 
-    pushed--;
-    *out_context = &contexts[0];
+    if (pushed == 0)
+        return LEND_CUDA_ERROR_INVALID_CONTEXT;
+    *out_context = stack[--pushed];
     return result;
+}
+
+int cuCtxGetCurrent(void **out_context)
+{
+    int result = enter("cuCtxGetCurrent");
+
+    *out_context = pushed > 0 ? stack[pushed - 1] : NULL;
+    return result;
+}
+
+int cuCtxSetCurrent(void *context)
+{
+    int result = enter("cuCtxSetCurrent");
+
+    if (result != 0)
+        return result;
+    if (context == NULL) {
+        pushed -= pushed > 0;
+        return LEND_CUDA_SUCCESS;
+    }
+    if (context != &contexts[0] && context != &contexts[1])
+        return LEND_CUDA_ERROR_INVALID_CONTEXT;
+    pushed += pushed == 0;
+    stack[pushed - 1] = context;
+    return LEND_CUDA_SUCCESS;
 }
 
 /* The driver's defaults are zeros, and -2 for the ordinal, where it does not know the address. */
@@ -202,27 +350,299 @@ int cuPointerGetAttributes(unsigned count, int *attributes, void **values, uint6
 
     if (result != 0)
         return result;
-    for (unsigned i = 0; i < count; i++) {
+    (void)pthread_mutex_lock(&lock);
+    for (unsigned i = 0; i < count && result == 0; i++) {
         if (!answer(find_allocation(pointer), attributes[i], values[i]))
-            return LEND_CUDA_ERROR_INVALID_VALUE;
+            result = LEND_CUDA_ERROR_INVALID_VALUE;
     }
-    return LEND_CUDA_SUCCESS;
+    (void)pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int cuPointerSetAttribute(const void *value, int attribute, uint64_t pointer)
+{
+    int result = enter("cuPointerSetAttribute");
+
+    (void)pointer;
+    if (result != 0)
+        return result;
+    return attribute == LEND_CUDA_POINTER_SYNC_MEMOPS && *(const unsigned *)value == 1
+               ? LEND_CUDA_SUCCESS
+               : LEND_CUDA_ERROR_INVALID_VALUE;
 }
 
 int cuMemGetAddressRange_v2(uint64_t *out_base, size_t *out_bytes, uint64_t pointer)
 {
-    const struct fake_cuda_allocation *allocation = find_allocation(pointer);
-    int result = enter("cuMemGetAddressRange");
+    int result = enter_context("cuMemGetAddressRange");
 
     if (result != 0)
         return result;
-    if (pushed == 0)
-        return LEND_CUDA_ERROR_INVALID_CONTEXT;
-    if (allocation == NULL)
-        return LEND_CUDA_ERROR_NOT_FOUND;
-    *out_base = lie_bytes > 0 ? lie_base : allocation->base;
-    *out_bytes = lie_bytes > 0 ? lie_bytes : allocation->length_bytes;
+    (void)pthread_mutex_lock(&lock);
+    const struct fake_cuda_allocation *allocation = find_allocation(pointer);
+    if (allocation == NULL) {
+        result = LEND_CUDA_ERROR_NOT_FOUND;
+    } else {
+        *out_base = lie_bytes > 0 ? lie_base : allocation->base;
+        *out_bytes = lie_bytes > 0 ? lie_bytes : allocation->length_bytes;
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return result;
+}
+
+/* --- memory --- */
+
+int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes)
+{
+    size_t pages = (bytes + 4095) & ~(size_t)4095;
+    int result = enter_context("cuMemAlloc");
+    void *place, *inside;
+
+    if (result != 0)
+        return result;
+    if (bytes == 0)
+        return LEND_CUDA_ERROR_INVALID_VALUE;
+    place = mmap(NULL, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    inside = mmap(NULL, pages, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (place == MAP_FAILED || inside == MAP_FAILED)
+        return LEND_CUDA_ERROR_OUT_OF_MEMORY;
+
+    struct fake_cuda_allocation allocation = {
+        .base = (uint64_t)(uintptr_t)place,
+        .length_bytes = bytes,
+        .buffer_id = UINT64_C(1000) + __atomic_add_fetch(&buffer_id_last, 1, __ATOMIC_SEQ_CST),
+        .type = LEND_CUDA_MEMORY_DEVICE,
+        .ordinal = stack[pushed - 1] == &contexts[1],
+        .bytes = inside,
+    };
+    fake_cuda_add(&allocation);
+    *out_pointer = allocation.base;
     return LEND_CUDA_SUCCESS;
+}
+
+int cuMemFree_v2(uint64_t pointer)
+{
+    int result = enter_context("cuMemFree");
+
+    if (result != 0)
+        return result;
+    (void)pthread_mutex_lock(&lock);
+    struct fake_cuda_allocation *allocation = find_allocation(pointer);
+    if (allocation == NULL || allocation->base != pointer) {
+        result = LEND_CUDA_ERROR_INVALID_VALUE;
+    } else {
+        size_t pages = ((size_t)allocation->length_bytes + 4095) & ~(size_t)4095;
+
+        (void)munmap((void *)(uintptr_t)allocation->base, pages);
+        (void)munmap(allocation->bytes, pages);
+        *allocation = allocations[--allocation_count];
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int cuMemHostAlloc(void **out, size_t bytes, unsigned flags)
+{
+    int result = enter_context("cuMemHostAlloc");
+
+    if (result != 0)
+        return result;
+    *out = (flags & ~7u) == 0 ? aligned_alloc(4096, (bytes + 4095) & ~(size_t)4095) : NULL;
+    if (*out == NULL)
+        return LEND_CUDA_ERROR_OUT_OF_MEMORY;
+    count(&kept, 1);
+    return LEND_CUDA_SUCCESS;
+}
+
+int cuMemFreeHost(void *memory)
+{
+    int result = enter_context("cuMemFreeHost");
+
+    if (result != 0)
+        return result;
+    free(memory);
+    count(&kept, -1);
+    return LEND_CUDA_SUCCESS;
+}
+
+/* --- streams --- */
+
+int cuStreamCreate(void **out_stream, unsigned flags)
+{
+    int result = enter_context("cuStreamCreate");
+
+    if (result != 0)
+        return result;
+    if (flags != LEND_CUDA_STREAM_NON_BLOCKING)
+        return LEND_CUDA_ERROR_INVALID_VALUE;
+    *out_stream = malloc(1);
+    count(&kept, 1);
+    return LEND_CUDA_SUCCESS;
+}
+
+int cuStreamDestroy_v2(void *stream)
+{
+    int result = enter_context("cuStreamDestroy");
+
+    if (result != 0)
+        return result;
+    free(stream);
+    count(&kept, -1);
+    return LEND_CUDA_SUCCESS;
+}
+
+int cuEventCreate(void **out_event, unsigned flags)
+{
+    int result = enter_context("cuEventCreate");
+
+    if (result != 0)
+        return result;
+    if (flags != LEND_CUDA_EVENT_DISABLE_TIMING)
+        return LEND_CUDA_ERROR_INVALID_VALUE;
+    *out_event = calloc(1, sizeof(struct event));
+    count(&kept, 1);
+    return LEND_CUDA_SUCCESS;
+}
+
+int cuEventDestroy_v2(void *event)
+{
+    int result = enter("cuEventDestroy");
+
+    if (result != 0)
+        return result;
+    free(event);
+    count(&kept, -1);
+    return LEND_CUDA_SUCCESS;
+}
+
+int cuEventRecord(void *event, void *stream)
+{
+    int result = enter_context("cuEventRecord");
+    struct event *it = event;
+
+    if (result != 0)
+        return result;
+    (void)pthread_mutex_lock(&lock);
+    *it = (struct event){.stream = stream, .after = work_put};
+    (void)pthread_mutex_unlock(&lock);
+    return LEND_CUDA_SUCCESS;
+}
+
+static void do_work_locked(uint64_t until)
+{
+    for (; work_done < until; work_done++) {
+        const struct work *work = &works[work_done % WORK_MAX];
+
+        if (work->from != NULL)
+            memcpy(work->to, work->from, work->bytes);
+        else
+            memset(work->to, work->value, work->bytes);
+    }
+}
+
+void fake_cuda_finish(void)
+{
+    (void)pthread_mutex_lock(&lock);
+    do_work_locked(work_put);
+    (void)pthread_mutex_unlock(&lock);
+}
+
+int cuEventQuery(void *event)
+{
+    int result = enter("cuEventQuery");
+    struct event *it = event;
+
+    if (result != 0)
+        return result;
+    (void)pthread_mutex_lock(&lock);
+    if (is_held || (it->asked++ == 0 && work_done < it->after))
+        result = LEND_CUDA_ERROR_NOT_READY;
+    else
+        do_work_locked(it->after);
+    (void)pthread_mutex_unlock(&lock);
+    return result;
+}
+
+/* Is all of it memory of a GPU that has bytes, of one allocation or of chunks that touch? */
+static uint8_t *reach_locked(uint64_t pointer, size_t bytes)
+{
+    const struct fake_cuda_allocation *allocation = find_allocation(pointer);
+
+    if (allocation == NULL || allocation->bytes == NULL ||
+        allocation->type != LEND_CUDA_MEMORY_DEVICE ||
+        bytes > allocation->length_bytes - (pointer - allocation->base))
+        return NULL;
+    return allocation->bytes + (pointer - allocation->base);
+}
+
+static int put(uint64_t device, const struct work *wanted, bool is_to_device)
+{
+    struct work work = *wanted;
+    int result = LEND_CUDA_SUCCESS;
+
+    (void)pthread_mutex_lock(&lock);
+    uint8_t *bytes = reach_locked(device, work.bytes);
+    if (is_to_device)
+        work.to = bytes;
+    else
+        work.from = bytes;
+    if (bytes == NULL || work_put - work_done == WORK_MAX)
+        result = LEND_CUDA_ERROR_INVALID_VALUE;
+    else
+        works[work_put++ % WORK_MAX] = work;
+    (void)pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream)
+{
+    const struct work work = {.stream = stream, .to = to, .bytes = bytes};
+    int result = enter_context("cuMemcpyDtoHAsync");
+
+    return result != 0 ? result : put(from, &work, false);
+}
+
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream)
+{
+    const struct work work = {.stream = stream, .from = from, .bytes = bytes};
+    int result = enter_context("cuMemcpyHtoDAsync");
+
+    return result != 0 ? result : put(to, &work, true);
+}
+
+int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *stream)
+{
+    const struct work work = {.stream = stream, .value = value, .bytes = bytes};
+    int result = enter_context("cuMemsetD8Async");
+
+    return result != 0 ? result : put(to, &work, true);
+}
+
+/* What waits: all that was put in before is done first, as by the legacy default stream. */
+static int copy_now(uint64_t device, const struct work *work, bool is_to_device)
+{
+    int result = put(device, work, is_to_device);
+
+    (void)pthread_mutex_lock(&lock);
+    if (result == 0)
+        do_work_locked(work_put);
+    (void)pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes)
+{
+    const struct work work = {.to = to, .bytes = bytes};
+    int result = enter_context("cuMemcpyDtoH");
+
+    return result != 0 ? result : copy_now(from, &work, false);
+}
+
+int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes)
+{
+    const struct work work = {.from = from, .bytes = bytes};
+    int result = enter_context("cuMemcpyHtoD");
+
+    return result != 0 ? result : copy_now(to, &work, true);
 }
 
 const struct lend_cuda_ops fake_cuda_ops = {
@@ -235,4 +655,16 @@ const struct lend_cuda_ops fake_cuda_ops = {
     .context_pop = cuCtxPopCurrent_v2,
     .pointer_get_attributes = cuPointerGetAttributes,
     .memory_get_range = cuMemGetAddressRange_v2,
+    .pointer_set_attribute = cuPointerSetAttribute,
+    .stream_create = cuStreamCreate,
+    .stream_destroy = cuStreamDestroy_v2,
+    .event_create = cuEventCreate,
+    .event_destroy = cuEventDestroy_v2,
+    .event_record = cuEventRecord,
+    .event_query = cuEventQuery,
+    .copy_to_host = cuMemcpyDtoHAsync_v2,
+    .copy_to_device = cuMemcpyHtoDAsync_v2,
+    .fill = cuMemsetD8Async,
+    .host_allocate = cuMemHostAlloc,
+    .host_free = cuMemFreeHost,
 };

@@ -6,10 +6,14 @@
 #include <stdint.h>
 
 /*
- * A fake CUDA driver: it has the functions that lend uses, and the allocations that a test tells it
- * of, which have no memory behind them. It is linked into tests, or built as a libcuda.so.1 of its
- * own, and shows how lend treats what a driver answers; what a driver does answer is shown on a GPU
- * alone.
+ * A fake CUDA driver: it has the functions that lend uses, two GPUs, and the allocations that a
+ * test tells it of or makes. It is linked into tests, or built as a libcuda.so.1 of its own, and
+ * shows how lend treats what a driver answers; what a driver does answer is shown on a GPU alone.
+ *
+ * Memory of its GPUs is memory of the host that lies elsewhere: the address that the program knows
+ * has no rights at all, so that a processor that touches it ends in SIGSEGV; and only the fake's
+ * copies know where the bytes are. What is asynchronous in a driver is so here: a copy moves its
+ * bytes when something asks whether it is over, at the second time that it is asked.
  */
 
 /* As a real driver would describe it; the numbers are those of memory/cuda.h. */
@@ -22,19 +26,36 @@ struct fake_cuda_allocation {
     int is_managed;     /* cudaMallocManaged */
     int is_reserved;    /* an address range with no memory mapped to it */
     int is_contextless; /* mapped chunk or memory pool: belongs to no context */
+    uint8_t *bytes;     /* where its bytes are; NULL: there are none, and nothing copies them */
 };
 
 /* Two GPUs, no allocations, nothing fails, cuInit() to be called. */
 void fake_cuda_reset(void);
 void fake_cuda_add(const struct fake_cuda_allocation *allocation);
-/* That function returns result from now on, and does nothing. */
+/* Where the byte that the program knows by that address is; NULL: nowhere. */
+uint8_t *fake_cuda_bytes(uint64_t pointer);
+/* What lies at the address is freed, and allocated anew in the same place. */
+void fake_cuda_renew(uint64_t pointer);
+/* That function returns result from now on, and does nothing; with the nth call from now, counted
+ * from 0, it does so once. */
 void fake_cuda_fail(const char *function, int result);
+void fake_cuda_fail_nth(const char *function, int nth, int result);
 /* cuMemGetAddressRange() answers with this range, whatever it is asked. */
 void fake_cuda_lie(uint64_t base, uint64_t length_bytes);
+/* Copies stay under way, whoever asks, until this is told again with 0. */
+void fake_cuda_hold(int is_held);
+/* All that was begun is over. */
+void fake_cuda_finish(void);
+/* Those under way never move a byte: their context has broken down. */
+void fake_cuda_drop(void);
+/* Copies that were begun and are not over. */
+int fake_cuda_under_way(void);
 /* Calls of that function since the reset. */
 int fake_cuda_calls(const char *function);
-/* Contexts pushed and not popped, primary contexts retained and not released. */
+/* Contexts pushed and not popped by this thread, primary contexts retained and not released. */
 int fake_cuda_held(void);
+/* Streams, events and pinned memory that were made and not given back. */
+int fake_cuda_kept(void);
 
 int cuInit(unsigned flags);
 int cuGetErrorName(int result, const char **out);
@@ -43,10 +64,29 @@ int cuDevicePrimaryCtxRetain(void **out_context, int device);
 int cuDevicePrimaryCtxRelease_v2(int device);
 int cuCtxPushCurrent_v2(void *context);
 int cuCtxPopCurrent_v2(void **out_context);
+int cuCtxGetCurrent(void **out_context);
+int cuCtxSetCurrent(void *context);
 int cuPointerGetAttributes(unsigned count, int *attributes, void **values, uint64_t pointer);
+int cuPointerSetAttribute(const void *value, int attribute, uint64_t pointer);
 int cuMemGetAddressRange_v2(uint64_t *out_base, size_t *out_bytes, uint64_t pointer);
+int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes);
+int cuMemFree_v2(uint64_t pointer);
+int cuStreamCreate(void **out_stream, unsigned flags);
+int cuStreamDestroy_v2(void *stream);
+int cuEventCreate(void **out_event, unsigned flags);
+int cuEventDestroy_v2(void *event);
+int cuEventRecord(void *event, void *stream);
+int cuEventQuery(void *event);
+int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream);
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream);
+int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes);
+int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes);
+int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *stream);
+int cuMemHostAlloc(void **out, size_t bytes, unsigned flags);
+int cuMemFreeHost(void *memory);
 
-/* All of them, to point lend_cuda at. */
+struct lend_cuda_ops;
+/* All of them that lend uses, to point lend_cuda at. */
 extern const struct lend_cuda_ops fake_cuda_ops;
 
 #endif

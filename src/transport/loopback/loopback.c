@@ -776,9 +776,9 @@ static void loopback_awake(struct lend_channel *base)
 
 const struct lend_transport_ops lend_transport_loopback = {
     .name = "loopback",
-    .paths = {[LEND_WAY_SERVED] = "loopback"},
+    .paths = {[LEND_WAY_SERVED] = "loopback", [LEND_WAY_STAGED] = "loopback/staged"},
     .rank = 10,
-    .kinds = 1u << LEND_MEMORY_SYSTEM | 1u << LEND_MEMORY_PINNED,
+    .kinds = 1u << LEND_MEMORY_SYSTEM | 1u << LEND_MEMORY_PINNED | 1u << LEND_MEMORY_DEVICE,
     .open = loopback_open,
     .close = loopback_close,
     .close_forked = loopback_close_forked,

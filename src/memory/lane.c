@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "memory/lane.h"
+
+#include "base/error.h"
+#include "memory/cuda.h"
+
+void lend_lanes_init(struct lend_lanes *lanes)
+{
+    (void)pthread_mutex_init(&lanes->lock, NULL);
+}
+
+/* The lane's context is the thread's current one until leave(); the one before it comes back then.
+ */
+static enum lend_status enter(const struct lend_lane *lane, struct lend_error *error)
+{
+    int result = lane->cuda->context_push(lane->context);
+
+    if (result != LEND_CUDA_SUCCESS)
+        return lend_cuda_fail(error, lane->cuda, result, "cuCtxPushCurrent");
+    return LEND_OK;
+}
+
+/* What cannot be popped is not ours to mend, and no copy is wrong for it. */
+static void leave(const struct lend_lane *lane)
+{
+    void *popped;
+
+    (void)lane->cuda->context_pop(&popped);
+}
+
+/* --- life --- */
+
+static enum lend_status retain_primary(struct lend_lane *lane, struct lend_error *error)
+{
+    int device = 0;
+    int result = lane->cuda->device_get(&device, lane->ordinal);
+
+    if (result != LEND_CUDA_SUCCESS)
+        return lend_cuda_fail(error, lane->cuda, result, "cuDeviceGet");
+    result = lane->cuda->primary_context_retain(&lane->context, device);
+    if (result != LEND_CUDA_SUCCESS)
+        return lend_cuda_fail(error, lane->cuda, result, "cuDevicePrimaryCtxRetain");
+    lane->is_primary = true;
+    return LEND_OK;
+}
+
+static void release_primary(const struct lend_lane *lane)
+{
+    int device = 0;
+
+    if (lane->is_primary && lane->cuda->device_get(&device, lane->ordinal) == LEND_CUDA_SUCCESS)
+        (void)lane->cuda->primary_context_release(device);
+}
+
+static enum lend_status make_stream(struct lend_lane *lane, struct lend_error *error)
+{
+    enum lend_status status = enter(lane, error);
+
+    if (status != LEND_OK)
+        return status;
+    int result = lane->cuda->stream_create(&lane->stream, LEND_CUDA_STREAM_NON_BLOCKING);
+    leave(lane);
+    if (result != LEND_CUDA_SUCCESS)
+        return lend_cuda_fail(error, lane->cuda, result, "cuStreamCreate");
+    return LEND_OK;
+}
+
+static enum lend_status make(struct lend_lane *lane, const struct lend_device_memory *memory,
+                             struct lend_error *error)
+{
+    *lane = (struct lend_lane){.context = memory->context, .ordinal = memory->ordinal};
+    enum lend_status status = lend_cuda_open(&lane->cuda, error);
+
+    if (status == LEND_OK && memory->context == NULL)
+        status = retain_primary(lane, error);
+    if (status != LEND_OK)
+        return status;
+    status = make_stream(lane, error);
+    if (status != LEND_OK)
+        release_primary(lane);
+    return status;
+}
+
+static bool is_of(const struct lend_lane *lane, const struct lend_device_memory *memory)
+{
+    return memory->context != NULL ? lane->context == memory->context
+                                   : lane->is_primary && lane->ordinal == memory->ordinal;
+}
+
+static struct lend_lane *find_locked(struct lend_lanes *lanes,
+                                     const struct lend_device_memory *memory)
+{
+    for (uint32_t i = 0; i < lanes->count; i++)
+        if (is_of(&lanes->lanes[i], memory))
+            return &lanes->lanes[i];
+    return NULL;
+}
+
+enum lend_status lend_lane_assign(struct lend_lanes *lanes, struct lend_device_memory *memory,
+                                  struct lend_error *error)
+{
+    enum lend_status status = LEND_OK;
+
+    (void)pthread_mutex_lock(&lanes->lock);
+    memory->lane = find_locked(lanes, memory);
+    if (memory->lane == NULL && lanes->count == LEND_LANES_MAX) {
+        status = lend_fail(error, LEND_E_LIMIT, "GPU memory of more than %d CUDA contexts",
+                           LEND_LANES_MAX);
+    } else if (memory->lane == NULL) {
+        struct lend_lane *lane = &lanes->lanes[lanes->count];
+
+        status = make(lane, memory, error);
+        if (status == LEND_OK) {
+            lanes->count++;
+            memory->lane = lane;
+        }
+    }
+    (void)pthread_mutex_unlock(&lanes->lock);
+    return status;
+}
+
+void lend_lanes_fini(struct lend_lanes *lanes, bool forked)
+{
+    for (uint32_t i = 0; i < lanes->count && !forked; i++) {
+        struct lend_lane *lane = &lanes->lanes[i];
+
+        if (enter(lane, NULL) == LEND_OK) {
+            (void)lane->cuda->stream_destroy(lane->stream);
+            leave(lane);
+        }
+        release_primary(lane);
+    }
+    lanes->count = 0;
+    if (!forked)
+        (void)pthread_mutex_destroy(&lanes->lock);
+}
+
+/* --- work --- */
+
+static enum lend_status put_piece(const struct lend_lane *lane, const struct lend_lane_piece *piece,
+                                  struct lend_error *error)
+{
+    const struct lend_cuda_ops *cuda = lane->cuda;
+    const char *what = "cuMemcpyDtoHAsync";
+    int result;
+
+    if (piece->host == NULL) {
+        what = "cuMemsetD8Async";
+        result = cuda->fill(piece->device, 0, piece->bytes, lane->stream);
+    } else if (piece->is_to_device) {
+        what = "cuMemcpyHtoDAsync";
+        result = cuda->copy_to_device(piece->device, piece->host, piece->bytes, lane->stream);
+    } else {
+        result = cuda->copy_to_host(piece->host, piece->device, piece->bytes, lane->stream);
+    }
+    return result == LEND_CUDA_SUCCESS ? LEND_OK : lend_cuda_fail(error, cuda, result, what);
+}
+
+/* An event belongs to the context that it was made in. Made before there is work, so that none is
+ * without one for want of memory. */
+static enum lend_status make_mark(const struct lend_lane *lane, struct lend_lane_mark *mark,
+                                  struct lend_error *error)
+{
+    if (mark->lane != lane)
+        lend_lane_drop_mark(mark);
+    mark->is_set = false;
+    if (mark->event != NULL)
+        return LEND_OK;
+    int result = lane->cuda->event_create(&mark->event, LEND_CUDA_EVENT_DISABLE_TIMING);
+    if (result == LEND_CUDA_SUCCESS) {
+        mark->lane = lane;
+        return LEND_OK;
+    }
+    mark->event = NULL;
+    return lend_cuda_fail(error, lane->cuda, result, "cuEventCreate");
+}
+
+static int set_mark(struct lend_lane_mark *mark)
+{
+    int result = mark->lane->cuda->event_record(mark->event, mark->lane->stream);
+
+    mark->is_set = result == LEND_CUDA_SUCCESS;
+    return result;
+}
+
+enum lend_status lend_lane_put(struct lend_lane *lane, const struct lend_lane_piece *pieces,
+                               uint32_t count, struct lend_lane_mark *mark,
+                               struct lend_error *error)
+{
+    enum lend_status status = enter(lane, error);
+    uint32_t done = 0;
+
+    if (status == LEND_OK) {
+        status = make_mark(lane, mark, error);
+        while (status == LEND_OK && done < count)
+            status = put_piece(lane, &pieces[done++], error);
+        if (done > 0)
+            (void)set_mark(mark); /* tried again when it is asked */
+        leave(lane);
+    }
+    if (done == 0) { /* nothing is under way that a mark could tell of */
+        lend_lane_drop_mark(mark);
+    }
+    return status;
+}
+
+/* After these no work of the context goes on: it is at an end, or the GPU was reset. */
+static bool is_fatal(int result)
+{
+    static const int fatal[] = {4, 214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719};
+
+    for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++)
+        if (result == fatal[i])
+            return true;
+    return false;
+}
+
+enum lend_status lend_lane_ask(struct lend_lane_mark *mark, struct lend_error *error)
+{
+    const struct lend_lane *lane = mark->lane;
+    int result = LEND_CUDA_SUCCESS;
+
+    if (lane == NULL)
+        return LEND_OK;
+    if (!mark->is_set && enter(lane, NULL) == LEND_OK) {
+        result = set_mark(mark);
+        leave(lane);
+    }
+    if (mark->is_set)
+        result = lane->cuda->event_query(mark->event);
+    if (mark->is_set && result == LEND_CUDA_SUCCESS)
+        return LEND_OK;
+    if (is_fatal(result))
+        return lend_cuda_fail(error, lane->cuda, result, "a copy of GPU memory");
+    return LEND_PENDING;
+}
+
+void lend_lane_drop_mark(struct lend_lane_mark *mark)
+{
+    const struct lend_lane *lane = mark->lane;
+
+    if (lane != NULL && mark->event != NULL && enter(lane, NULL) == LEND_OK) {
+        (void)lane->cuda->event_destroy(mark->event);
+        leave(lane);
+    }
+    *mark = (struct lend_lane_mark){0};
+}
+
+/* --- memory of the host --- */
+
+enum lend_status lend_lane_pin(const struct lend_lane *lane, size_t bytes, void **out,
+                               struct lend_error *error)
+{
+    enum lend_status status = enter(lane, error);
+
+    if (status != LEND_OK)
+        return status;
+    int result = lane->cuda->host_allocate(out, bytes, LEND_CUDA_HOST_PORTABLE);
+    leave(lane);
+    if (result != LEND_CUDA_SUCCESS)
+        return lend_cuda_fail(error, lane->cuda, result, "cuMemHostAlloc");
+    return LEND_OK;
+}
+
+void lend_lane_unpin(const struct lend_lane *lane, void *memory)
+{
+    if (memory == NULL || enter(lane, NULL) != LEND_OK)
+        return;
+    (void)lane->cuda->host_free(memory);
+    leave(lane);
+}

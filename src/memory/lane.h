@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_MEMORY_LANE_H
+#define LEND_MEMORY_LANE_H
+
+#include "memory/device.h"
+
+#include <pthread.h>
+#include <stddef.h>
+
+/*
+ * Lanes: where copies between device memory and the host's run by themselves. Each context has one,
+ * a stream of our own that waits for no other. What was put into a lane is over when a mark that
+ * was set behind it says so; nobody waits in the driver for that.
+ *
+ * The caller's current context is as it was when a function returns.
+ */
+
+enum { LEND_LANES_MAX = 16 };
+
+struct lend_cuda_ops;
+
+struct lend_lane {
+    const struct lend_cuda_ops *cuda;
+    void *context;
+    void *stream;
+    int32_t ordinal;
+    bool is_primary; /* the context is the device's primary one, and retained by us */
+};
+
+struct lend_lanes {
+    pthread_mutex_t lock; /* guards count; a lane that is there stays as it is */
+    uint32_t count;
+    struct lend_lane lanes[LEND_LANES_MAX];
+};
+
+void lend_lanes_init(struct lend_lanes *lanes);
+/* Nothing is in them any more. A forked child has no driver: nothing of it is touched there. */
+void lend_lanes_fini(struct lend_lanes *lanes, bool forked);
+
+/* Give the memory its lane, which is made if there is none. LEND_E_UNSUPPORTED, LEND_E_DEVICE,
+ * LEND_E_LIMIT. */
+enum lend_status lend_lane_assign(struct lend_lanes *lanes, struct lend_device_memory *memory,
+                                  struct lend_error *error);
+
+/* A piece of work: between the host's memory and the device's, or zeros (host NULL). */
+struct lend_lane_piece {
+    uint64_t device;
+    void *host;
+    uint64_t bytes;
+    bool is_to_device;
+};
+
+/* What tells when work is over. */
+struct lend_lane_mark {
+    const struct lend_lane *lane; /* NULL: it was never set */
+    void *event;
+    bool is_set; /* behind the last work; else it is to be tried again */
+};
+
+/* Put in the pieces and a mark behind them. A failure may come when some of the pieces are under
+ * way: the mark tells of those as well. */
+enum lend_status lend_lane_put(struct lend_lane *lane, const struct lend_lane_piece *pieces,
+                               uint32_t count, struct lend_lane_mark *mark,
+                               struct lend_error *error);
+/* Is all over that was put in before the mark? LEND_PENDING: no, or it cannot be known.
+ * LEND_E_DEVICE: its context has broken down, and with it all work has ended. */
+enum lend_status lend_lane_ask(struct lend_lane_mark *mark, struct lend_error *error);
+/* There is no work before it. */
+void lend_lane_drop_mark(struct lend_lane_mark *mark);
+
+/* Memory of the host that any device copies to and from by itself. LEND_E_DEVICE. */
+enum lend_status lend_lane_pin(const struct lend_lane *lane, size_t bytes, void **out,
+                               struct lend_error *error);
+void lend_lane_unpin(const struct lend_lane *lane, void *memory);
+
+#endif
