@@ -230,6 +230,15 @@ static int open_read(const char *path)
     return FAILS() ? -EMFILE : adopt(lend_sys_real.open_read(path));
 }
 
+/* As kernels before 6.11, which have the list read. */
+static int ask_mapping(int fd, uint64_t address, struct lend_sys_mapping *out)
+{
+    (void)fd;
+    (void)address;
+    (void)out;
+    return -ENOTTY;
+}
+
 static int make_file(const char *path, size_t bytes)
 {
     return FAILS() ? -ENOSPC : adopt(lend_sys_real.make_file(path, bytes));
@@ -467,7 +476,7 @@ static void install(int nth, bool by_site)
     faulty.populate = populate, faulty.punch = punch, faulty.file_system = file_system;
     faulty.read_process = read_process, faulty.allow_ptrace = allow_ptrace;
     faulty.open_read = open_read, faulty.read = read_bytes, faulty.write = write_bytes;
-    faulty.make_file = make_file;
+    faulty.mapping = ask_mapping, faulty.make_file = make_file;
     faulty.close = close_descriptor, faulty.make_directory = make_directory;
     faulty.stat = stat_path, faulty.chmod = chmod_path;
     faulty.socket = make_socket, faulty.bind = bind_socket, faulty.listen = listen_socket;

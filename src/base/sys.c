@@ -720,6 +720,7 @@ const struct lend_sys_ops lend_sys_real = {
     .read_process = real_read_process,
     .allow_ptrace = real_allow_ptrace,
     .open_read = real_open_read,
+    .mapping = lend_sys_mapping_real,
     .make_file = real_make_file,
     .read = real_read,
     .write = real_write,

@@ -13,6 +13,13 @@
 #include <sys/uio.h>
 #include <sys/vfs.h>
 
+/* A mapping of this process. */
+struct lend_sys_mapping {
+    uint64_t start;
+    uint64_t end;
+    char rights[5]; /* as in /proc/self/maps: "rw-p" */
+};
+
 /*
  * The only door to the system. Production code points lend_sys at lend_sys_real; a test points it
  * at a double that fails the n-th call or keeps its own time. Nothing else in src/ calls malloc,
@@ -66,6 +73,9 @@ struct lend_sys_ops {
 
     /* Files */
     int (*open_read)(const char *path);
+    /* Of /proc/self/maps, opened: the mapping that has the address, or the next one behind it.
+     * -ENOENT: there is none; -ENOTTY: the kernel knows no such question (before Linux 6.11). */
+    int (*mapping)(int fd, uint64_t address, struct lend_sys_mapping *out);
     /* A new file of zeros with mode 0600, all of it allocated, so that no store to a map of it
      * finds the disk full; locked (flock) for as long as it is open. -EEXIST: there is something
      * already, were it a link. */
@@ -123,6 +133,7 @@ struct lend_sys_ops {
 };
 
 extern const struct lend_sys_ops lend_sys_real;
+int lend_sys_mapping_real(int fd, uint64_t address, struct lend_sys_mapping *out);
 extern const struct lend_sys_ops *lend_sys;
 
 /* Run the type's destructor when a local goes out of scope: `LEND_AUTO(lend_x) struct lend_x *x`.

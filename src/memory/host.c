@@ -10,6 +10,8 @@
  * over both at a time answers for all of them, however long the list is.
  */
 
+enum { FEW = 64 }; /* ranges that are asked for one by one: the whole list costs about as much */
+
 /* A range that is asked about; proven from its start up to `next`. */
 struct piece {
     uint64_t next;
@@ -93,6 +95,19 @@ static bool pass_mapping(void *context, const struct lend_mapping *mapping)
     return walk->open < walk->count;
 }
 
+/* A lend_maps_next of a struct walk: where the first that is not settled goes on. */
+static uint64_t next_address(const void *context)
+{
+    const struct walk *walk = context;
+    uint64_t next = UINT64_MAX;
+
+    for (uint32_t i = walk->open; i < walk->ahead; i++)
+        next = walk->pieces[i].next < next ? walk->pieces[i].next : next;
+    if (walk->ahead < walk->count && walk->pieces[walk->ahead].next < next)
+        next = walk->pieces[walk->ahead].next;
+    return next;
+}
+
 static bool is_asked(const struct lend_verify *item)
 {
     return item->status == LEND_OK && lend_memory_is_host(&item->memory);
@@ -113,7 +128,10 @@ static void run_walk(struct walk *walk)
 {
     struct lend_error error;
 
-    if (lend_maps_walk(pass_mapping, walk, &error) != LEND_OK)
+    enum lend_status status = walk->count <= FEW
+                                  ? lend_maps_walk_few(pass_mapping, next_address, walk, &error)
+                                  : lend_maps_walk(pass_mapping, walk, &error);
+    if (status != LEND_OK)
         fail_open(walk, &error);
     for (; walk->open < walk->count; walk->open++)
         fail_hole(&walk->pieces[walk->open]);

@@ -3,6 +3,8 @@
 #include "base/error.h"
 #include "base/sys.h"
 
+#include <errno.h>
+#include <string.h>
 #define MAPS_PATH "/proc/self/maps"
 
 enum { BUFFER_BYTES = 4096, RIGHTS_BYTES = 4 };
@@ -142,6 +144,37 @@ enum lend_status lend_maps_walk(lend_maps_visit *visit, void *context, struct le
     if (fd < 0)
         return lend_fail_errno(error, -fd, "opening " MAPS_PATH);
     enum lend_status status = read_list(&walk, fd, error);
+    lend_sys->close(fd);
+    return status;
+}
+
+static enum lend_status ask_list(lend_maps_visit *visit, lend_maps_next *next, void *context,
+                                 int fd, struct lend_error *error)
+{
+    struct walk walk = {.line = {.field = FIELD_START}, .visit = visit, .context = context};
+    struct lend_sys_mapping found;
+    int result = lend_sys->mapping(fd, next(context), &found);
+
+    if (result < 0 && result != -ENOENT)
+        return read_list(&walk, fd, error); /* nobody was told of any mapping yet */
+    for (; result == 0; result = lend_sys->mapping(fd, next(context), &found)) {
+        struct lend_mapping mapping = {.start = found.start, .end = found.end};
+
+        memcpy(mapping.rights, found.rights, sizeof mapping.rights);
+        if (!visit(context, &mapping))
+            return LEND_OK;
+    }
+    return result == -ENOENT ? LEND_OK : lend_fail_errno(error, -result, "asking " MAPS_PATH);
+}
+
+enum lend_status lend_maps_walk_few(lend_maps_visit *visit, lend_maps_next *next, void *context,
+                                    struct lend_error *error)
+{
+    int fd = lend_sys->open_read(MAPS_PATH);
+
+    if (fd < 0)
+        return lend_fail_errno(error, -fd, "opening " MAPS_PATH);
+    enum lend_status status = ask_list(visit, next, context, fd, error);
     lend_sys->close(fd);
     return status;
 }

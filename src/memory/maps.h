@@ -25,4 +25,13 @@ typedef bool lend_maps_visit(void *context, const struct lend_mapping *mapping);
  * list is read no further than that. LEND_E_SYSTEM. */
 enum lend_status lend_maps_walk(lend_maps_visit *visit, void *context, struct lend_error *error);
 
+/* From which address on the next mapping matters. It only grows. */
+typedef uint64_t lend_maps_next(const void *context);
+
+/* As lend_maps_walk(), for a few addresses: mappings that end before the next that matters may be
+ * left out, and of those told only the range and the rights are known. Where the kernel answers for
+ * single addresses this costs the same however many mappings there are. */
+enum lend_status lend_maps_walk_few(lend_maps_visit *visit, lend_maps_next *next, void *context,
+                                    struct lend_error *error);
+
 #endif

@@ -365,6 +365,61 @@ static void test_list_is_read_no_further_than_it_must(void **state)
     assert_int_equal(verify_by("10000-11000 r--p 0 0:0 0\nnonsense\n", 100, &item, 1), LEND_OK);
 }
 
+/* --- a kernel that answers for single addresses --- */
+
+static int mapping_count;
+static int question_count;
+
+/* Mappings of a page at every other page from page 16 on, the third of them read-only. */
+static int answer(int fd, uint64_t address, struct lend_sys_mapping *out)
+{
+    uint64_t index = address < 16 * PAGE ? 0 : (address / PAGE - 16 + 1) / 2;
+
+    assert_int_equal(fd, MADE_UP_FD);
+    question_count++;
+    if (index >= (uint64_t)mapping_count)
+        return -ENOENT;
+    *out = (struct lend_sys_mapping){
+        .start = (16 + index * 2) * PAGE, .end = (17 + index * 2) * PAGE, .rights = "rw-p"};
+    if (index == 2)
+        out->rights[1] = '-';
+    return 0;
+}
+
+static enum lend_status verify_by_questions(struct lend_verify *items, uint32_t count)
+{
+    struct lend_sys_ops made_up = lend_sys_real;
+
+    made_up.open_read = open_list;
+    made_up.mapping = answer;
+    made_up.close = close_list;
+    looks = question_count = 0;
+    lend_sys = &made_up;
+    enum lend_status status = lend_memory_verify(items, count);
+    lend_sys = &lend_sys_real;
+    assert_int_equal(looks, 1001);
+    return status;
+}
+
+static void test_few_ranges_ask_for_their_own_mappings_alone(void **state)
+{
+    struct lend_verify good[] = {ask(22 * PAGE, PAGE, true), ask(16 * PAGE + 8, 100, true),
+                                 ask(20 * PAGE, PAGE, false), ask(22 * PAGE + 1, 1, true)};
+    struct lend_verify bad[] = {ask(20 * PAGE, PAGE, true), ask(16 * PAGE, 2 * PAGE, false),
+                                ask(17 * PAGE, 1, false),   ask(10, 1, false),
+                                ask(22 * PAGE, PAGE, true), ask(5000 * PAGE, 1, false)};
+
+    (void)state;
+    mapping_count = 1000;
+    assert_int_equal(verify_by_questions(good, 4), LEND_OK);
+    assert_int_equal(question_count, 3); /* of a thousand mappings */
+    assert_int_equal(verify_by_questions(bad, 6), LEND_E_MEMORY);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(bad[i].status, i == 4 ? LEND_OK : LEND_E_MEMORY);
+    assert_non_null(strstr(bad[0].error.message, "not writable"));
+    assert_non_null(strstr(bad[1].error.message, "(byte 4096 of 8192) is not mapped"));
+}
+
 static int real_looks;
 
 static int open_counted(const char *path)
@@ -490,6 +545,7 @@ int main(void)
         cmocka_unit_test(test_list_may_come_in_pieces_of_any_size),
         cmocka_unit_test(test_list_that_is_none_is_an_error),
         cmocka_unit_test(test_list_is_read_no_further_than_it_must),
+        cmocka_unit_test(test_few_ranges_ask_for_their_own_mappings_alone),
         cmocka_unit_test(test_ten_thousand_ranges_take_one_look),
         cmocka_unit_test(test_random_ranges_agree_with_a_map_of_pages),
     };
