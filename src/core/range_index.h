@@ -16,7 +16,8 @@
  * Who is removed leaves an empty range behind. They are closed up once there are as many of them as
  * others, or once removals have walked over as many entries as there are: so to remove all, one by
  * one and in any order, is far from quadratic. Many at a time are inserted by one sort and one
- * merge.
+ * merge. Few at a time go to a short run of their own, which is merged when it is full: so to
+ * insert all, one by one and in any order, is far from quadratic as well.
  */
 struct lend_range_entry {
     uint64_t start;
@@ -25,12 +26,18 @@ struct lend_range_entry {
     void *value;      /* NULL: it was removed */
 };
 
-struct lend_range_index {
+/* Entries in order. */
+struct lend_range_run {
     struct lend_range_entry *entries;
     size_t count;       /* of entries, */
     size_t empty_count; /* and of those among them that were removed */
     size_t walked;      /* entries that removals have walked over since the last closing-up */
     size_t capacity;
+};
+
+struct lend_range_index {
+    struct lend_range_run settled;
+    struct lend_range_run recent; /* those that came one by one since the last merge */
 };
 
 void lend_range_index_fini(struct lend_range_index *index);

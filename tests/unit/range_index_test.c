@@ -73,16 +73,28 @@ static void drop(struct lend_range_index *index, struct model *model, int i)
     model->count--;
 }
 
-static void check_every_question(const struct lend_range_index *index, struct model *model)
+static void check_run(const struct lend_range_run *run)
 {
     uint64_t most = 0;
 
-    assert_int_equal(index->count - index->empty_count, model->count);
-    assert_true(index->count <= (size_t)model->count * 2 + 1);
-    for (size_t i = 0; i < index->count; i++) {
-        most = index->entries[i].end > most ? index->entries[i].end : most;
-        assert_true(index->entries[i].end_max == most); /* else a walk looks too far */
+    assert_true(run->empty_count <= run->count / 2);
+    for (size_t i = 0; i < run->count; i++) {
+        most = run->entries[i].end > most ? run->entries[i].end : most;
+        assert_true(run->entries[i].end_max == most); /* else a walk looks too far */
     }
+}
+
+static size_t count_of(const struct lend_range_index *index)
+{
+    return index->settled.count - index->settled.empty_count + index->recent.count -
+           index->recent.empty_count;
+}
+
+static void check_every_question(const struct lend_range_index *index, struct model *model)
+{
+    assert_int_equal(count_of(index), model->count);
+    check_run(&index->settled);
+    check_run(&index->recent);
     for (uint64_t start = 0; start < SPACE; start++)
         for (uint64_t end = start + 1; end <= SPACE; end++)
             check_question(index, model, start, end);
@@ -96,7 +108,7 @@ static void test_empty_index_has_nothing(void **state)
     (void)state;
     check_every_question(&index, &model);
     lend_range_index_remove(&index, 3, &model);
-    assert_int_equal(index.count, 0);
+    assert_int_equal(count_of(&index), 0);
     lend_range_index_fini(&index);
 }
 
@@ -210,6 +222,78 @@ static void test_batch_is_met_as_if_inserted_one_by_one(void **state)
     lend_range_index_fini(&index);
 }
 
+enum { MANY = 4000, WIDE = 1 << 16, LONGEST = 300 };
+
+static struct {
+    uint64_t start, end;
+    bool is_there, is_seen;
+} many[MANY];
+
+static void put_many(struct lend_range_index *index, size_t i, uint64_t start, uint64_t end)
+{
+    many[i].start = start;
+    many[i].end = end;
+    many[i].is_there = true;
+    assert_int_equal(lend_range_index_reserve(index, 1, NULL), LEND_OK);
+    lend_range_index_insert(index, start, end, &many[i]);
+}
+
+static void ask_many(const struct lend_range_index *index, uint64_t start, uint64_t end)
+{
+    const struct lend_range_entry *entry;
+    uint64_t last = UINT64_MAX;
+    size_t position = SIZE_MAX;
+
+    for (size_t i = 0; i < MANY; i++)
+        many[i].is_seen = false;
+    while ((entry = lend_range_index_next(index, start, end, &position)) != NULL) {
+        size_t i = ((size_t)entry->value - (size_t)many) / sizeof many[0];
+
+        assert_false(many[i].is_seen);
+        assert_true(entry->start <= last);
+        last = entry->start;
+        many[i].is_seen = true;
+    }
+    for (size_t i = 0; i < MANY; i++)
+        assert_int_equal(many[i].is_seen,
+                         many[i].is_there && many[i].start < end && many[i].end > start);
+}
+
+/* Enough of them that those that came one by one are merged again and again. */
+static void test_thousands_that_come_and_go_one_by_one_are_met(void **state)
+{
+    struct lend_range_index index = {0};
+    uint64_t seed = 7;
+
+    (void)state;
+    memset(many, 0, sizeof many);
+    for (size_t i = 0; i < MANY; i++) { /* ascending, then descending, then anywhere */
+        uint64_t start = i < MANY / 3 ? i * 4 : i < 2 * MANY / 3 ? WIDE - i * 4 : draw(&seed, WIDE);
+
+        put_many(&index, i, start, start + 1 + draw(&seed, LONGEST));
+        if (i % 50 == 0)
+            ask_many(&index, draw(&seed, WIDE), WIDE);
+    }
+    check_run(&index.settled);
+    assert_true(index.settled.count > 0);
+    for (int step = 0; step < 3 * MANY; step++) {
+        size_t i = (size_t)draw(&seed, MANY);
+        uint64_t start = draw(&seed, WIDE);
+
+        if (many[i].is_there) {
+            lend_range_index_remove(&index, many[i].start, &many[i]);
+            many[i].is_there = false;
+        } else {
+            put_many(&index, i, start, start + 1 + draw(&seed, LONGEST));
+        }
+        if (step % 50 == 0)
+            ask_many(&index, start, start + 1 + draw(&seed, LONGEST));
+    }
+    check_run(&index.settled);
+    check_run(&index.recent);
+    lend_range_index_fini(&index);
+}
+
 static void test_reserve_that_finds_no_memory_changes_nothing(void **state)
 {
     struct lend_range_index index = {0};
@@ -217,7 +301,7 @@ static void test_reserve_that_finds_no_memory_changes_nothing(void **state)
     struct model model = {0};
 
     (void)state;
-    double_install(1); /* the second allocation */
+    double_install(2); /* the third allocation: the first two are for the first range */
     insert(&index, &model, 0, 3, 8);
     assert_int_equal(lend_range_index_reserve(&index, 1000, &error), LEND_E_NO_MEMORY);
     assert_int_equal(error.status, LEND_E_NO_MEMORY);
@@ -241,7 +325,7 @@ static void test_inserts_that_were_reserved_take_no_memory(void **state)
     for (int i = 0; i < RANGES_MAX; i++)
         lend_range_index_insert(&index, (uint64_t)i, SPACE, &model.ranges[i]);
     assert_int_equal(double_calls(), calls);
-    assert_int_equal(index.count, RANGES_MAX);
+    assert_int_equal(count_of(&index), RANGES_MAX);
     lend_range_index_fini(&index);
     assert_false(double_remove());
 }
@@ -255,6 +339,7 @@ int main(void)
         cmocka_unit_test(test_ranges_at_the_end_of_the_address_space_are_met),
         cmocka_unit_test(test_random_history_is_that_of_a_list),
         cmocka_unit_test(test_batch_is_met_as_if_inserted_one_by_one),
+        cmocka_unit_test(test_thousands_that_come_and_go_one_by_one_are_met),
         cmocka_unit_test(test_reserve_that_finds_no_memory_changes_nothing),
         cmocka_unit_test(test_inserts_that_were_reserved_take_no_memory),
     };
