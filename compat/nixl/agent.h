@@ -65,7 +65,8 @@ struct nixl_capi_agent_s {
     bool has_key;
     nixl_capi_params_t params; /* of the backend */
     struct compat_index registered;
-    uint64_t serial; /* grows with every change of what is registered */
+    uint64_t serial;               /* grows with every change of what is registered */
+    _Atomic size_t metadata_bytes; /* of lend's, the last time */
     struct compat_peer *peers;
     struct compat_peer *self; /* ourselves as a peer, made when it is asked for */
     uint64_t self_serial;     /* of what that one knows */

@@ -115,7 +115,7 @@ void compat_peers_forget(nixl_capi_agent_t agent)
 
 nixl_capi_status_t compat_lend_metadata(nixl_capi_agent_t agent, uint8_t **out, size_t *out_bytes)
 {
-    size_t room = 4096;
+    size_t room = 4096 + atomic_load_explicit(&agent->metadata_bytes, memory_order_relaxed);
     struct lend_error error;
 
     for (;;) {
@@ -127,6 +127,7 @@ nixl_capi_status_t compat_lend_metadata(nixl_capi_agent_t agent, uint8_t **out, 
         enum lend_status status =
             lend_metadata_export(atomic_load(&agent->lend), bytes, room, &count, &error);
         if (status == LEND_OK) {
+            atomic_store_explicit(&agent->metadata_bytes, count + count / 8, memory_order_relaxed);
             *out = bytes;
             *out_bytes = count;
             return NIXL_CAPI_SUCCESS;

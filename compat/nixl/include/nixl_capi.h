@@ -281,11 +281,13 @@ NIXL_CAPI_API nixl_capi_status_t nixl_capi_register_mem(nixl_capi_agent_t agent,
 
 /**
  * Take memory back. When this has returned with success nobody reads or writes it by way of the
- * registrations that were taken back: transfers under way fail, at both ends. All of the list is
- * deregistered, or nothing.
+ * registrations that were taken back: transfers under way fail, at both ends. Where a descriptor
+ * cannot be, nothing of the list is deregistered.
  *
- * @retval NIXL_CAPI_ERROR_NOT_FOUND a descriptor is not registered exactly so, or is listed more
- *         often than it is registered.
+ * @retval NIXL_CAPI_ERROR_NOT_FOUND a descriptor is not registered exactly so.
+ * @retval NIXL_CAPI_ERROR_INVALID_PARAM a descriptor is listed twice.
+ * @retval NIXL_CAPI_ERROR_BACKEND one is still in use after five seconds. Those before it in the
+ *         list are deregistered, it and those behind it are not.
  */
 NIXL_CAPI_API nixl_capi_status_t nixl_capi_deregister_mem(nixl_capi_agent_t agent,
                                                           nixl_capi_reg_dlist_t dlist,
