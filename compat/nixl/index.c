@@ -53,6 +53,14 @@ static int order(const struct compat_entry *entry, uintptr_t address, size_t len
     return entry->length_bytes < length_bytes ? -1 : entry->length_bytes > length_bytes;
 }
 
+static bool is_at_or_before(const struct compat_chunk *chunk, uintptr_t address,
+                            size_t length_bytes)
+{
+    if (chunk->first_address != address)
+        return chunk->first_address < address;
+    return order(&chunk->at[0], address, length_bytes) <= 0;
+}
+
 /* How many chunks begin at or before that range. */
 static size_t count_chunks(const struct compat_space *space, uintptr_t address, size_t length_bytes)
 {
@@ -61,7 +69,7 @@ static size_t count_chunks(const struct compat_space *space, uintptr_t address, 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (order(&space->chunks[middle].at[0], address, length_bytes) <= 0)
+        if (is_at_or_before(&space->chunks[middle], address, length_bytes))
             low = middle + 1;
         else
             high = middle;
@@ -86,8 +94,9 @@ static uint32_t count_entries(const struct compat_chunk *chunk, uintptr_t addres
     return low;
 }
 
-static void renew_end_max(struct compat_chunk *chunk)
+static void renew(struct compat_chunk *chunk)
 {
+    chunk->first_address = chunk->count > 0 ? chunk->at[0].address : 0;
     chunk->end_max = 0;
     for (uint32_t i = 0; i < chunk->count; i++)
         if (end_of(&chunk->at[i]) > chunk->end_max)
@@ -128,8 +137,8 @@ static bool split(struct compat_space *space, size_t *chunk_index, uint32_t *at)
     upper->count = lower->count - kept;
     memcpy(upper->at, lower->at + kept, upper->count * sizeof *upper->at);
     lower->count = kept;
-    renew_end_max(lower);
-    renew_end_max(upper);
+    renew(lower);
+    renew(upper);
     if (*at > kept || is_last) {
         *at -= kept;
         ++*chunk_index;
@@ -155,6 +164,7 @@ bool compat_index_add(struct compat_index *index, nixl_capi_mem_type_t type,
     chunk->at[at] = (struct compat_entry){
         .address = desc->address, .length_bytes = desc->length_bytes, .region = region};
     chunk->count++;
+    chunk->first_address = chunk->at[0].address;
     if (end_of(&chunk->at[at]) > chunk->end_max)
         chunk->end_max = end_of(&chunk->at[at]);
     space->count++;
@@ -211,8 +221,8 @@ void compat_index_remove(struct compat_index *index, const struct compat_place *
         free(chunk->at);
         space->chunk_count--;
         memmove(chunk, chunk + 1, (space->chunk_count - place->chunk) * sizeof *chunk);
-    } else if (end == chunk->end_max) {
-        renew_end_max(chunk);
+    } else if (end == chunk->end_max || place->at == 0) {
+        renew(chunk);
     }
 }
 

@@ -25,6 +25,7 @@ struct compat_entry {
 struct compat_chunk {
     struct compat_entry *at; /* COMPAT_CHUNK_ENTRIES of them */
     uint32_t count;          /* > 0 */
+    uintptr_t first_address; /* of at[0]: a search looks at no other chunk than the one it finds */
     uintptr_t end_max;       /* one past the last byte of all */
 };
 

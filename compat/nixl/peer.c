@@ -115,8 +115,13 @@ void compat_peers_forget(nixl_capi_agent_t agent)
 
 nixl_capi_status_t compat_lend_metadata(nixl_capi_agent_t agent, uint8_t **out, size_t *out_bytes)
 {
-    size_t room = 4096 + atomic_load_explicit(&agent->metadata_bytes, memory_order_relaxed);
     struct lend_error error;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    size_t room = 4096 + 16 * agent->registered.count;
+    (void)pthread_mutex_unlock(&agent->lock);
+    if (room < atomic_load_explicit(&agent->metadata_bytes, memory_order_relaxed))
+        room = atomic_load_explicit(&agent->metadata_bytes, memory_order_relaxed);
 
     for (;;) {
         uint8_t *bytes = malloc(room);
