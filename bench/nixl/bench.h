@@ -14,6 +14,7 @@ struct sample {
     uint64_t count; /* of descriptors, or pieces */
     uint64_t bytes; /* of each; 0: it does not matter */
     double ns;
+    int is_least; /* it was stopped, and would have been more */
 };
 
 /* With the file of the library, and the section's argument. */
@@ -23,13 +24,17 @@ struct section {
     uint64_t argument;
 };
 
-void measure_registration(const char *library, uint64_t count);
+void measure_one_call(const char *library, uint64_t count);
+void measure_ascending(const char *library, uint64_t count);
+void measure_descending(const char *library, uint64_t count);
+void measure_random(const char *library, uint64_t count);
 void measure_exchange(const char *library, uint64_t count);
 void measure_notification(const char *library, uint64_t count);
 void measure_scatter(const char *library, uint64_t piece_bytes);
 
 /* To the program that started this process. */
 void sample_give(const char *what, uint64_t count, uint64_t bytes, double ns);
+void sample_give_least(const char *what, uint64_t count, uint64_t bytes, double ns);
 uint64_t now_ns(void);
 
 /* What became of it all. */

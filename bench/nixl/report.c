@@ -16,6 +16,7 @@ struct samples {
     double *ns;
     size_t count;
     size_t capacity;
+    bool is_least; /* of one of them at least */
 };
 
 struct row {
@@ -74,6 +75,7 @@ void report_add(struct report *report, int library, const struct sample *sample)
         samples->capacity = capacity;
     }
     samples->ns[samples->count++] = sample->ns;
+    samples->is_least |= sample->is_least != 0;
 }
 
 static int compare(const void *left, const void *right)
@@ -121,16 +123,19 @@ static const char *judge(const struct row *row)
     return ratio >= 1 ? "not slower: met" : "not slower: missed";
 }
 
-static void print_ns(char *text, size_t capacity, double ns)
+static void print_median(char *text, size_t capacity, const struct samples *samples)
 {
-    if (ns <= 0)
+    double ns = median(samples);
+    const char *over = samples->is_least ? "over " : "";
+
+    if (samples->count == 0)
         snprintf(text, capacity, "-");
     else if (ns < 1e3)
-        snprintf(text, capacity, "%.1f ns", ns);
+        snprintf(text, capacity, "%s%.1f ns", over, ns);
     else if (ns < 1e6)
-        snprintf(text, capacity, "%.2f us", ns / 1e3);
+        snprintf(text, capacity, "%s%.2f us", over, ns / 1e3);
     else
-        snprintf(text, capacity, "%.2f ms", ns / 1e6);
+        snprintf(text, capacity, "%s%.2f ms", over, ns / 1e6);
 }
 
 void report_print(const struct report *report)
@@ -143,7 +148,7 @@ void report_print(const struct report *report)
         char texts[LIBRARIES][24], bytes[24] = "", ratio[24] = "";
 
         for (int library = 0; library < LIBRARIES; library++)
-            print_ns(texts[library], sizeof texts[library], median(&row->of[library]));
+            print_median(texts[library], sizeof texts[library], &row->of[library]);
         if (row->first.bytes != 0)
             snprintf(bytes, sizeof bytes, "%" PRIu64, row->first.bytes);
         if (row->of[THEIRS].count != 0)
@@ -159,9 +164,9 @@ static json_t *figure(const struct samples *samples)
         return json_null();
     double middle = median(samples);
 
-    return json_pack("{s:f, s:f, s:f, s:I}", "median_ns", middle, "min_ns", samples->ns[0],
+    return json_pack("{s:f, s:f, s:f, s:I, s:b}", "median_ns", middle, "min_ns", samples->ns[0],
                      "max_ns", samples->ns[samples->count - 1], "samples",
-                     (json_int_t)samples->count);
+                     (json_int_t)samples->count, "is_least", (int)samples->is_least);
 }
 
 int report_write_json(const struct report *report, const char *const paths[LIBRARIES],
