@@ -11,19 +11,24 @@ is read from the tables of docs/nixl.md, and a line there that is not true is a 
 are the crate, its test, the outcome here, the outcome with NVIDIA's library, and why.
 """
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROJECTS = ROOT / "compat/nixl/tests/rust"
 TABLES = ROOT / "docs/nixl.md"
 CARGO_MIN = (1, 85)
 TEST_SECONDS = 60
+ETCD_SECONDS = 20
 SKIPPED = 77
 
 # Whose tests are run: the project that fetches it, and what its manifest calls the features.
@@ -58,8 +63,46 @@ def exceptions():
     return rows
 
 
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextlib.contextmanager
+def etcd_server():
+    """The address of an etcd of our own, while this is open; None where there is no etcd."""
+    program = shutil.which("etcd")
+    if program is None:
+        yield None
+        return
+    port, peers = free_ports(2)
+    clients, members = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peers}"
+    with tempfile.TemporaryDirectory() as folder:
+        server = subprocess.Popen(
+            [program, "--data-dir", folder, "--listen-client-urls", clients,
+             "--advertise-client-urls", clients, "--listen-peer-urls", members,
+             "--initial-advertise-peer-urls", members, "--initial-cluster", f"default={members}"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + ETCD_SECONDS
+        try:
+            while time.monotonic() < end and server.poll() is None:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+            yield clients
+        finally:
+            server.terminate()
+            server.wait()
+
+
 def outcome_of(program, test, environment):
     """passes, fails or skips itself; and what it said."""
+    # Alone, so that all other agents keep to themselves.
+    if "etcd" not in test:
+        environment = {name: value for name, value in environment.items()
+                       if name != "NIXL_ETCD_ENDPOINTS"}
     try:
         done = subprocess.run(
             [program, "--exact", test, "--nocapture", "--test-threads=1"], env=environment,
@@ -85,6 +128,9 @@ class Crates:
             # One profile for all, so that they share what is built, and soon.
             "CARGO_PROFILE_DEV_DEBUG": "0", "CARGO_PROFILE_TEST_DEBUG": "0",
             "CARGO_TERM_COLOR": "never", "CARGO_NET_RETRY": "1",
+            # As installed, they would be found by themselves.
+            "LEND_NIXL_SECRET_PLUGIN": str(folder / "src/plugin/secret/lend-secret.so"),
+            "LEND_NIXL_ETCD_PLUGIN": str(folder / "src/plugin/etcd/lend-etcd.so"),
         }
         for name in ("NIXL_ETCD_ENDPOINTS", "NIXL_TELEMETRY_ENABLE", "NIXL_TELEMETRY_DIR",
                      "NIXL_PLUGIN_DIR", "LD_LIBRARY_PATH", "LD_PRELOAD"):
@@ -161,7 +207,9 @@ class Crates:
             what = f"nixl: {crate}: {test}"
             wanted, _, reason = self.known.get((crate, test), ("passes", None, None))
             self.seen.add((crate, test))
-            if outcome != wanted:
+            if "etcd" in test and "NIXL_ETCD_ENDPOINTS" not in self.environment:
+                self.suites.skip(what, "no etcd on this machine")
+            elif outcome != wanted:
                 self.suites.count(what, False, f"it {outcome}; {TABLES.name} says that it "
                                                f"{wanted}\n{text[-3000:]}")
             elif outcome == "passes":
@@ -176,6 +224,8 @@ class Crates:
         wrong = []
         for test, (outcome, text) in others.items():
             wanted = self.known.get((crate, test), (None, outcomes[test][0], None))[1]
+            if "etcd" in test and "NIXL_ETCD_ENDPOINTS" not in self.environment:
+                continue
             if outcome != wanted:
                 wrong.append(f"{test}: it {outcome}; expected is that it {wanted}\n{text[-1000:]}")
         self.suites.count(f"nixl: {crate}: NVIDIA's library does the same", not wrong,
@@ -190,7 +240,9 @@ class Crates:
         if not programs:
             return None
         environment = self.environment | {"LD_LIBRARY_PATH": str(library.parent)}
-        kinds = {"GPU": ""} if what != "ours" else {"GPU": "", "fake driver": str(self.folder / "tests")}
+        kinds = {"GPU": ""}
+        if what == "ours":
+            kinds["fake driver"] = str(self.folder / "tests")
         for kind, driver in kinds.items():
             paths = f"{library.parent}:{driver}" if driver else str(library.parent)
             done = subprocess.run(
@@ -242,8 +294,11 @@ class Crates:
         programs = self.seed("ours", ours)
         if programs and theirs is not None:
             self.seed("NVIDIA's", theirs, programs)
-        for suite in SUITES:
-            self.one_suite(*suite, ours, theirs)
+        with etcd_server() as address:
+            if address is not None:
+                self.environment["NIXL_ETCD_ENDPOINTS"] = address
+            for suite in SUITES:
+                self.one_suite(*suite, ours, theirs)
         for crate, test in sorted(self.known.keys() - self.seen):
             self.suites.count(f"nixl: {TABLES.name}", False, f"{crate} has no test {test}")
 
