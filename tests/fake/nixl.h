@@ -47,7 +47,7 @@ struct fake_nixl {
     _Atomic bool is_waiting;     /* and does so */
     enum fake_nixl_call failing; /* that call fails, */
     int fail_at;                 /* when it is made for that time, counted from 0; -1: never */
-    int calls[FAKE_NIXL_CALLS];  /* since the reset */
+    _Atomic int calls[FAKE_NIXL_CALLS]; /* since the reset */
     /* Not given back. */
     int agents, backends, params, memory_lists, lists, requests, maps, bytes, registered;
     int landed_late; /* requests that were released in progress, and moved their bytes after */

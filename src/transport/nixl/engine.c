@@ -7,11 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How long the helper looks again and again after something has moved, and how often it looks then:
- * NIXL agents that reach our memory by themselves need that as much as we do. */
-#define SPIN_NS UINT64_C(200000)
-#define LOOK_NS UINT64_C(100000)
-#define IDLE_NS UINT64_C(1000000000) /* there is no NIXL agent to look after */
+/* How long the helper looks again and again after something has moved, how long it then looks
+ * often, and how often: NIXL agents that reach our memory by themselves need that as much as we do,
+ * and what they do is not told to us. */
+#define SPIN_NS       UINT64_C(200000)
+#define OFTEN_NS      UINT64_C(20000000)
+#define LOOK_OFTEN_NS UINT64_C(100000)
+#define LOOK_NS       UINT64_C(1000000)
+#define IDLE_NS       UINT64_C(1000000000) /* there is no NIXL agent to look after */
 
 /* --- calls --- */
 
@@ -265,6 +268,13 @@ void lend_nixl_slab_put(struct lend_nixl_engine *engine, struct lend_nixl_slab *
 
 /* --- the helper --- */
 
+static uint64_t pause_ns(const struct lend_nixl_engine *engine, uint64_t idle_ns)
+{
+    if (engine->nixl == NULL)
+        return IDLE_NS;
+    return idle_ns < OFTEN_NS ? LOOK_OFTEN_NS : LOOK_NS;
+}
+
 /* Wait for something to do, unless there is. True: it is all over. */
 static bool await_work(struct lend_nixl_engine *engine, bool is_busy)
 {
@@ -272,7 +282,7 @@ static bool await_work(struct lend_nixl_engine *engine, bool is_busy)
 
     lend_nixl_lock(engine);
     if (!is_busy && !engine->stops && lend_list_is_empty(&engine->calls) && idle_ns > SPIN_NS)
-        lend_sys->wait(&engine->work, &engine->lock, engine->nixl != NULL ? LOOK_NS : IDLE_NS);
+        lend_sys->wait(&engine->work, &engine->lock, pause_ns(engine, idle_ns));
     bool stops = engine->stops;
     lend_nixl_unlock(engine);
     if (is_busy)
