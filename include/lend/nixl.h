@@ -34,7 +34,7 @@ enum lend_nixl_kind {
     LEND_NIXL_UNKNOWN = 0,   /**< None, or none that we know. */
     LEND_NIXL_NVIDIAS = 1,   /**< NVIDIA's, with a NIXL behind it: what the transport uses. */
     LEND_NIXL_LENDS_OWN = 2, /**< lend's own (compat/nixl), which has no NIXL behind it. */
-    LEND_NIXL_STUB = 3,      /**< A stub, such as the crate nixl-sys builds. */
+    LEND_NIXL_STUB = 3,      /**< A stub, such as Rust's nixl-sys builds. */
 };
 
 /** A libnixl_capi that was found. */

@@ -81,7 +81,7 @@ static void tell_ours(struct info *info)
                                             : ", 1.0 to 1.4");
 }
 
-/* What programs get that ask for it by its bare name, as the crate nixl-sys does. */
+/* What programs get that ask for it by its bare name, as Rust's nixl-sys does. */
 static void tell_bare_name(struct info *info)
 {
     struct lend_nixl_library library = {.struct_size = sizeof library};

@@ -18,17 +18,16 @@
 
 /* --- calls --- */
 
-struct lend_nixl_call *lend_nixl_call_create(struct lend_error *error)
+enum lend_status lend_nixl_call_create(struct lend_nixl_call **out, struct lend_error *error)
 {
     struct lend_nixl_call *call = lend_sys->allocate(sizeof *call);
 
-    if (call == NULL) {
-        (void)lend_fail(error, LEND_E_NO_MEMORY, "no memory to ask NIXL");
-        return NULL;
-    }
+    if (call == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory to ask NIXL");
     lend_list_init(&call->link);
     call->status = LEND_PENDING;
-    return call;
+    *out = call;
+    return LEND_OK;
 }
 
 void lend_nixl_call_free(struct lend_nixl_call *call)
@@ -318,10 +317,11 @@ static enum lend_status come_alive(struct lend_nixl_engine *engine, struct lend_
 
 enum lend_status lend_nixl_engine_start(struct lend_nixl_engine *engine, struct lend_error *error)
 {
-    struct lend_nixl_call *call = lend_nixl_call_create(error);
+    struct lend_nixl_call *call;
 
-    if (call == NULL)
-        return LEND_E_NO_MEMORY;
+    enum lend_status status = lend_nixl_call_create(&call, error);
+    if (status != LEND_OK)
+        return status;
     int result = lend_sys->thread(&engine->thread, help, engine, "lend-nixl");
     if (result < 0) {
         lend_nixl_call_free(call);
@@ -329,7 +329,7 @@ enum lend_status lend_nixl_engine_start(struct lend_nixl_engine *engine, struct 
     }
     engine->has_thread = true;
     call->run = come_alive;
-    enum lend_status status = lend_nixl_engine_call(engine, call, error);
+    status = lend_nixl_engine_call(engine, call, error);
     if (status != LEND_E_TIMEOUT)
         lend_nixl_call_free(call);
     return status;

@@ -139,7 +139,7 @@ void lend_nixl_engine_stop(struct lend_nixl_engine *engine);
  * engine's from here on if LEND_E_TIMEOUT is returned, and the caller's otherwise. */
 enum lend_status lend_nixl_engine_call(struct lend_nixl_engine *engine, struct lend_nixl_call *call,
                                        struct lend_error *error);
-struct lend_nixl_call *lend_nixl_call_create(struct lend_error *error);
+enum lend_status lend_nixl_call_create(struct lend_nixl_call **out, struct lend_error *error);
 void lend_nixl_call_free(struct lend_nixl_call *call);
 
 /* There is something for the helper to do. Under the lock. */

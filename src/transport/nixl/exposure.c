@@ -180,12 +180,13 @@ static enum lend_status find(const char *library, struct lend_nixl_library *out,
 static enum lend_status tell(void *object, void *bytes, size_t capacity, size_t *out_count,
                              struct lend_error *error)
 {
-    struct lend_nixl_call *call = lend_nixl_call_create(error);
+    struct lend_nixl_call *call;
 
-    if (call == NULL)
-        return LEND_E_NO_MEMORY;
+    enum lend_status status = lend_nixl_call_create(&call, error);
+    if (status != LEND_OK)
+        return status;
     call->run = run_tell;
-    enum lend_status status = lend_nixl_engine_call(object, call, error);
+    status = lend_nixl_engine_call(object, call, error);
     if (status == LEND_E_TIMEOUT)
         return status;
     if (status == LEND_OK) {
@@ -218,10 +219,11 @@ static struct lend_metadata_region *copy_regions(const struct lend_foreign_peer 
 static enum lend_status meet(void *object, const struct lend_foreign_peer *peer,
                              struct lend_foreign_identity *out, struct lend_error *error)
 {
-    struct lend_nixl_call *call = lend_nixl_call_create(error);
+    struct lend_nixl_call *call;
 
-    if (call == NULL)
-        return LEND_E_NO_MEMORY;
+    enum lend_status status = lend_nixl_call_create(&call, error);
+    if (status != LEND_OK)
+        return status;
     call->run = lend_nixl_meet;
     call->bytes = lend_sys->allocate(peer->byte_count);
     call->regions = copy_regions(peer);
@@ -233,7 +235,7 @@ static enum lend_status meet(void *object, const struct lend_foreign_peer *peer,
     memcpy(call->bytes, peer->bytes, peer->byte_count);
     call->byte_count = peer->byte_count;
     call->region_count = peer->region_count;
-    enum lend_status status = lend_nixl_engine_call(object, call, error);
+    status = lend_nixl_engine_call(object, call, error);
     if (status == LEND_E_TIMEOUT)
         return status;
     if (status == LEND_OK)
@@ -285,13 +287,14 @@ static enum lend_status expose(void *object, const struct lend_exposure *wanted,
                                struct lend_error *error)
 {
     struct lend_nixl_engine *engine = object;
-    struct lend_nixl_call *call = lend_nixl_call_create(error);
+    struct lend_nixl_call *call;
 
-    if (call == NULL)
-        return LEND_E_NO_MEMORY;
+    enum lend_status status = lend_nixl_call_create(&call, error);
+    if (status != LEND_OK)
+        return status;
     call->run = run_expose;
     lend_nixl_lock(engine);
-    enum lend_status status = enter_locked(engine, wanted, error);
+    status = enter_locked(engine, wanted, error);
     lend_nixl_unlock(engine);
     if (status != LEND_OK) {
         lend_nixl_call_free(call);
