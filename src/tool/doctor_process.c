@@ -83,7 +83,8 @@ static void check_agent(const struct exam *exam, struct finding *out)
 
     for (char *name = strtok_r(names, ",", &rest); name != NULL;
          name = strtok_r(NULL, ",", &rest)) {
-        if (strcmp(name, "ucx") == 0) /* it opens ports by itself: the check `ucx' looks at it */
+        /* They open ports by themselves, where a device is named; the check `ucx' looks at one. */
+        if (strcmp(name, "ucx") == 0 || strcmp(name, "nixl") == 0)
             continue;
         if (exam->probe->open_transport(name, directory, &error) == LEND_OK)
             continue;

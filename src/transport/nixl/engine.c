@@ -317,7 +317,7 @@ static enum lend_status come_alive(struct lend_nixl_engine *engine, struct lend_
 
 enum lend_status lend_nixl_engine_start(struct lend_nixl_engine *engine, struct lend_error *error)
 {
-    struct lend_nixl_call *call;
+    struct lend_nixl_call *call = NULL;
 
     enum lend_status status = lend_nixl_call_create(&call, error);
     if (status != LEND_OK)

@@ -180,7 +180,7 @@ static enum lend_status find(const char *library, struct lend_nixl_library *out,
 static enum lend_status tell(void *object, void *bytes, size_t capacity, size_t *out_count,
                              struct lend_error *error)
 {
-    struct lend_nixl_call *call;
+    struct lend_nixl_call *call = NULL;
 
     enum lend_status status = lend_nixl_call_create(&call, error);
     if (status != LEND_OK)
@@ -219,7 +219,7 @@ static struct lend_metadata_region *copy_regions(const struct lend_foreign_peer 
 static enum lend_status meet(void *object, const struct lend_foreign_peer *peer,
                              struct lend_foreign_identity *out, struct lend_error *error)
 {
-    struct lend_nixl_call *call;
+    struct lend_nixl_call *call = NULL;
 
     enum lend_status status = lend_nixl_call_create(&call, error);
     if (status != LEND_OK)
@@ -287,7 +287,7 @@ static enum lend_status expose(void *object, const struct lend_exposure *wanted,
                                struct lend_error *error)
 {
     struct lend_nixl_engine *engine = object;
-    struct lend_nixl_call *call;
+    struct lend_nixl_call *call = NULL;
 
     enum lend_status status = lend_nixl_call_create(&call, error);
     if (status != LEND_OK)
