@@ -31,8 +31,8 @@ TEST_SECONDS = 60
 ETCD_SECONDS = 20
 SKIPPED = 77
 
-# Whose tests are run: the project that fetches it, what its manifest calls the features, and whether
-# NVIDIA's library of today is to do the same.
+# Whose tests are run: the project that fetches it, what its manifest calls the features, and
+# whether NVIDIA's library of today is to do the same.
 SUITES = (
     ("oldest", "nixl-sys", "stub-api", False),
     ("seed", "nixl-sys", "stub-api", True),

@@ -408,8 +408,9 @@ bool lend_poller_arm(struct lend_poller *poller)
     return armed;
 }
 
-/* The poller whose thread this is. */
-static _Thread_local const struct lend_poller *ours;
+/* The poller whose thread this is. Eight bytes of those that the C library keeps for libraries that
+ * are loaded late: any other model would have us call the loader, and need it. */
+static _Thread_local const struct lend_poller *ours __attribute__((tls_model("initial-exec")));
 
 bool lend_poller_is_ours(const struct lend_poller *poller)
 {
