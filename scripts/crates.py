@@ -292,6 +292,9 @@ class Crates:
         theirs, reason = self.wheel()
         if theirs is None:
             self.suites.skip("nixl: NVIDIA's library", reason)
+        else: # transport nixl beside it: agents of lend and plain programs of NIXL
+            self.suites.test(self.folder.name.removeprefix("build-"), "plain", "info",
+                             label="nixl: transport", LEND_TEST_NIXL=str(theirs))
         programs = self.seed("ours", ours)
         if programs and theirs is not None:
             self.seed("NVIDIA's", theirs, programs)

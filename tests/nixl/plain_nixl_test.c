@@ -15,12 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <cmocka.h>
 
 #include <lend/lend.h>
 
-enum { BLOCK = 4096, BLOCKS = 512, BYTES = BLOCK * BLOCKS };
+enum { BLOCK = 4096, BLOCKS = 512, BYTES = BLOCK * BLOCKS, SKIPPED = 77 };
 #define SECOND UINT64_C(1000000000)
 
 struct world {
@@ -125,8 +124,6 @@ static int set_up(void **state)
     char name[64];
 
     *state = world;
-    if (getenv("LEND_TEST_NIXL") == NULL || getenv("LEND_TEST_NIXL")[0] == '\0')
-        return 0;
     (void)snprintf(world->name, sizeof world->name, "plain-%u", ++count);
     if (nixl_agent_begin(&world->them, getenv("LEND_TEST_NIXL"), world->name) != 0)
         return -1;
@@ -147,18 +144,6 @@ static int tear_down(void **state)
     free(world->memory);
     free(world);
     return 0;
-}
-
-static struct world *world_of(void **state)
-{
-    struct world *world = *state;
-
-    if (world->us == NULL) {
-        print_message("LEND_TEST_NIXL names no libnixl_capi.so of NVIDIA's (make test-nixl fetches "
-                      "its wheel)\n");
-        skip();
-    }
-    return world;
 }
 
 static struct lend_transfer *prepare(struct world *world, uint32_t direction)
@@ -211,7 +196,7 @@ static enum lend_status run(struct lend_transfer *transfer, struct world *world,
 
 static void test_lend_reads_a_nixl_agents_memory(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
     struct lend_transfer_record record = {0};
     struct lend_error error = {0};
 
@@ -233,7 +218,7 @@ static void test_lend_reads_a_nixl_agents_memory(void **state)
 
 static void test_lend_writes_a_nixl_agents_memory(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
     struct lend_transfer_record record = {0};
     struct lend_error error = {0};
 
@@ -260,7 +245,7 @@ static void test_lend_writes_a_nixl_agents_memory(void **state)
 
 static void test_a_nixl_agent_reads_and_writes_lends_memory(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
 
     for (uint64_t i = 0; i < BYTES; i++)
         world->memory[i] = nixl_pattern(3, i);
@@ -292,7 +277,7 @@ static void test_a_nixl_agent_reads_and_writes_lends_memory(void **state)
 
 static void test_notifications_go_both_ways(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
     struct lend_notification_info info = {.struct_size = sizeof info};
     struct lend_peer_info theirs = {.struct_size = sizeof theirs};
     struct lend_error error = {0};
@@ -323,7 +308,7 @@ static void test_notifications_go_both_ways(void **state)
 
 static void test_a_transfers_notification_comes_behind_its_bytes(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
     struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
     struct lend_post_desc post = LEND_POST_DESC_INIT;
     struct lend_transfer *transfer = NULL;
@@ -360,7 +345,7 @@ static void test_a_transfers_notification_comes_behind_its_bytes(void **state)
 
 static void test_the_path_is_explained_as_unfenced_and_needs_consent(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
     struct lend_path_info infos[LEND_PATHS_MAX] = {{.struct_size = sizeof infos[0]}};
     struct lend_ticket *ticket = NULL;
     struct lend_error error = {0};
@@ -379,7 +364,7 @@ static void test_the_path_is_explained_as_unfenced_and_needs_consent(void **stat
 
 static void test_memory_that_the_peer_has_not_is_out_of_range(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
     struct lend_transfer_record record = {0};
     struct lend_error error = {0};
 
@@ -411,7 +396,7 @@ static void test_memory_that_the_peer_has_not_is_out_of_range(void **state)
 
 static void test_withdraw_says_what_nixl_cannot_do_and_force_ends_it(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
     struct lend_error error = {0};
 
     world->region = add_region(world->us, world->memory, LEND_REGION_ALLOW_UNFENCED);
@@ -450,7 +435,7 @@ static void test_withdraw_says_what_nixl_cannot_do_and_force_ends_it(void **stat
 
 static void test_nothing_lands_after_a_withdrawal_under_a_storm_of_writes(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
     struct lend_error error = {0};
 
     world->region = add_region(world->us, world->memory, LEND_REGION_ALLOW_UNFENCED);
@@ -475,7 +460,7 @@ static void test_nothing_lands_after_a_withdrawal_under_a_storm_of_writes(void *
 
 static void test_a_stopped_peer_holds_up_neither_cancel_nor_the_agents_end(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
     struct lend_transfer_record record = {0};
     struct lend_error error = {0};
 
@@ -508,7 +493,7 @@ static void test_a_stopped_peer_holds_up_neither_cancel_nor_the_agents_end(void 
 
 static void test_memory_that_nobody_was_told_of_is_withdrawn_at_once(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
     struct lend_error error = {0};
 
     world->region = add_region(world->us, world->memory, LEND_REGION_ALLOW_UNFENCED);
@@ -518,7 +503,7 @@ static void test_memory_that_nobody_was_told_of_is_withdrawn_at_once(void **stat
 
 static void test_a_peer_that_is_killed_is_a_dead_one_and_its_successor_another(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
     struct lend_transfer_record record = {0};
     struct lend_error error = {0};
 
@@ -548,7 +533,7 @@ static void test_a_peer_that_is_killed_is_a_dead_one_and_its_successor_another(v
 
 static void test_damaged_metadata_is_refused(void **state)
 {
-    struct world *world = world_of(state);
+    struct world *world = *state;
     struct lend_nixl_peer_desc desc = LEND_NIXL_PEER_DESC_INIT;
     struct lend_peer *peer = NULL;
     struct lend_error error = {0};
@@ -582,13 +567,17 @@ int main(int argc, char **argv)
     (void)setenv("UCX_LOG_LEVEL", "fatal",
                  0); /* what is asked for here they would tell by the page */
     (void)setenv("NIXL_LOG_LEVEL", "FATAL", 0);
+    /* Or a libnl-route in the wheels crashes when the process ends, with lend or without it. */
+    (void)setenv("UCX_MODULES", "^ib", 0);
     if (argc == 4 && strcmp(argv[1], NIXL_AGENT_WORD) == 0) {
         nixl_agent_serve(argv[2], argv[3]);
         return 0;
     }
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    /* Libraries in NVIDIA's wheels (a libnl-route, of 1.4.0 and 1.5.1) crash when a process ends in
-     * which they were used, with lend or without it. */
-    (void)fflush(NULL);
-    _exit(failed);
+    if (getenv("LEND_TEST_NIXL") == NULL || getenv("LEND_TEST_NIXL")[0] == '\0') {
+        print_message(
+            "SKIP: LEND_TEST_NIXL names no libnixl_capi.so of NVIDIA's; make test-nixl fetches "
+            "its wheel\n");
+        return SKIPPED;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
