@@ -152,7 +152,8 @@ LEND_API void lend_agent_config_init(struct lend_agent_config *config);
  * @retval LEND_E_NO_MEMORY
  * @retval LEND_E_SYSTEM
  *
- * Threads: safe. Blocks: no longer than the file system does.
+ * Threads: safe. Blocks: no longer than the file system does; with nixl_devices for NIXL, which
+ * takes half a second, and at most connect_timeout_ns.
  */
 LEND_API LEND_MUST_USE enum lend_status lend_agent_create(const struct lend_agent_config *config,
                                                           struct lend_agent **out,

@@ -150,10 +150,12 @@ LEND_API void lend_region_desc_init(struct lend_region_desc *desc);
  * @retval LEND_E_LIMIT        regions_max.
  * @retval LEND_E_NO_MEMORY
  * @retval LEND_E_SYSTEM
- * @retval LEND_E_DEVICE       the driver failed; see lend_error::device_code.
+ * @retval LEND_E_DEVICE       the driver failed; see lend_error::device_code. Or NIXL did.
+ * @retval LEND_E_TIMEOUT      NIXL has not answered (LEND_REGION_ALLOW_UNFENCED).
  * @retval LEND_E_FORKED
  *
- * Ownership: the memory stays the owner's. Threads: safe. Blocks: for the kernel's list.
+ * Ownership: the memory stays the owner's. Threads: safe. Blocks: for the kernel's list, and for
+ * NIXL with LEND_REGION_ALLOW_UNFENCED.
  */
 LEND_API LEND_MUST_USE enum lend_status lend_region_register(
     struct lend_agent *agent, const struct lend_region_desc *descs, uint32_t count,
@@ -188,7 +190,8 @@ LEND_API LEND_MUST_USE enum lend_status lend_region_withdraw(struct lend_region 
  * End access to the region for a while: as lend_region_withdraw(), but its id, name and geometry
  * stay, and lend_region_resume() lends it again. After LEND_OK the owner may unmap or free the
  * memory, or let it be moved. Suspending a suspended region waits for what is left of it.
- * @retval as lend_region_withdraw(), and LEND_E_REVOKED for a region that is withdrawn for good.
+ * @retval as lend_region_withdraw(), and LEND_E_REVOKED for a region that is withdrawn for good,
+ * and LEND_E_UNSUPPORTED for one with LEND_REGION_ALLOW_UNFENCED.
  */
 LEND_API LEND_MUST_USE enum lend_status lend_region_suspend(struct lend_region *region,
                                                             uint32_t mode, uint64_t timeout_ns,
