@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* Agents: made, entered by every call, and ended. */
 
@@ -65,6 +66,18 @@ static bool name_is_good(const char *name)
     return count >= 1 && count <= LEND_AGENT_NAME_BYTES_MAX;
 }
 
+/* As NIXL takes it; what it would not take is a no. */
+static bool telemetry_is_asked_for(void)
+{
+    static const char *const words[] = {"1", "y", "yes", "on", "true", "enable"};
+    const char *given = getenv("NIXL_TELEMETRY_ENABLE");
+
+    for (size_t i = 0; given != NULL && i < sizeof words / sizeof words[0]; i++)
+        if (strcasecmp(given, words[i]) == 0)
+            return true;
+    return false;
+}
+
 nixl_capi_status_t nixl_capi_create_configured_agent(const char *name,
                                                      const nixl_capi_agent_config_t *cfg,
                                                      nixl_capi_agent_t *agent)
@@ -86,6 +99,7 @@ nixl_capi_status_t nixl_capi_create_configured_agent(const char *name,
     (void)pthread_rwlock_init(&made->life, NULL); /* neither can fail with default attributes */
     (void)pthread_mutex_init(&made->lock, NULL);
     made->config = *cfg;
+    made->config.capture_telemetry |= telemetry_is_asked_for();
     made->name = compat_copy_text(name);
     made->assembly = compat_assembly_create();
     nixl_capi_status_t status =
