@@ -31,6 +31,17 @@ void compat_agent_release(nixl_capi_agent_t agent)
         free_agent(agent);
 }
 
+void compat_rwlock_init(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t attributes;
+
+    /* None of them can fail with that. */
+    (void)pthread_rwlockattr_init(&attributes);
+    (void)pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    (void)pthread_rwlock_init(lock, &attributes);
+    (void)pthread_rwlockattr_destroy(&attributes);
+}
+
 bool compat_enter(nixl_capi_agent_t agent)
 {
     (void)pthread_rwlock_rdlock(&agent->life);
@@ -96,8 +107,8 @@ nixl_capi_status_t nixl_capi_create_configured_agent(const char *name,
     if (made == NULL)
         return NIXL_CAPI_ERROR_BACKEND;
     atomic_init(&made->references, 1);
-    (void)pthread_rwlock_init(&made->life, NULL); /* neither can fail with default attributes */
-    (void)pthread_mutex_init(&made->lock, NULL);
+    compat_rwlock_init(&made->life);
+    (void)pthread_mutex_init(&made->lock, NULL); /* cannot fail with default attributes */
     made->config = *cfg;
     made->config.capture_telemetry |= telemetry_is_asked_for();
     made->name = compat_copy_text(name);

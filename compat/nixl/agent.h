@@ -103,6 +103,10 @@ void compat_leave(nixl_capi_agent_t agent);
 void compat_agent_retain(nixl_capi_agent_t agent);
 void compat_agent_release(nixl_capi_agent_t agent);
 
+/* One whose writers are not kept waiting by readers who come and go. Nobody reads twice at a time.
+ */
+void compat_rwlock_init(pthread_rwlock_t *lock);
+
 /* Do the options name only backends of this agent? NIXL_CAPI_ERROR_INVALID_PARAM. */
 nixl_capi_status_t compat_check_backends(nixl_capi_agent_t agent,
                                          const struct nixl_capi_opt_args_s *opt_args);

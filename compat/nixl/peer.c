@@ -41,7 +41,7 @@ struct compat_peer *compat_peer_create(nixl_capi_agent_t agent, const char *name
         return NULL;
     }
     atomic_init(&peer->references, 1);
-    (void)pthread_rwlock_init(&peer->use, NULL);
+    compat_rwlock_init(&peer->use);
     peer->agent = agent;
     compat_agent_retain(agent);
     peer->lend = lend;

@@ -9,6 +9,7 @@
 #include "stage.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 enum { MOVERS = 8, ROUNDS = 6, PIECES = 64, BYTES = 1 << 20, NOTES = 200 };
@@ -196,10 +197,64 @@ static void test_one_agent_serves_many_threads(void **state)
     assert_string_equal(unsent[1] != NULL ? unsent[1] : "", "");
 }
 
+/* Ask, without a pause, until the peer is gone. */
+struct asker {
+    pthread_t thread;
+    nixl_capi_xfer_req_t request;
+    _Atomic uint32_t answers;
+    nixl_capi_status_t status;
+};
+
+static void *keep_asking(void *context)
+{
+    struct asker *asker = context;
+    int64_t duration_us, margin_us;
+    nixl_capi_cost_t method;
+
+    do {
+        asker->status = nixl_capi_estimate_xfer_cost(initiator, asker->request, NULL, &duration_us,
+                                                     &margin_us, &method);
+        (void)atomic_fetch_add(&asker->answers, 1);
+    } while (asker->status == NIXL_CAPI_SUCCESS);
+    return NULL;
+}
+
+static void test_who_ends_a_peer_is_not_kept_waiting_by_those_who_use_it(void **state)
+{
+    struct asker askers[4];
+    uint8_t *here = stage_map(BYTES), *there = stage_map(BYTES);
+
+    (void)state;
+    initiator = stage_agent("initiator");
+    target = stage_agent("target");
+    stage_register(initiator, here, BYTES);
+    stage_register(target, there, BYTES);
+    stage_load(initiator, target);
+    for (int i = 0; i < 4; i++) {
+        askers[i] = (struct asker){.request = stage_request(initiator, NIXL_CAPI_XFER_OP_READ,
+                                                            "target", here, there, BYTES)};
+        assert_int_equal(pthread_create(&askers[i].thread, NULL, keep_asking, &askers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++)
+        while (atomic_load(&askers[i].answers) < 100)
+            (void)sched_yield();
+    OK(nixl_capi_invalidate_remote_md(initiator, "target"));
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_join(askers[i].thread, NULL), 0);
+        assert_int_equal(askers[i].status, NIXL_CAPI_ERROR_NOT_FOUND);
+        stage_end(initiator, askers[i].request);
+    }
+    OK(nixl_capi_destroy_agent(initiator));
+    OK(nixl_capi_destroy_agent(target));
+    stage_unmap(here, BYTES);
+    stage_unmap(there, BYTES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_agent_serves_many_threads),
+        cmocka_unit_test(test_who_ends_a_peer_is_not_kept_waiting_by_those_who_use_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
