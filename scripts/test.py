@@ -29,7 +29,7 @@ VALGRIND = ("valgrind --quiet --error-exitcode=99 --leak-check=full "
             "--errors-for-leak-kinds=definite,possible "
             f"--suppressions={ROOT}/tests/valgrind.supp")
 FUZZ_SECONDS = 5
-LIMIT_SECONDS = 40 * 60  # for everything; what is not over by then has failed
+LIMIT_SECONDS = 43 * 60  # for everything; what is not over by then has failed
 
 
 class Suites:
