@@ -51,6 +51,8 @@ static void transfer(struct side *side, nixl_capi_xfer_dlist_handle_t local,
         sample_give("make a request, each", count, LENGTH, made / (double)count);
         sample_give("post, each", count, LENGTH, took.post / (double)count);
         sample_give("complete, each", count, LENGTH, took.complete / (double)count);
+        sample_give("make and complete, each", count, LENGTH,
+                    (made + took.complete) / (double)count);
     }
 }
 
