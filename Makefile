@@ -25,10 +25,11 @@ bench:
 	@$(MAKE) --no-print-directory all
 	@$(BUILD)/src/tool/lend bench --output $(BUILD)/bench.json $(BENCH)
 
-# Of the last `make bench', or of one now if there was none.
+# Of the last `make bench', or of one now if there was none; and of those of a network that are
+# kept beside it (docs/bench.md).
 plots: $(BUILD)/bench.json
 	@scripts/setup.sh plots
-	@python3 scripts/plot.py $(BUILD)/bench.json --plots docs/plots --into docs/bench.md
+	@python3 scripts/plot.py $(BUILD)/bench.json $(wildcard $(BUILD)/bench-*.json) --plots docs/plots --into docs/bench.md
 
 $(BUILD)/bench.json:
 	@$(MAKE) --no-print-directory bench

@@ -183,6 +183,8 @@ def timed(ns, is_a_block):
 def told(row, ns):
     if row["measure"] == "rate":
         return f"{row['block_bytes'] * row['block_count'] / ns:.2f} GB/s"
+    if row["measure"] == "bytes":
+        return sized(round(ns / 1024, 1) * 1024)
     return timed(ns, row["measure"] == "time_per_block")
 
 
@@ -200,7 +202,17 @@ def line(row):
     return f"{start} {told(row, row['median_ns'])} | {p99} | {beside} | {goal} |"
 
 
-def tabulate(result):
+def named(section, rows):
+    """The network is one section a transport."""
+    paths = {row["path"].partition("/")[0] for row in rows if row["path"]}
+    return f"{section}: {', '.join(sorted(paths))}" if section == "network" else section
+
+
+def tabulate(results):
+    return "\n".join(tabulate_one(result) for result in results)
+
+
+def tabulate_one(result):
     machine = result["machine"]
     size = f"{machine['memory_bytes'] / 2**30:.1f} GiB"
     text = [f"lend {result['version']} on {machine['cpu']}, {machine['cores']} cores, {size}, "
@@ -209,7 +221,9 @@ def tabulate(result):
             f"{machine['date']}. Medians of {result['rounds']} rounds, transfers of "
             f"{sized(result['bytes'])}."]
     for name, rows in result["sections"].items():
-        text += ["", f"### {name}", "",
+        if not rows:
+            continue
+        text += ["", f"### {named(name, rows)}", "",
                  "| what | path | blocks | median | p99 | beside, same rounds | target |",
                  "| --- | --- | --- | --- | --- | --- | --- |", *map(line, rows)]
         hows = dict.fromkeys((row["what"], row["how"]) for row in rows if row["how"])
@@ -227,23 +241,28 @@ def put_into(path, table):
     print(f"plot.py: {path}")
 
 
+def read(path):
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        sys.exit(f"plot.py: {path}: {error}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=pathlib.Path, help="what `lend bench --output' has written")
+    parser.add_argument("file", type=pathlib.Path, nargs="+",
+                        help="what `lend bench --output' has written; plots are of the first")
     parser.add_argument("--plots", type=pathlib.Path, metavar="FOLDER", help="draw plots there")
     parser.add_argument("--table", action="store_true", help="print the table as Markdown")
     parser.add_argument("--into", type=pathlib.Path, metavar="FILE",
                         help=f"put the table between {BEGIN} and {END} of that file")
     choice = parser.parse_args()
-    try:
-        result = json.loads(choice.file.read_text())
-    except (OSError, ValueError) as error:
-        sys.exit(f"plot.py: {choice.file}: {error}")
+    results = [read(path) for path in choice.file]
     if choice.table:
-        print(tabulate(result), end="")
+        print(tabulate(results), end="")
     if choice.into:
-        put_into(choice.into, tabulate(result))
-    return draw(result, choice.plots) if choice.plots else 0
+        put_into(choice.into, tabulate(results))
+    return draw(results[0], choice.plots) if choice.plots else 0
 
 
 if __name__ == "__main__":
