@@ -13,6 +13,10 @@
 /* What one step takes before others have their turn. */
 enum { STEP_FRAMES_MAX = 128, STEP_BYTES_MAX = 512 << 10 };
 
+/* And what it sends: so many times what the role sends at a time, a frame of data for each request.
+ * What comes in between is taken, so that nobody waits for more than one of them. */
+enum { STEP_PUMPS_MAX = 4 };
+
 enum { YIELDS_MAX = 100 }; /* to callers, of about a microsecond each at least */
 
 /* --- life --- */
@@ -422,8 +426,14 @@ static bool step_locked(struct lend_session *session)
     bool received = receive(session) || lend_stage_is_landing(session->stage);
     bool moved = received;
 
-    if (is_afloat(session))
-        moved |= lend_session_pump(session);
+    for (int i = 0; i < STEP_PUMPS_MAX && is_afloat(session); i++) {
+        if (i > 0)
+            received |= receive(session);
+        if (!is_afloat(session) || !lend_session_pump(session))
+            break;
+        moved = true;
+    }
+    moved |= received;
     if (is_over && !received && is_afloat(session)) {
         bury_hung(session);
         moved = true;

@@ -167,7 +167,7 @@ size_t lend_tcp_room(struct lend_channel *base)
         return 0;
     if (LEND_TCP_OUT_BYTES - out->end < LEND_FRAME_HEADER_BYTES + LEND_FRAME_DATA_MAX)
         push_out(channel);
-    return channel->is_blocked || channel->is_deaf ? 0 : LEND_FRAME_DATA_MAX;
+    return channel->is_blocked || channel->is_deaf ? 0 : LEND_TCP_CHUNK_BYTES;
 }
 
 void lend_tcp_send(struct lend_channel *base, const uint8_t *header, const void *payload,

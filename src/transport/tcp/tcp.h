@@ -47,10 +47,12 @@ enum {
     LEND_TCP_FIRST_MAX = 1024, /* payload of a client's first frame */
     LEND_TCP_FIRST_BYTES = LEND_TCP_PREAMBLE_BYTES + LEND_FRAME_HEADER_BYTES + LEND_TCP_FIRST_MAX,
 
-    LEND_TCP_AHEAD_BYTES = 8192, /* read beyond what is waited for: small frames come together */
-    LEND_TCP_TAIL_BYTES = 128,   /* read behind data: the next header, or a whole small frame */
-    LEND_TCP_SMALL_BYTES = 8192, /* data that is copied, and leaves with what is said behind it */
-    LEND_TCP_PIECES_MAX = 256,   /* of one system call */
+    LEND_TCP_AHEAD_BYTES = 8192,  /* read beyond what is waited for: small frames come together */
+    LEND_TCP_TAIL_BYTES = 128,    /* read behind data: the next header, or a whole small frame */
+    LEND_TCP_SMALL_BYTES = 8192,  /* data that is copied, and leaves with what is said behind it */
+    LEND_TCP_PIECES_MAX = 256,    /* of one system call */
+    LEND_TCP_CHUNK_BYTES = 65536, /* of data in a frame that we send: it stays in the cache, and
+                                     what is small waits for no more. Peers may send longer ones */
 
     LEND_TCP_IN_BYTES = LEND_FRAME_HEADER_BYTES + LEND_FRAME_CONTROL_MAX + LEND_TCP_AHEAD_BYTES,
     LEND_TCP_OUT_BYTES = 16384 + LEND_FRAME_HEADER_BYTES + LEND_FRAME_DATA_MAX,
