@@ -29,7 +29,8 @@ bench:
 # kept beside it (docs/bench.md).
 plots: $(BUILD)/bench.json
 	@scripts/setup.sh plots
-	@python3 scripts/plot.py $(BUILD)/bench.json $(wildcard $(BUILD)/bench-*.json) --plots docs/plots --into docs/bench.md
+	@python3 scripts/plot.py $(BUILD)/bench.json $(wildcard $(BUILD)/bench-*.json) \
+		--plots docs/plots --into docs/bench.md
 
 $(BUILD)/bench.json:
 	@$(MAKE) --no-print-directory bench

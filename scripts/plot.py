@@ -183,8 +183,6 @@ def timed(ns, is_a_block):
 def told(row, ns):
     if row["measure"] == "rate":
         return f"{row['block_bytes'] * row['block_count'] / ns:.2f} GB/s"
-    if row["measure"] == "bytes":
-        return sized(round(ns / 1024, 1) * 1024)
     return timed(ns, row["measure"] == "time_per_block")
 
 
@@ -194,12 +192,16 @@ def line(row):
     start = f"| {what} | {row['path']} | {blocks} |"
     if not is_measured(row):
         return f"{start} | | {row['why']['status']}: {row['why']['text']} | |"
-    beside = "; ".join(f"{one['ratio']:.2f}x {one['what']} ({told(row, one['median_ns'])})"
+    is_late = row["target"] is not None and row["target"]["text"].startswith("p99")
+    beside = "; ".join(f"{one['ratio']:.2f}x {one['what']} ({told(row, one['median_ns'])}"
+                       + (f", p99 {told(row, one['p99_ns'])})" if is_late else ")")
                        for one in row["beside"])
-    p99 = "" if row["measure"] == "rate" else told(row, row["p99_ns"])
+    is_time = row["measure"] not in ("rate", "bytes")
+    p99 = told(row, row["p99_ns"]) if is_time else ""
+    figure = sized(row["bytes"]) if row["measure"] == "bytes" else told(row, row["median_ns"])
     target = row["target"]
     goal = "" if target is None else f"{target['text']}: {'met' if target['is_met'] else 'missed'}"
-    return f"{start} {told(row, row['median_ns'])} | {p99} | {beside} | {goal} |"
+    return f"{start} {figure} | {p99} | {beside} | {goal} |"
 
 
 def named(section, rows):
