@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fake/nixl.h"
 
+#undef NDEBUG /* what a caller does wrong is told in every build */
 #include <assert.h>
 #include <pthread.h>
 #include <sched.h>
