@@ -83,6 +83,18 @@ static void keep_each(struct parcel_end *end, const struct lend_ucx_message *mes
     }
 }
 
+/* In UCX's callback: send, and no more. */
+static void answer_ping(struct parcel_end *end, const struct lend_ucx_message *ping)
+{
+    const struct lend_ucx_message pong = {
+        .kind = LEND_UCX_PONG, .channel = end->peers.link, .position = ping->position};
+    uint8_t header[LEND_UCX_HEADER_BYTES];
+
+    lend_ucx_encode(&pong, header);
+    parcel_send(end, &(struct iovec){.iov_base = header, .iov_len = sizeof header},
+                &(struct iovec){.iov_len = 0}, LEND_UCX_SEND_EAGER);
+}
+
 static lend_ucx_status arrived(void *argument, const void *header, size_t header_length, void *data,
                                size_t length, const struct lend_ucx_received *how)
 {
@@ -97,6 +109,8 @@ static lend_ucx_status arrived(void *argument, const void *header, size_t header
         memcpy(end->caller, (uint8_t *)data + LEND_UCX_GREETING_BYTES, end->caller_bytes);
         return LEND_UCX_OK;
     }
+    if (message.kind == LEND_UCX_PING && end->is_alive && end->endpoint != NULL)
+        answer_ping(end, &message);
     if (message.channel != end->ours.channel)
         return LEND_UCX_OK; /* of one that is closed */
     if (message.taken > end->sent_taken)
@@ -212,6 +226,16 @@ static void work_until_none(struct parcel_end *end)
         parcel_work(end, true);
 }
 
+static void drop_parcels(struct parcel_end *end)
+{
+    while (end->first != NULL) {
+        struct parcel *next = end->first->next;
+
+        free(end->first);
+        end->first = next;
+    }
+}
+
 void parcel_hang_up(struct parcel_end *end)
 {
     const struct lend_ucx_operation how = {
@@ -237,12 +261,7 @@ void parcel_hang_up(struct parcel_end *end)
         work_until_none(end);
         assert_int_equal(end->pending, 0);
     }
-    while (end->first != NULL) {
-        struct parcel *next = end->first->next;
-
-        free(end->first);
-        end->first = next;
-    }
+    drop_parcels(end);
 }
 
 void parcel_close(struct parcel_end *end)
@@ -359,6 +378,44 @@ void parcel_accept(struct parcel_end *end)
 
     lend_ucx_encode_greeting(&end->ours, bytes);
     parcel_post(end, &message, bytes, sizeof bytes);
+}
+
+/* What was of the channel before. */
+static void begin_anew(struct parcel_end *end)
+{
+    drop_parcels(end);
+    end->ours.channel = chance_number() | 1;
+    end->is_lost = false;
+    end->refused = LEND_OK;
+    end->position = end->sent = end->sent_taken = 0;
+    end->due = end->taken = end->told = end->arrived = 0;
+    end->end = UINT64_MAX;
+}
+
+bool parcel_let_in(struct parcel_end *end, uint64_t timeout_ns)
+{
+    uint64_t until = wall_ns() + timeout_ns;
+
+    while (end->caller_bytes == 0 && wall_ns() < until)
+        parcel_work(end, true);
+    if (end->caller_bytes == 0)
+        return false;
+    if (end->is_lost)
+        parcel_hang_up(end);
+    begin_anew(end);
+    if (end->endpoint == NULL)
+        parcel_connect(end, end->caller, end->caller_bytes);
+    end->caller_bytes = 0;
+    parcel_accept(end);
+    return true;
+}
+
+void parcel_end_channel(struct parcel_end *end)
+{
+    const struct lend_ucx_message message = parcel_write(end, LEND_UCX_CLOSE);
+
+    parcel_post(end, &message, NULL, 0);
+    work_until_none(end);
 }
 
 bool parcel_has_room(const struct parcel_end *end, size_t count)

@@ -24,6 +24,7 @@ struct parcel_end {
     int fd;         /* tells of what comes to the worker */
     bool is_deaf;   /* it lets its UCX do nothing more */
     bool is_lost;   /* UCX says so */
+    bool is_alive;  /* it answers PINGs */
     uint32_t pending;
     uint8_t incarnation[LEND_INCARNATION_BYTES];
     uint8_t address[LEND_METADATA_ADDRESS_MAX]; /* what OPEN says of us */
@@ -48,6 +49,12 @@ bool parcel_can(void);
 void parcel_open(struct parcel_end *end, const uint8_t *incarnation);
 /* An endpoint to who has that address, as metadata have it. */
 void parcel_connect(struct parcel_end *end, const uint8_t *address, size_t count);
+/* Wait for who wants a channel, and give one; what was of an earlier one is gone. False: nobody
+ * came. */
+bool parcel_let_in(struct parcel_end *end, uint64_t timeout_ns);
+/* Close the channel, as an honest peer does it. Who closes its endpoint alone is not seen: UCX has
+ * another one for what comes. */
+void parcel_end_channel(struct parcel_end *end);
 /* Let what was sent go out, for a while; then close the endpoint by force. */
 void parcel_hang_up(struct parcel_end *end);
 /* The same, and the worker. */
