@@ -87,6 +87,7 @@ struct stage {
 /* Which transport the tests are over at this moment (neither: local), and all of them over each. */
 extern bool over_tcp;
 extern bool over_ucx;
+const char *over_what(void);
 #define RUN_OVER(name, tests, failed)                                                              \
     do {                                                                                           \
         over_tcp = strcmp(name, "tcp") == 0;                                                       \
@@ -114,6 +115,7 @@ uint64_t honest_round(struct stage *stage);
  * served, and what the hostile ones took of memory and descriptors is given back. */
 void check_stage(struct stage *stage);
 
+bool is_all(const uint8_t *bytes, size_t count, uint8_t value);
 uint64_t wall_ns(void);
 int count_descriptors(void);
 size_t count_heap(void);
@@ -134,6 +136,7 @@ uint64_t scaled(uint64_t count);
 struct wire {
     struct lend_local_channel *channel; /* NULL over tcp and ucx, */
     struct parcel_end ucx;              /* where it is this, */
+    bool is_let_in;                     /* over ucx: whose worker outlives the connection, */
     int stream;                         /* and this socket, */
     bool owes_preamble;                 /* whose first bytes have not come, */
     size_t in_count;                    /* and these have, and were not taken */

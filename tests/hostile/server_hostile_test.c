@@ -68,7 +68,7 @@ static void listen_at(struct fake *fake)
     if (over_ucx) {
         fake->listener = -1;
         parcel_open(&fake->wire.ucx, fake->incarnation);
-        fake->wire.ucx.is_alive = true;
+        fake->wire.is_let_in = fake->wire.ucx.is_alive = true;
         return;
     }
     int length =
@@ -85,15 +85,11 @@ static void listen_at(struct fake *fake)
 static void name_transport(const struct fake *fake, struct lend_metadata_transport *out)
 {
     const struct lend_tcp_places places = {.count = 1, .places = {fake->tcp_place}};
-    const struct parcel_end *end = &fake->wire.ucx;
 
-    (void)snprintf(out->name, sizeof out->name, "%s",
-                   over_ucx   ? "ucx"
-                   : over_tcp ? "tcp"
-                              : "local");
+    (void)snprintf(out->name, sizeof out->name, "%s", over_what());
     if (over_ucx) {
-        memcpy(out->address, end->address, end->address_bytes);
-        out->address_bytes = (uint32_t)end->address_bytes;
+        memcpy(out->address, fake->wire.ucx.address, sizeof out->address);
+        out->address_bytes = (uint32_t)fake->wire.ucx.address_bytes;
     } else if (over_tcp) {
         out->address_bytes = (uint32_t)lend_tcp_places_encode(&places, out->address);
     } else {
@@ -234,7 +230,6 @@ static void let_in_stream(struct fake *fake)
     assert_int_equal(fake->wire.frame.type, LEND_FRAME_HELLO);
 }
 
-/* To the worker of all its connections. */
 static void let_in_parcels(struct fake *fake)
 {
     struct wire *wire = &fake->wire;
@@ -294,10 +289,7 @@ static void part(struct fake *fake)
     struct lend_peer_info info = {.struct_size = sizeof info};
     uint64_t until = wall_ns() + PATIENCE;
 
-    if (over_ucx)
-        parcel_end_channel(&fake->wire.ucx);
-    else
-        wire_close(&fake->wire);
+    wire_close(&fake->wire);
     do {
         assert_true(wall_ns() < until);
         assert_int_equal(lend_peer_describe(fake->peer, &info, NULL), LEND_OK);
@@ -357,11 +349,6 @@ static void send_data(struct fake *fake, uint64_t request, size_t count)
 
     memset(bytes, 0xdd, sizeof bytes);
     (void)wire_send(&fake->wire, LEND_FRAME_DATA, request, bytes, count);
-}
-
-static bool is_all(const uint8_t *bytes, size_t count, uint8_t value)
-{
-    return bytes[0] == value && memcmp(bytes, bytes + 1, count - 1) == 0;
 }
 
 /* Nothing outside of the destination was written. */
@@ -456,10 +443,7 @@ static void talk_nonsense(struct fake *fake)
 
 static void hang_up(struct fake *fake)
 {
-    if (over_ucx)
-        parcel_end_channel(&fake->wire.ucx);
-    else
-        wire_shutdown(&fake->wire);
+    wire_shutdown(&fake->wire);
 }
 
 static void say_bye(struct fake *fake, int32_t status)

@@ -109,7 +109,7 @@ static struct lend_agent *make_agent(const struct stage *stage, const char *name
     struct lend_agent *agent = NULL;
 
     config.name = name;
-    config.transports = over_ucx ? "ucx" : over_tcp ? "tcp" : "local";
+    config.transports = over_what();
     config.ucx_devices = over_ucx ? "lo" : NULL;
     config.ucx_transports = over_ucx ? "tcp" : NULL;
     config.listen = over_tcp ? "127.0.0.1" : NULL;
@@ -318,6 +318,11 @@ uint64_t honest_round(struct stage *stage)
 }
 
 /* --- looking at it --- */
+
+bool is_all(const uint8_t *bytes, size_t count, uint8_t value)
+{
+    return bytes[0] == value && memcmp(bytes, bytes + 1, count - 1) == 0;
+}
 
 void check_stage(struct stage *stage)
 {

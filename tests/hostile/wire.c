@@ -19,6 +19,11 @@ enum { SETUP_MAGIC = 0x534c444e, FRAME_MAGIC = 0x464c };
 bool over_tcp;
 bool over_ucx;
 
+const char *over_what(void)
+{
+    return over_ucx ? "ucx" : over_tcp ? "tcp" : "local";
+}
+
 void wire_dial(struct wire *wire, const struct stage *stage)
 {
     struct sockaddr_un address;
@@ -162,7 +167,7 @@ void wire_meet(struct wire *wire, const struct stage *stage)
 void wire_close(struct wire *wire)
 {
     if (over_ucx) {
-        parcel_close(&wire->ucx);
+        (wire->is_let_in ? parcel_end_channel : parcel_close)(&wire->ucx);
         return;
     }
     if (over_tcp) {
@@ -176,7 +181,7 @@ void wire_close(struct wire *wire)
 void wire_shutdown(struct wire *wire)
 {
     if (over_ucx)
-        parcel_hang_up(&wire->ucx);
+        (wire->is_let_in ? parcel_end_channel : parcel_hang_up)(&wire->ucx);
     else
         lend_sys->shutdown(over_tcp ? wire->stream : wire->channel->socket.fd);
 }
