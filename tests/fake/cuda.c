@@ -212,7 +212,9 @@ int cuInit(unsigned flags)
 
     if (result == 0 && flags != 0)
         result = LEND_CUDA_ERROR_INVALID_VALUE;
-    is_initialized = result == 0;
+    (void)pthread_mutex_lock(&lock);
+    is_initialized |= result == 0;
+    (void)pthread_mutex_unlock(&lock);
     return result;
 }
 
