@@ -159,11 +159,11 @@ class Suites:
                       UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
 
     def tsan(self):
-        """Thread sanitizer; without the simulation and the decoders, which live in one thread."""
+        """Thread sanitizer; without simulation, fault sweep and decoders, which have one thread."""
         if self.build("tsan", "-Db_sanitize=thread", "-Db_lundef=false", "-Dtests=enabled",
                       "-Dc_args=-Wno-tsan", CC="gcc"):
             self.test("tsan", "-t", SLOW, "--no-suite", "style", "--no-suite", "headers",
-                      "--no-suite", "sim", "--no-suite", "fuzz",
+                      "--no-suite", "sim", "--no-suite", "fault", "--no-suite", "fuzz",
                       before=without_random_addresses(), **SCALE,
                       TSAN_OPTIONS=f"{REPORT}:halt_on_error=1:die_after_fork=0:"
                                    "second_deadlock_stack=1")
