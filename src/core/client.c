@@ -742,13 +742,7 @@ enum lend_status lend_client_connect(struct lend_peer *peer, struct lend_session
         lend_session_release(session);
         return status;
     }
-    (void)pthread_mutex_lock(&session->lock);
-    session->channel = channel;
-    (void)lend_session_pump(session);
-    (void)pthread_mutex_unlock(&session->lock);
-
-    lend_session_retain(session);
-    lend_session_enlist(session);
+    lend_session_begin(session, channel);
     *out = session;
     return LEND_OK;
 }

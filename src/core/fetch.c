@@ -239,13 +239,7 @@ static enum lend_status begin(const struct question *question, struct lend_sessi
             error->status = LEND_E_PEER_DEAD; /* no route there: what it says of that stays */
         return status == LEND_E_NO_PATH ? LEND_E_PEER_DEAD : status;
     }
-    (void)pthread_mutex_lock(&session->lock);
-    session->channel = channel;
-    (void)lend_session_pump(session);
-    (void)pthread_mutex_unlock(&session->lock);
-
-    lend_session_retain(session);
-    lend_session_enlist(session);
+    lend_session_begin(session, channel);
     *out = session;
     return LEND_OK;
 }

@@ -77,10 +77,16 @@ static void call_poller(struct lend_session *session)
     lend_poller_kick(&session->agent->poller);
 }
 
-void lend_session_enlist(struct lend_session *session)
+void lend_session_begin(struct lend_session *session, struct lend_channel *channel)
 {
     struct lend_agent *agent = session->agent;
 
+    (void)pthread_mutex_lock(&session->lock);
+    session->channel = channel;
+    (void)lend_session_pump(session);
+    (void)pthread_mutex_unlock(&session->lock);
+
+    lend_session_retain(session);
     (void)pthread_mutex_lock(&agent->lock);
     lend_list_append(&agent->sessions, &session->link);
     (void)pthread_mutex_unlock(&agent->lock);

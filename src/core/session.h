@@ -96,8 +96,9 @@ struct lend_session_role {
 struct lend_session *lend_session_create(struct lend_agent *agent,
                                          const struct lend_session_role *role,
                                          const struct lend_secret *secret);
-/* With its channel, it goes on the agent's list, which takes the reference. */
-void lend_session_enlist(struct lend_session *session);
+/* Over that channel, which was dialled, say what the role says first, and go on the agent's list,
+ * which takes the reference; the caller has one more. */
+void lend_session_begin(struct lend_session *session, struct lend_channel *channel);
 void lend_session_retain(struct lend_session *session);
 void lend_session_release(struct lend_session *session);
 
