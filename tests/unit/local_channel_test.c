@@ -542,8 +542,8 @@ static void test_a_forked_child_that_lets_go_disturbs_nothing(void **state)
     if (child == 0) {
         ops->close_channel(client.sessions[0].channel, true);
         ops->close_channel(server.sessions[0].channel, true);
-        ops->close_forked(client.local);
-        ops->close_forked(server.local);
+        ops->close_forked(client.opened);
+        ops->close_forked(server.opened);
         _exit(0);
     }
     assert_int_equal(waitpid(child, &result, 0), child);

@@ -88,8 +88,8 @@ static void give_reader(const struct packet *packet)
 
     unfit.backing.is_fit_for_mapping = false;
     open_both();
-    ops->share(server.local, &file);
-    ops->share(server.local, &unfit);
+    ops->share(server.opened, &file);
+    ops->share(server.opened, &unfit);
     connect_both();
     send_raw(owners_socket(), packet);
     stub_settle(&client, NULL);
@@ -185,7 +185,7 @@ static void test_words_that_are_not_what_they_should_be_are_not_mapped(void **st
         ops->close_channel(reader(), false);
         client.session_count = 0;
         stub_await_end(&server, &server.sessions[0]);
-        struct lend_local *local = server.local;
+        struct lend_local *local = server.opened;
         int words_fd = local->words_fd;
         local->words_fd = -1;
         assert_int_equal(stub_connect(&client, &server, NULL), LEND_OK);
@@ -283,8 +283,8 @@ static void test_an_owner_believes_no_packet(void **state)
 
         unfit.backing.is_fit_for_mapping = false;
         open_both();
-        ops->share(server.local, &file);
-        ops->share(server.local, &unfit);
+        ops->share(server.opened, &file);
+        ops->share(server.opened, &unfit);
         connect_both();
         send_raw(readers_socket(), &packets[i]);
         stub_settle(&server, NULL);
@@ -305,7 +305,7 @@ static void test_leaving_twice_is_an_offence(void **state)
 
     (void)state;
     open_both();
-    ops->share(server.local, &file);
+    ops->share(server.opened, &file);
     connect_both();
     send_raw(readers_socket(), &left);
     stub_settle(&server, NULL);

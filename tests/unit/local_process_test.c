@@ -134,7 +134,7 @@ static void test_pages_are_touched_once_each_and_to_the_end(void **state)
     connect_both();
     assert_false(ops->prefault(reader(), PAGE)); /* there is nothing */
     assert_false(ops->prefault(server.sessions[0].channel, PAGE));
-    ops->share(server.local, &file);
+    ops->share(server.opened, &file);
     stub_settle(&client, &server);
     for (int left = PAGES - 3; left > 0; left -= 3)
         assert_true(ops->prefault(reader(), 3 * PAGE + 5));

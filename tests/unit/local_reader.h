@@ -142,7 +142,7 @@ static inline void expect_untold(uint32_t number)
 static inline bool is_held(uint32_t number)
 {
     char who[80] = "";
-    bool held = ops->is_held(server.local, number, who, sizeof who);
+    bool held = ops->is_held(server.opened, number, who, sizeof who);
 
     assert_int_equal(who[0] != '\0', held);
     return held;

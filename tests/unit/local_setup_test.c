@@ -21,7 +21,7 @@ static int raw_connect(struct lend_agent *to)
     struct lend_local_place place;
     struct sockaddr_un address;
     uint8_t bytes[512];
-    size_t count = ops->address(to->local, bytes);
+    size_t count = ops->address(to->opened, bytes);
 
     assert_true(lend_local_place_decode(&place, bytes, count));
     int fd = lend_sys_real.socket();
@@ -372,7 +372,7 @@ static void expect_failure(struct lend_agent *client, const void *address, size_
     struct lend_error error = {0};
 
     assert_int_equal(
-        ops->connect(client->local, address, count, &client->sessions[0], &channel, &error),
+        ops->connect(client->opened, address, count, &client->sessions[0], &channel, &error),
         expected);
     assert_null(channel);
     if (strstr(error.message, text) == NULL)
@@ -387,8 +387,8 @@ static void test_nobody_there_is_told_with_the_path(void **state)
     (void)state;
     stub_open(&client, 1, false);
     stub_open(&server, 2, false);
-    size_t count = ops->address(server.local, address);
-    assert_true(ops->reaches(client.local, address, count));
+    size_t count = ops->address(server.opened, address);
+    assert_true(ops->reaches(client.opened, address, count));
     stub_close(&server);
     expect_failure(&client, address, count, LEND_E_PEER_DEAD, (const char *)address + 18);
     expect_failure(&client, "\1\1nobody here", 13, LEND_E_PEER_DEAD, "@nobody here");
@@ -465,13 +465,13 @@ static void test_addresses_are_looked_at_byte_by_byte(void **state)
         exact = realloc(exact, addresses[i].count > 0 ? addresses[i].count : 1);
         assert_non_null(exact);
         memcpy(exact, addresses[i].bytes, addresses[i].count);
-        assert_int_equal(ops->reaches(client.local, exact, addresses[i].count),
+        assert_int_equal(ops->reaches(client.opened, exact, addresses[i].count),
                          addresses[i].is_good);
         free(exact);
     }
     memset(longest + 2, '/', sizeof longest - 2);
-    assert_true(ops->reaches(client.local, longest, sizeof longest - 1));
-    assert_false(ops->reaches(client.local, longest, sizeof longest));
+    assert_true(ops->reaches(client.opened, longest, sizeof longest - 1));
+    assert_false(ops->reaches(client.opened, longest, sizeof longest));
     stub_close(&client);
 }
 
@@ -483,14 +483,14 @@ static void test_an_address_of_another_machine_is_not_reached(void **state)
     (void)state;
     stub_open(&client, 1, false);
     stub_open(&server, 2, false);
-    size_t count = ops->address(server.local, address);
-    assert_true(ops->reaches(client.local, address, count));
+    size_t count = ops->address(server.opened, address);
+    assert_true(ops->reaches(client.opened, address, count));
     address[2 + 7] ^= 0x40; /* another machine, or this one before it booted */
     bool is_known = memcmp(address + 2, NOWHERE, 16) != 0;
     assert_true(is_known); /* Linux tells it */
-    assert_false(ops->reaches(client.local, address, count));
+    assert_false(ops->reaches(client.opened, address, count));
     memset(address + 2, 0, 16); /* one that does not tell */
-    assert_true(ops->reaches(client.local, address, count));
+    assert_true(ops->reaches(client.opened, address, count));
     stub_close(&server);
     stub_close(&client);
 }
@@ -547,7 +547,7 @@ static void test_a_boot_id_is_zeros_where_it_is_not_known(void **state)
 
         boot_id_text = cases[i].text;
         stub_open(&agent, 1, false);
-        assert_true(ops->address(agent.local, address) > 18);
+        assert_true(ops->address(agent.opened, address) > 18);
         assert_int_equal(address[2], cases[i].first);
         assert_int_equal(address[17], cases[i].last);
         stub_close(&agent);
@@ -565,7 +565,7 @@ static void test_an_abstract_socket_leaves_no_file_and_connects(void **state)
     (void)state;
     stub_open(&client, 1, false);
     stub_open(&server, 2, true);
-    assert_true(ops->address(server.local, address) > 2);
+    assert_true(ops->address(server.opened, address) > 2);
     assert_int_equal(address[1], 1);
     assert_int_equal(stub_connect(&client, &server, NULL), LEND_OK);
     stub_settle(&client, &server);
@@ -580,8 +580,8 @@ static void expect_no_listener(const struct lend_transport_open *terms, enum len
     struct lend_error error = {0};
 
     *agent = (struct lend_agent){.epoll = lend_sys->epoll()};
-    assert_int_equal(ops->open(terms, &agent->local, &error), expected);
-    assert_null(agent->local);
+    assert_int_equal(ops->open(terms, &agent->opened, &error), expected);
+    assert_null(agent->opened);
     if (strstr(error.message, text) == NULL)
         fail_msg("no '%s' in '%s'", text, error.message);
     lend_sys->close(agent->epoll);
@@ -597,7 +597,7 @@ static void test_the_socket_has_its_mode_and_a_name_that_is_safe(void **state)
     (void)state;
     terms.local_mode = 0640;
     stub_open_on(&agent, &terms);
-    (void)ops->address(agent.local, address);
+    (void)ops->address(agent.opened, address);
     const char *path = (const char *)address + 18;
     assert_string_equal(path + strlen(terms.local_directory), "/a_gent_..-fedcba98.sock");
     assert_int_equal(lend_sys->stat(path, &found), 0);
@@ -667,15 +667,15 @@ static void test_the_default_directory_must_be_ours_alone(void **state)
     stub_open_on(&agent, &terms); /* it is made */
     assert_int_equal(lend_sys_real.stat(path, &found), 0);
     assert_int_equal(found.st_mode, S_IFDIR | 0700);
-    ops->close(agent.local);
+    ops->close(agent.opened);
     lend_sys->close(agent.epoll);
 
     terms.local_mode = 0666; /* and others can never come in there */
     stub_open_on(&agent, &terms);
     assert_int_equal(agent.warnings, 1);
-    ops->close(agent.local);
+    ops->close(agent.opened);
     lend_sys->close(agent.epoll);
-    agent.local = NULL;
+    agent.opened = NULL;
 
     lying_owner++;
     expect_no_listener(&terms, LEND_E_ACCESS, "belongs to user");

@@ -18,7 +18,7 @@ static void test_what_is_shared_before_and_after_the_greeting_is_mapped(void **s
 
     (void)state;
     open_both();
-    ops->share(server.local, &early);
+    ops->share(server.opened, &early);
     connect_both();
     (void)expect_mapped(7);
     expect_untold(9);
@@ -26,7 +26,7 @@ static void test_what_is_shared_before_and_after_the_greeting_is_mapped(void **s
     uint64_t stamp = ops->mapping_stamp(reader());
     assert_true(stamp != 0);
     uint32_t wakes = client.sessions[0].wakes;
-    ops->share(server.local, &late);
+    ops->share(server.opened, &late);
     stub_settle(&client, &server);
     assert_true(ops->mapping_stamp(reader()) != stamp);
     assert_true(client.sessions[0].wakes > wakes);
@@ -66,7 +66,7 @@ static void test_nothing_leaves_before_all_is_told(void **state)
 
     (void)state;
     open_both();
-    ops->share(server.local, &file);
+    ops->share(server.opened, &file);
     assert_int_equal(stub_connect(&client, &server, NULL), LEND_OK);
     stub_settle(&server, NULL);
     for (; ops->room(reader()) == 0; turns++) {
@@ -102,18 +102,18 @@ static void test_a_file_that_may_not_be_mapped_is_told_with_the_reason(void **st
     of_another.backing.owner_uid = getuid() + 1;
     of_another.consents_to_owner = getuid() != 0; /* root is as good as the owner */
     open_both();
-    ops->share(server.local, &unfit);
-    ops->share(server.local, &open);
-    ops->share(server.local, &consented);
+    ops->share(server.opened, &unfit);
+    ops->share(server.opened, &open);
+    ops->share(server.opened, &consented);
     connect_both();
-    ops->share(server.local, &of_another);
+    ops->share(server.opened, &of_another);
     stub_settle(&client, &server);
     expect_absent(1, "could?shrink");
     expect_absent(2, "could write to it: seal it with F_SEAL_FUTURE_WRITE");
     (void)expect_mapped(3);
     expect_absent(4, "a reader of user");
     assert_false(is_held(1) || is_held(2) || is_held(4));
-    ops->unshare(server.local, 1);
+    ops->unshare(server.opened, 1);
     stub_settle(&client, &server);
     assert_int_equal(client.sessions[0].hung, LEND_OK);
     close_both();
@@ -134,7 +134,7 @@ static void test_one_connection_shares_so_many_files_and_no_more(void **state)
     for (uint32_t i = 0; i < FILES; i++) {
         files[i] = files[0];
         files[i].number = i + 1;
-        ops->share(server.local, &files[i]);
+        ops->share(server.opened, &files[i]);
     }
     connect_both();
     for (uint32_t number = 1; number <= LEND_LOCAL_FILES_MAX; number++)
@@ -143,13 +143,13 @@ static void test_one_connection_shares_so_many_files_and_no_more(void **state)
     expect_untold(FILES);
 
     /* A place that is given back is for the next one. */
-    ops->unshare(server.local, 5);
+    ops->unshare(server.opened, 5);
     stub_settle(&client, &server);
     step_reader();
     stub_settle(&client, &server);
     struct lend_shared_file next = files[0];
     next.number = 1000;
-    ops->share(server.local, &next);
+    ops->share(server.opened, &next);
     stub_settle(&client, &server);
     (void)expect_mapped(1000);
     assert_int_equal(client.sessions[0].hung, LEND_OK);
@@ -166,13 +166,13 @@ static void test_what_is_taken_back_is_unmapped_and_then_held_by_nobody(void **s
 
     (void)state;
     open_both();
-    ops->share(server.local, &file);
-    ops->share(server.local, &other);
+    ops->share(server.opened, &file);
+    ops->share(server.opened, &other);
     connect_both();
     const uint8_t *memory = expect_mapped(1);
     uint64_t stamp = ops->mapping_stamp(reader());
-    ops->unshare(server.local, 1);
-    assert_true(ops->is_held(server.local, 1, who, sizeof who));
+    ops->unshare(server.opened, 1);
+    assert_true(ops->is_held(server.opened, 1, who, sizeof who));
     (void)snprintf(expected, sizeof expected, "process %d of user %u", (int)getpid(),
                    (unsigned)getuid());
     assert_string_equal(who, expected);
@@ -205,11 +205,11 @@ static void test_a_look_at_the_stamp_lets_go_too(void **state)
 
     (void)state;
     open_both();
-    ops->share(server.local, &file);
+    ops->share(server.opened, &file);
     connect_both();
     const uint8_t *memory = expect_mapped(1);
     uint64_t stamp = ops->mapping_stamp(reader());
-    ops->unshare(server.local, 1);
+    ops->unshare(server.opened, 1);
     stub_settle(&client, &server);
     assert_true(ops->mapping_stamp(reader()) != stamp);
     assert_false(is_there(memory));
@@ -225,9 +225,9 @@ static void test_a_late_reader_is_named_until_its_channel_is_gone(void **state)
 
     (void)state;
     open_both();
-    ops->share(server.local, &file);
+    ops->share(server.opened, &file);
     connect_both();
-    ops->unshare(server.local, 1);
+    ops->unshare(server.opened, 1);
     for (int i = 0; i < 3; i++) {
         stub_settle(&server, NULL); /* the reader does nothing */
         assert_true(is_held(1));
@@ -246,7 +246,7 @@ static void test_a_reader_unmaps_before_it_hangs_up(void **state)
 
     (void)state;
     open_both();
-    ops->share(server.local, &file);
+    ops->share(server.opened, &file);
     connect_both();
     const uint8_t *memory = expect_mapped(1);
     const void *words = (const void *)(uintptr_t)ops->words(reader(), &count, NULL);
@@ -356,10 +356,10 @@ static void test_a_left_that_finds_no_room_is_sent_later(void **state)
     for (size_t i = 0; i < 2; i++) {
         start_failing();
         open_both();
-        ops->share(server.local, &file);
+        ops->share(server.opened, &file);
         connect_both();
         const uint8_t *memory = expect_mapped(1);
-        ops->unshare(server.local, 1);
+        ops->unshare(server.opened, 1);
         stub_settle(&client, &server);
         send_failure = failures[i];
         step_reader();
@@ -383,10 +383,10 @@ static void test_a_let_go_that_finds_no_room_is_sent_when_somebody_asks(void **s
     (void)state;
     start_failing();
     open_both();
-    ops->share(server.local, &file);
+    ops->share(server.opened, &file);
     connect_both();
     send_failure = -EAGAIN;
-    ops->unshare(server.local, 1);
+    ops->unshare(server.opened, 1);
     assert_true(is_held(1));
     send_failure = 0;
     stub_settle(&client, &server);
@@ -410,12 +410,12 @@ static void test_a_descriptor_that_cannot_be_sent_costs_its_file_alone(void **st
     (void)state;
     start_failing();
     open_both();
-    ops->share(server.local, &file);
+    ops->share(server.opened, &file);
     assert_int_equal(stub_connect(&client, &server, NULL), LEND_OK);
     send_failure = -ETOOMANYREFS;
     fails_fds_alone = true;
     failing.pidfd_self = fail_pidfd;
-    struct lend_local *local = server.local;
+    struct lend_local *local = server.opened;
     int pidfd = local->pidfd;
     local->pidfd = -1; /* the answer would fail first */
     stub_settle(&client, &server);
@@ -425,7 +425,7 @@ static void test_a_descriptor_that_cannot_be_sent_costs_its_file_alone(void **st
     assert_null(ops->words(reader(), &count, &why));
     assert_non_null(strstr(why.message, "did not come"));
     assert_false(is_held(1));
-    ops->share(server.local, &next);
+    ops->share(server.opened, &next);
     stub_settle(&client, &server);
     (void)expect_mapped(2);
     close_both();
@@ -451,7 +451,7 @@ static void test_a_client_that_cannot_be_told_that_it_is_ready_is_not_served(voi
     failing.sendmsg = fail_ready;
     ready_fails = true;
     open_both();
-    ops->share(server.local, &file);
+    ops->share(server.opened, &file);
     assert_int_equal(stub_connect(&client, &server, NULL), LEND_OK);
     stub_settle(&client, &server);
     assert_int_equal(server.session_count, 0);
@@ -475,7 +475,7 @@ static void test_a_reader_that_cannot_map_says_why_and_that_it_has_left(void **s
     for (int i = 0; i < 4; i++) {
         start_failing();
         open_both();
-        ops->share(server.local, &file);
+        ops->share(server.opened, &file);
         if (i == 0)
             failing.map_file = fail_map_file;
         else if (i == 1)
@@ -493,7 +493,7 @@ static void test_a_reader_that_cannot_map_says_why_and_that_it_has_left(void **s
         assert_non_null(strstr(why.message, "cannot be mapped"));
         assert_false(is_held(1));
         assert_true(ops->sleep(reader(), false, 0));
-        ops->unshare(server.local, 1);
+        ops->unshare(server.opened, 1);
         stub_settle(&client, &server);
         assert_int_equal(client.sessions[0].hung, LEND_OK);
         assert_int_equal(server.sessions[0].hung, LEND_OK);
@@ -510,12 +510,12 @@ static void test_an_answer_that_crosses_the_question_is_no_offence(void **state)
     for (int is_sent = 0; is_sent < 2; is_sent++) {
         start_failing();
         open_both();
-        ops->share(server.local, &file);
+        ops->share(server.opened, &file);
         failing.map_file = fail_map_file;
         connect_both();
         if (is_sent)
             step_reader();
-        ops->unshare(server.local, 1); /* it has not read that the file is left */
+        ops->unshare(server.opened, 1); /* it has not read that the file is left */
         stub_settle(&client, NULL);
         step_reader();
         stub_settle(&client, &server);
@@ -548,8 +548,8 @@ static void test_what_an_owner_lacks_costs_a_way_and_no_connection(void **state)
             failing.pidfd_self = fail_pidfd;
         failing.peer = fail_peer;
         open_both();
-        ops->share(server.local, &file);
-        ops->share(server.local, &open);
+        ops->share(server.opened, &file);
+        ops->share(server.opened, &open);
         connect_both();
         (void)expect_mapped(1);
         expect_absent(2, "cannot tell which user");
@@ -574,13 +574,13 @@ static void test_without_memory_a_file_is_not_shared(void **state)
     start_failing();
     open_both();
     failing.allocate = fail_allocate;
-    ops->share(server.local, &file);
+    ops->share(server.opened, &file);
     assert_int_equal(server.warnings, 1);
     assert_int_equal(stub_connect(&client, &server, &error), LEND_E_NO_MEMORY);
     failing.allocate = lend_sys_real.allocate;
     connect_both();
     expect_untold(1);
-    ops->unshare(server.local, 1);
+    ops->unshare(server.opened, 1);
     assert_false(is_held(1));
     close_both();
     (void)close(file.fd);
@@ -599,8 +599,8 @@ static int look_from_child(const uint8_t *memory, const void *words)
         return 2;
     ops->close_channel(reader(), true);
     ops->close_channel(server.sessions[0].channel, true);
-    ops->close_forked(client.local);
-    ops->close_forked(server.local);
+    ops->close_forked(client.opened);
+    ops->close_forked(server.opened);
     return is_there(memory) ? 0 : 3;
 }
 
@@ -612,7 +612,7 @@ static void test_a_forked_child_has_no_mappings_and_disturbs_none(void **state)
 
     (void)state;
     open_both();
-    ops->share(server.local, &file);
+    ops->share(server.opened, &file);
     connect_both();
     const uint8_t *memory = expect_mapped(1);
     const void *words = (const void *)(uintptr_t)ops->words(reader(), &count, NULL);
@@ -632,7 +632,7 @@ static void test_a_forked_child_has_no_mappings_and_disturbs_none(void **state)
     stub_settle(&client, &server);
     assert_ptr_equal(expect_mapped(1), memory);
     assert_true(is_held(1));
-    ops->unshare(server.local, 1);
+    ops->unshare(server.opened, 1);
     stub_settle(&client, &server);
     step_reader();
     stub_settle(&client, &server);
@@ -671,7 +671,7 @@ static void test_a_killed_reader_holds_nothing(void **state)
     (void)state;
     assert_int_equal(pipe(pipe_ends), 0);
     stub_open(&server, 9, false);
-    ops->share(server.local, &file);
+    ops->share(server.opened, &file);
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0)
@@ -680,8 +680,8 @@ static void test_a_killed_reader_holds_nothing(void **state)
     while (server.session_count == 0)
         assert_true(stub_turn(&server, DEADLINE_NS));
     assert_int_equal(read(pipe_ends[0], &byte, 1), 1);
-    ops->unshare(server.local, 1);
-    assert_true(ops->is_held(server.local, 1, who, sizeof who));
+    ops->unshare(server.opened, 1);
+    assert_true(ops->is_held(server.opened, 1, who, sizeof who));
     (void)snprintf(expected, sizeof expected, "process %d of user %u", (int)child,
                    (unsigned)getuid());
     assert_string_equal(who, expected);

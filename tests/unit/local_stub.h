@@ -2,13 +2,10 @@
 #ifndef LOCAL_STUB_H
 #define LOCAL_STUB_H
 
-/*
- * Core's side of the transport face, as small as can be: an agent with an epoll, and sessions that
- * remember what they were told. One test program includes it, once.
- */
+/* Agents of core_stub.h above the transport local. */
 
-#include "base/error.h"
-#include "base/sys.h"
+#include "core_stub.h"
+
 #include "transport/local/local.h"
 
 #include <dirent.h>
@@ -26,102 +23,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-enum { SESSIONS_MAX = 4, RING_BYTES = 65536 };
+enum { RING_BYTES = 65536 };
 #define DEADLINE_NS UINT64_C(20000000000)
-
-struct lend_session {
-    struct lend_channel *channel;
-    uint32_t wakes;
-    enum lend_status hung; /* LEND_OK: the other end is there */
-    char reason[240];
-};
-
-struct lend_agent {
-    int epoll;
-    uint64_t alarm_ns;
-    void (*expired)(void *transport);
-    void *transport; /* of the alarm */
-    void *local;     /* the transport under test */
-    uint32_t turns;  /* of ready() */
-    uint32_t warnings;
-    char warning[300];
-    bool refuses; /* accept says that a limit is reached */
-    uint32_t session_count;
-    struct lend_session sessions[SESSIONS_MAX];
-};
-
-enum lend_status lend_session_accept(struct lend_agent *agent, struct lend_channel *channel,
-                                     struct lend_error *error)
-{
-    if (agent->refuses)
-        return lend_fail(error, LEND_E_LIMIT, "no more than that");
-    assert_true(agent->session_count < SESSIONS_MAX);
-    channel->session = &agent->sessions[agent->session_count++];
-    channel->session->channel = channel;
-    return LEND_OK;
-}
-
-void lend_session_wake(struct lend_session *session)
-{
-    session->wakes++;
-}
-
-void lend_session_hang_up(struct lend_session *session, enum lend_status status, const char *reason)
-{
-    assert_int_equal(session->hung, LEND_OK); /* told once, then watched no more */
-    session->hung = status;
-    (void)snprintf(session->reason, sizeof session->reason, "%s", reason);
-}
-
-enum lend_status lend_agent_watch(struct lend_agent *agent, struct lend_watch *watch,
-                                  uint32_t events, struct lend_error *error)
-{
-    struct epoll_event event = {.events = events, .data.ptr = watch};
-    int result = lend_sys->epoll_control(agent->epoll, EPOLL_CTL_ADD, watch->fd, &event);
-
-    return result < 0 ? lend_fail_errno(error, -result, "watch") : LEND_OK;
-}
-
-void lend_agent_unwatch(struct lend_agent *agent, struct lend_watch *watch)
-{
-    assert_int_equal(lend_sys->epoll_control(agent->epoll, EPOLL_CTL_DEL, watch->fd, NULL), 0);
-}
-
-void lend_agent_alarm(struct lend_agent *agent, uint64_t at_ns, void (*expired)(void *transport),
-                      void *transport)
-{
-    agent->alarm_ns = at_ns;
-    agent->expired = expired;
-    agent->transport = transport;
-}
-
-void lend_agent_log(struct lend_agent *agent, int32_t level, const char *format, ...)
-{
-    va_list args;
-
-    if (level > LEND_LOG_WARNING)
-        return;
-    agent->warnings++;
-    va_start(args, format);
-    (void)vsnprintf(agent->warning, sizeof agent->warning, format, args);
-    va_end(args);
-}
-
-/* One event at a time, so that an unwatched descriptor never has one left in a batch. False:
- * nothing. */
-static inline bool stub_turn(struct lend_agent *agent, uint64_t timeout_ns)
-{
-    struct epoll_event event;
-
-    if (agent->alarm_ns != 0 && lend_sys->now_ns() >= agent->alarm_ns)
-        agent->expired(agent->transport);
-    if (lend_sys->epoll_wait(agent->epoll, &event, 1, timeout_ns) != 1)
-        return false;
-    struct lend_watch *watch = event.data.ptr;
-    agent->turns++;
-    watch->ready(watch, event.events);
-    return true;
-}
 
 /* Turn every agent until none has an event left. */
 static inline void stub_settle(struct lend_agent *one, struct lend_agent *other)
@@ -141,6 +44,7 @@ static inline void stub_await_end(struct lend_agent *agent, const struct lend_se
         assert_true(lend_sys_real.now_ns() < until);
         (void)stub_turn(agent, 100000000);
     }
+    assert_int_equal(session->hung_count, 1); /* told once, then watched no more */
 }
 
 static inline struct lend_transport_open stub_terms(struct lend_agent *agent)
@@ -169,7 +73,7 @@ static inline void stub_open_on(struct lend_agent *agent, const struct lend_tran
     struct lend_error error = {0};
 
     *agent = (struct lend_agent){.epoll = lend_sys->epoll()};
-    if (lend_transport_local.open(terms, &agent->local, &error) != LEND_OK)
+    if (lend_transport_local.open(terms, &agent->opened, &error) != LEND_OK)
         fail_msg("%s", error.message);
 }
 
@@ -190,7 +94,7 @@ static inline void stub_close(struct lend_agent *agent)
         if (agent->sessions[i].channel != NULL)
             lend_transport_local.close_channel(agent->sessions[i].channel, false);
     }
-    lend_transport_local.close(agent->local);
+    lend_transport_local.close(agent->opened);
     assert_int_equal(agent->alarm_ns, 0);
     lend_sys->close(agent->epoll);
     (void)rmdir(stub_terms(agent).local_directory); /* stays while another agent listens there */
@@ -201,10 +105,10 @@ static inline enum lend_status stub_connect(struct lend_agent *from, struct lend
                                             struct lend_error *error)
 {
     uint8_t address[512];
-    size_t count = lend_transport_local.address(to->local, address);
+    size_t count = lend_transport_local.address(to->opened, address);
     struct lend_session *session = &from->sessions[from->session_count];
 
-    enum lend_status status = lend_transport_local.connect(from->local, address, count, session,
+    enum lend_status status = lend_transport_local.connect(from->opened, address, count, session,
                                                            &session->channel, error);
     if (status == LEND_OK)
         from->session_count++;

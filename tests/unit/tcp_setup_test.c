@@ -72,7 +72,7 @@ static int listen_plainly(uint8_t *address, size_t *count)
 /* A plain connection to an agent. */
 static int dial(struct lend_agent *agent)
 {
-    const struct lend_tcp *tcp = agent->tcp;
+    const struct lend_tcp *tcp = agent->opened;
     struct sockaddr_storage address;
     socklen_t count = lend_tcp_place_socket(&tcp->told.places[0], &address);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -110,7 +110,7 @@ static size_t make_greeting(uint8_t *bytes)
 
 static uint32_t half_open(const struct lend_agent *agent)
 {
-    return ((const struct lend_tcp *)agent->tcp)->half_open_count;
+    return ((const struct lend_tcp *)agent->opened)->half_open_count;
 }
 
 static void test_two_agents_meet(void **state)
@@ -385,7 +385,7 @@ static void test_addresses_are_tried_one_after_the_other(void **state)
     fake();
     stub_open(&server, "127.0.0.1");
     stub_open(&client, NULL);
-    size_t count = ops->address(server.tcp, address);
+    size_t count = ops->address(server.opened, address);
     assert_true(lend_tcp_places_decode(&places, address, count));
     places.count = 3;
     places.places[1] = places.places[2] = places.places[0];
@@ -418,7 +418,7 @@ static void test_place_that_fails_later_gives_way_to_the_next(void **state)
         pending_failures = 0;
         stub_open(&server, "127.0.0.1");
         stub_open(&client, NULL);
-        (void)lend_tcp_places_decode(&places, address, ops->address(server.tcp, address));
+        (void)lend_tcp_places_decode(&places, address, ops->address(server.opened, address));
         places.count = count;
         places.places[1] = places.places[0];
         assert_int_equal(
@@ -465,12 +465,12 @@ static void test_bad_settings_are_refused_with_the_remedy(void **state)
     expect_refusal("192.0.2.1:7000", NULL, LEND_E_SYSTEM, "no address of this machine");
 
     stub_open(&server, "127.0.0.1");
-    assert_true(ops->describe(server.tcp, text, sizeof text));
-    assert_false(ops->describe(server.tcp, text, strlen(text)));
-    assert_true(ops->describe(server.tcp, text, strlen(text) + 1));
+    assert_true(ops->describe(server.opened, text, sizeof text));
+    assert_false(ops->describe(server.opened, text, strlen(text)));
+    assert_true(ops->describe(server.opened, text, strlen(text) + 1));
     expect_refusal(text, NULL, LEND_E_SYSTEM, "taken by another program");
-    size_t count = ops->address(server.tcp, address);
-    assert_true(ops->reaches(server.tcp, address, count));
+    size_t count = ops->address(server.opened, address);
+    assert_true(ops->reaches(server.opened, address, count));
     stub_close(&server);
 }
 
@@ -483,8 +483,8 @@ static void test_agent_without_a_listener_is_reached_by_nobody(void **state)
     (void)state;
     assert_false(ops->is_wanted(&terms));
     stub_open(&client, NULL);
-    assert_false(ops->describe(client.tcp, text, sizeof text));
-    assert_false(ops->reaches(client.tcp, address, ops->address(client.tcp, address)));
+    assert_false(ops->describe(client.opened, text, sizeof text));
+    assert_false(ops->reaches(client.opened, address, ops->address(client.opened, address)));
     stub_close(&client);
 }
 
@@ -494,7 +494,7 @@ static void test_port_is_free_again_for_who_restarts(void **state)
 
     (void)state;
     stub_pair(&client, &server);
-    assert_true(ops->describe(server.tcp, text, sizeof text));
+    assert_true(ops->describe(server.opened, text, sizeof text));
     stub_close(&server); /* first, so that it is its end that lingers */
     stub_close(&client);
     stub_open(&server, text);
@@ -516,7 +516,7 @@ static void test_forked_child_disturbs_nothing(void **state)
     assert_true(child >= 0);
     if (child == 0) {
         ops->close_channel(server.sessions[0].channel, true);
-        ops->close_forked(server.tcp);
+        ops->close_forked(server.opened);
         _exit(0);
     }
     int status;
