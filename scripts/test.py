@@ -159,9 +159,11 @@ class Suites:
                       UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
 
     def tsan(self):
-        """Thread sanitizer; without simulation, fault sweep and decoders, which have one thread."""
+        """Thread sanitizer; without what one thread does alone."""
         if self.build("tsan", "-Db_sanitize=thread", "-Db_lundef=false", "-Dtests=enabled",
                       "-Dc_args=-Wno-tsan", CC="gcc"):
+            # That is the simulation, the fault sweep and the decoders; and the conformance battery
+            # leaves manual progress out by itself.
             self.test("tsan", "-t", SLOW, "--no-suite", "style", "--no-suite", "headers",
                       "--no-suite", "sim", "--no-suite", "fault", "--no-suite", "fuzz",
                       before=without_random_addresses(), **SCALE,

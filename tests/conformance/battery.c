@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pair.h"
+#include "sanitizer.h"
 
 #include "tool/hosts.h"
 
@@ -157,6 +158,11 @@ int battery_run(const struct battery_setup *setups, size_t count)
             continue;
         if (battery_secret(battery_current, true) != NULL && LEND_TEST_SECRET_PLUGIN[0] == '\0') {
             print_message("%s: left out: libsodium was not there to build the plugin\n",
+                          battery_current->name);
+            continue;
+        }
+        if (UNDER_TSAN && (battery_current->flags & BATTERY_MANUAL) != 0) {
+            print_message("%s: left out under the thread sanitizer: one thread does it all\n",
                           battery_current->name);
             continue;
         }
