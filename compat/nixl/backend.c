@@ -111,7 +111,7 @@ static void configure(nixl_capi_agent_t agent, nixl_capi_params_t params,
     out->name = agent->name;
     out->on_log = compat_on_log;
     out->secret_plugin = setting(params, "lend_secret_plugin"); /* peers have keys, too */
-    out->flags = LEND_AGENT_NO_STATISTICS;
+    out->flags = LEND_AGENT_NO_STATISTICS | LEND_AGENT_SEAL_NETWORKS;
     out->transports = setting(params, "lend_transports");
     out->regions_max = 1 << 20;
     out->leases_max = 16;

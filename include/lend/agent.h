@@ -36,6 +36,11 @@ enum lend_agent_flag {
     /** Let any process of this user read this one's memory, as "local/cross-memory" wants it under
      * ptrace_scope 1 (prctl PR_SET_PTRACER, for the whole process, and not undone). */
     LEND_AGENT_ALLOW_CROSS_MEMORY = 4,
+    /** Hold connections to processes of this user on this machine to a secret as all others, but
+     * put no MACs on what is said over them: the kernel keeps everybody else away from it. For
+     * agents that all have this flag: one with it and one without do not meet there
+     * (LEND_E_ACCESS). */
+    LEND_AGENT_SEAL_NETWORKS = 8,
 };
 
 enum lend_log_level {
@@ -92,9 +97,10 @@ struct lend_agent_config {
 
     /** A secret of 16 .. 64 bytes that this agent shares with its peers. Both ends of each
      * connection then prove that they have it, and every control message carries a MAC under a key
-     * made from it; bulk data is neither encrypted nor authenticated. Copied, and wiped at the end.
-     * NULL: none; an agent with one does not talk to agents without. Needs the plugin. A peer whose
-     * secret is another one is imported with that (lend_import_desc::secret). */
+     * made from it (but see LEND_AGENT_SEAL_NETWORKS); bulk data is neither encrypted nor
+     * authenticated. Copied, and wiped at the end. NULL: none; an agent with one does not talk to
+     * agents without. Needs the plugin. A peer whose secret is another one is imported with that
+     * (lend_import_desc::secret). */
     const void *secret;
     uint32_t secret_bytes;
     uint32_t reserved;

@@ -103,8 +103,8 @@ static bool name_is_good(const char *name)
 static enum lend_status check_config(const struct lend_agent_config *config,
                                      struct lend_error *error)
 {
-    const uint32_t known =
-        LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS | LEND_AGENT_ALLOW_CROSS_MEMORY;
+    const uint32_t known = LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS |
+                           LEND_AGENT_ALLOW_CROSS_MEMORY | LEND_AGENT_SEAL_NETWORKS;
 
     if (config->struct_size != sizeof *config)
         return lend_fail(error, LEND_E_VERSION, "lend_agent_config is %u bytes, not %zu",

@@ -44,17 +44,25 @@ static uint32_t their_role(const struct lend_session *session)
 
 /* --- proofs --- */
 
+/* Do MACs follow? By what we know ourselves, and never by what the other end says; and the
+ * transcript holds it to the same. */
+static bool is_to_be_sealed(const struct lend_session *session)
+{
+    return (session->agent->config.flags & LEND_AGENT_SEAL_NETWORKS) == 0 ||
+           !session->channel->is_private;
+}
+
 static void prove(struct lend_session *session, uint8_t *out)
 {
     const struct lend_guard *guard = &session->guard;
     uint8_t transcript[LEND_TRANSCRIPT_BYTES];
 
-    lend_transcript_encode(&guard->challenge, &guard->answer, transcript);
+    lend_transcript_encode(&guard->challenge, &guard->answer, is_to_be_sealed(session), transcript);
     guard->secret->plugin->prove(guard->secret->kept, our_role(session), transcript,
                                  sizeof transcript, out);
 }
 
-/* Is their proof right? Then make the session's keys. */
+/* Is their proof right? Then make the session's keys, if it is to have any. */
 static enum lend_status admit(struct lend_session *session, const uint8_t *proof,
                               struct lend_error *error)
 {
@@ -62,12 +70,18 @@ static enum lend_status admit(struct lend_session *session, const uint8_t *proof
     const struct lend_secret *secret = guard->secret;
     uint8_t transcript[LEND_TRANSCRIPT_BYTES];
 
-    lend_transcript_encode(&guard->challenge, &guard->answer, transcript);
+    lend_transcript_encode(&guard->challenge, &guard->answer, is_to_be_sealed(session), transcript);
     if (secret->plugin->check(secret->kept, their_role(session), transcript, sizeof transcript,
                               proof) != 1)
         return lend_fail(error, LEND_E_ACCESS,
-                         "the peer has another secret than %s, or somebody stands between us; %s",
-                         secret->is_of_peer ? "its import gave" : "we have", remedy(secret));
+                         "the peer has another secret than %s%s, or somebody stands between us; %s",
+                         secret->is_of_peer ? "its import gave" : "we have",
+                         session->channel->is_private
+                             ? " (or one of us has LEND_AGENT_SEAL_NETWORKS, and not the other)"
+                             : "",
+                         remedy(secret));
+    if (!is_to_be_sealed(session))
+        return LEND_OK;
     return secret->plugin->derive(secret->kept, transcript, sizeof transcript, &guard->keys, error);
 }
 

@@ -12,7 +12,8 @@
  * How each session with a secret is held to it, whatever carries it: a server's to the secret of
  * its agent, a client's to that of its peer, or else of its agent. Nothing is said to the other
  * end, and nothing taken from it, before it has proved that it has the secret (wire/challenge.h);
- * from then on every control frame is sealed with a MAC. A server tells those who have not proved
+ * from then on every control frame is sealed with a MAC, but where the agent wants that on networks
+ * alone and the channel is private. A server tells those who have not proved
  * it nothing but an ANSWER: what they get wrong ends in silence.
  *
  * All under the session's lock.

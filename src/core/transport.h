@@ -61,6 +61,11 @@ struct lend_channel {
     const struct lend_transport_ops *ops;
     struct lend_session *session; /* set by core: before connect() is called, and by accept */
 
+    /* Set by the transport before the first frame: the kernel says that at the other end is a
+     * process of our own user, and keeps everybody else's hands off what is said. Never what the
+     * other end says. */
+    bool is_private;
+
     /* Moves: what send_data() and take_data() of a READ have begun and not yet done with when they
      * return, so that the transport goes on reading or writing the memory of the cursor. How many
      * were begun; and of those, from the first on, how many are over. Changed by channel operations

@@ -5,11 +5,13 @@
 #include "base/reader.h"
 #include "base/writer.h"
 
-static const char label[] = "lend secret";
+static const char sealed_label[] = "lend secret";
+static const char proofs_label[] = "lend proofs";
 
 _Static_assert(LEND_TRANSCRIPT_BYTES ==
-                   sizeof label - 1 + 2 * sizeof(uint32_t) + 2 * LEND_CHALLENGE_NONCE_BYTES,
+                   sizeof sealed_label - 1 + 2 * sizeof(uint32_t) + 2 * LEND_CHALLENGE_NONCE_BYTES,
                "the label is of that length");
+_Static_assert(sizeof proofs_label == sizeof sealed_label, "and so is the other one");
 
 void lend_challenge_encode(const struct lend_challenge *challenge,
                            uint8_t out[LEND_CHALLENGE_BYTES])
@@ -67,11 +69,12 @@ enum lend_status lend_answer_decode(const void *bytes, size_t count, struct lend
 }
 
 void lend_transcript_encode(const struct lend_challenge *challenge,
-                            const struct lend_challenge *answer, uint8_t out[LEND_TRANSCRIPT_BYTES])
+                            const struct lend_challenge *answer, bool is_sealed,
+                            uint8_t out[LEND_TRANSCRIPT_BYTES])
 {
     struct lend_writer writer = lend_writer_init(out, LEND_TRANSCRIPT_BYTES);
 
-    lend_write_bytes(&writer, label, sizeof label - 1);
+    lend_write_bytes(&writer, is_sealed ? sealed_label : proofs_label, sizeof sealed_label - 1);
     lend_write_u32(&writer, challenge->version);
     lend_write_u32(&writer, answer->version);
     lend_write_bytes(&writer, challenge->nonce, sizeof challenge->nonce);

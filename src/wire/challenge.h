@@ -5,6 +5,7 @@
 #include <lend/plugin.h>
 #include <lend/status.h>
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
@@ -25,6 +26,10 @@
  * over these 24 bytes, and what the payload is without it:
  *
  *     u32 type | u32 payload_bytes with the MAC | u64 sequence | u64 request
+ *
+ * Where no MACs follow, by what each end knows itself, a transcript begins with "lend proofs"
+ * instead: so ends that do not agree on it refuse each other, and a proof that was given where
+ * there are none is of no use where there are.
  */
 
 enum {
@@ -52,8 +57,9 @@ enum lend_status lend_challenge_decode(const void *bytes, size_t count, struct l
 enum lend_status lend_answer_decode(const void *bytes, size_t count, struct lend_challenge *out,
                                     struct lend_error *error);
 
+/* is_sealed: MACs follow. */
 void lend_transcript_encode(const struct lend_challenge *challenge,
-                            const struct lend_challenge *answer,
+                            const struct lend_challenge *answer, bool is_sealed,
                             uint8_t out[LEND_TRANSCRIPT_BYTES]);
 
 #endif

@@ -46,6 +46,13 @@ struct pipe_end *pipe_accepted(void)
 
 /* --- ends --- */
 
+static bool are_private[2]; /* by their side */
+
+void pipe_make_private(enum pipe_side side, bool is_private)
+{
+    are_private[side] = is_private;
+}
+
 static struct pipe_end *make_end(enum pipe_side side, struct lend_session *session)
 {
     struct pipe_end *end = calloc(1, sizeof *end);
@@ -53,6 +60,7 @@ static struct pipe_end *make_end(enum pipe_side side, struct lend_session *sessi
     assert_non_null(end);
     end->base.ops = lend_transports[0];
     end->base.session = session;
+    end->base.is_private = are_private[side];
     end->side = side;
     return end;
 }

@@ -39,6 +39,8 @@ struct pipe_end *pipe_dial(struct lend_agent *server);
 void pipe_answer_by_hand(bool by_hand);
 struct pipe_end *pipe_accepted(void);
 void pipe_close(struct pipe_end *end);
+/* From now on ends of that side are made as if the kernel vouched for the other end, or not. */
+void pipe_make_private(enum pipe_side side, bool is_private);
 
 /* Say a frame; its sequence is the next one. */
 void pipe_say(struct pipe_end *end, uint8_t type, uint64_t request, const void *payload,

@@ -60,7 +60,7 @@ static int set_up(void **state)
 
     for (unsigned i = 0; i < 64; i++)
         ends[i / 32].nonce[i % 32] = (uint8_t)i;
-    lend_transcript_encode(&ends[0], &ends[1], world.transcript);
+    lend_transcript_encode(&ends[0], &ends[1], true, world.transcript);
     world.library = lend_sys->load(LEND_TEST_SECRET_PLUGIN, why, sizeof why);
     assert_non_null(world.library);
     void *symbol = lend_sys->symbol(world.library, LEND_SECRET_PLUGIN_SYMBOL);

@@ -25,7 +25,7 @@ struct lend_agent *stage_agent(struct stage *stage, const char *name, const char
     struct lend_agent *agent = NULL;
 
     config.name = name;
-    config.flags = LEND_AGENT_MANUAL_PROGRESS;
+    config.flags = LEND_AGENT_MANUAL_PROGRESS | stage->flags;
     config.local_directory = stage->directory;
     config.notification_window_bytes = 65536;
     config.connect_timeout_ns = stage->connect_timeout_ns;
@@ -71,19 +71,33 @@ static void introduce(struct stage *stage)
     assert_int_equal(lend_ticket_import(stage->peer, bytes, count, &stage->ticket, NULL), LEND_OK);
 }
 
-void stage_up(struct stage *stage, const char *owners_secret, const char *readers_secret)
+/* Flags of the owner, then of the reader. */
+static void set_up(struct stage *stage, const char *owners_secret, const char *readers_secret,
+                   const uint32_t flags[2])
 {
     *stage = (struct stage){.directory = "/tmp/lend-secret-XXXXXX"};
     assert_non_null(mkdtemp(stage->directory));
     stage->lent_memory = calloc(1, MEMORY_BYTES);
     stage->kept_memory = calloc(1, MEMORY_BYTES);
     assert_true(stage->lent_memory != NULL && stage->kept_memory != NULL);
+    stage->flags = flags[0];
     stage->owner = stage_agent(stage, "owner", owners_secret, NULL);
+    stage->flags = flags[1];
     stage->reader = stage_agent(stage, "reader", readers_secret, NULL);
     assert_true(stage->owner != NULL && stage->reader != NULL);
     stage->lent = lend_bytes(stage->owner, stage->lent_memory, "lent");
     stage->kept = lend_bytes(stage->reader, stage->kept_memory, NULL);
     introduce(stage);
+}
+
+void stage_up_flagged(struct stage *stage, uint32_t owners_flags, uint32_t readers_flags)
+{
+    set_up(stage, OUR_SECRET, OUR_SECRET, (const uint32_t[]){owners_flags, readers_flags});
+}
+
+void stage_up(struct stage *stage, const char *owners_secret, const char *readers_secret)
+{
+    set_up(stage, owners_secret, readers_secret, (const uint32_t[]){0, 0});
 }
 
 void stage_down(struct stage *stage)
@@ -203,7 +217,8 @@ void speaker_prove(const struct speaker *speaker, uint32_t role, uint8_t *out)
 {
     uint8_t transcript[LEND_TRANSCRIPT_BYTES];
 
-    lend_transcript_encode(&speaker->challenge, &speaker->answer, transcript);
+    lend_transcript_encode(&speaker->challenge, &speaker->answer, !speaker->has_no_macs,
+                           transcript);
     speaker->plugin->prove(speaker->kept, role, transcript, sizeof transcript, out);
 }
 
@@ -229,7 +244,8 @@ void speaker_derive(struct speaker *speaker)
 {
     uint8_t transcript[LEND_TRANSCRIPT_BYTES];
 
-    lend_transcript_encode(&speaker->challenge, &speaker->answer, transcript);
+    lend_transcript_encode(&speaker->challenge, &speaker->answer, !speaker->has_no_macs,
+                           transcript);
     assert_int_equal(
         speaker->plugin->derive(speaker->kept, transcript, sizeof transcript, &speaker->keys, NULL),
         LEND_OK);

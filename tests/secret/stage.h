@@ -38,6 +38,7 @@ struct stage {
     struct lend_ticket *ticket;
     uint32_t log_count;          /* warnings of both */
     char log[320];               /* the last one */
+    uint32_t flags;              /* of the agents that are made, beside those of all */
     uint64_t connect_timeout_ns; /* of the agents that are made; 0: as usual */
 };
 
@@ -46,6 +47,8 @@ struct lend_agent *stage_agent(struct stage *stage, const char *name, const char
                                struct lend_error *error);
 /* Both agents, and what the reader needs to move blocks; a lease of one counted consumer. */
 void stage_up(struct stage *stage, const char *owners_secret, const char *readers_secret);
+/* Both with one secret and flags of their own. */
+void stage_up_flagged(struct stage *stage, uint32_t owners_flags, uint32_t readers_flags);
 void stage_down(struct stage *stage);
 void stage_pump(struct stage *stage);
 /* Connect; LEND_E_TIMEOUT: neither it nor a refusal came. */
@@ -64,6 +67,7 @@ struct speaker {
     void *kept;
     void *keys;
     uint32_t role;
+    bool has_no_macs; /* it proves the secret as if none followed */
     struct lend_challenge challenge, answer;
     uint64_t heard_count; /* of frames */
     struct lend_frame heard;

@@ -33,6 +33,38 @@ static void start_lying(void)
     lend_sys = &lying;
 }
 
+static int say_another_user(int fd, struct ucred *out)
+{
+    int result = lend_sys_real.peer(fd, out);
+
+    out->uid++;
+    return result;
+}
+
+static int say_nothing(int fd, struct ucred *out)
+{
+    (void)fd, (void)out;
+    return -ENOPROTOOPT;
+}
+
+static void test_a_connection_is_private_where_the_kernel_names_our_own_user(void **state)
+{
+    int (*const answers[])(int fd, struct ucred *out) = {lend_sys_real.peer, say_another_user,
+                                                         say_nothing};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        start_lying();
+        lying.peer = answers[i];
+        open_both();
+        connect_both();
+        assert_int_equal(stub_channel(&client)->base.is_private, i == 0);
+        assert_int_equal(stub_channel(&server)->base.is_private, i == 0);
+        close_both();
+        lend_sys = &lend_sys_real;
+    }
+}
+
 static void test_the_process_is_named_with_a_nonce_that_stands_there(void **state)
 {
     uint8_t found[LEND_NONCE_BYTES], zeros[LEND_NONCE_BYTES] = {0};
@@ -149,6 +181,7 @@ static void test_pages_are_touched_once_each_and_to_the_end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        STUB_TEST(test_a_connection_is_private_where_the_kernel_names_our_own_user),
         STUB_TEST(test_the_process_is_named_with_a_nonce_that_stands_there),
         STUB_TEST(test_a_process_without_a_number_here_is_told_so),
         STUB_TEST(test_one_look_tells_whether_the_owner_is_there),

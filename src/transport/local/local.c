@@ -172,6 +172,7 @@ static void admit(struct lend_local *local, int fd)
     struct lend_error error;
     channel->socket.fd = fd;
     channel->socket.ready = half_open_ready;
+    lend_local_know(channel);
     if (lend_agent_watch(local->agent, &channel->socket, EPOLLIN | EPOLLRDHUP, &error) != LEND_OK) {
         warn(local, "a connection was closed: %s", error.message);
         channel->socket.ready = NULL;

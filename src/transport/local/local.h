@@ -124,6 +124,8 @@ struct lend_local_channel {
     _Atomic bool is_ready; /* frames may be sent: a client has been told all. Release and acquire:
                               with what it was told at first. */
     _Atomic bool is_over;  /* the poller sees that the other end is gone */
+    bool has_user;         /* it is known who the other end was */
+    struct ucred user;     /* when it connected, or began to listen */
 
     /* Client */
     struct lend_local_mappings *mappings; /* NULL in a server */
@@ -131,8 +133,6 @@ struct lend_local_channel {
     /* Server; share_lock */
     struct lend_list served; /* in lend_local's list, if is_served */
     bool is_served;
-    bool has_user;     /* it is known who the client is: */
-    struct ucred user; /* when it connected */
     struct lend_local_held held[LEND_LOCAL_FILES_MAX];
 
     /* The poller's, once set up. */
@@ -189,6 +189,8 @@ bool lend_local_place_is_near(const struct lend_local_place *ours,
 socklen_t lend_local_place_socket(const struct lend_local_place *place, struct sockaddr_un *out);
 
 /* setup.c */
+/* Ask the kernel who is at the other end of the socket. */
+void lend_local_know(struct lend_local_channel *channel);
 enum lend_status lend_local_call(struct lend_local_channel *channel,
                                  const struct lend_local_place *place, struct lend_error *error);
 /* Read one packet; its descriptors too, if takes_fds. */

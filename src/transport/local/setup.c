@@ -279,6 +279,15 @@ static enum lend_status make_rings(struct lend_local_channel *channel,
     return status;
 }
 
+void lend_local_know(struct lend_local_channel *channel)
+{
+    struct ucred self;
+
+    channel->has_user = lend_sys->peer(channel->socket.fd, &channel->user) == 0;
+    lend_sys->self(&self);
+    channel->base.is_private = channel->has_user && channel->user.uid == self.uid;
+}
+
 enum lend_status lend_local_call(struct lend_local_channel *channel,
                                  const struct lend_local_place *place, struct lend_error *error)
 {
@@ -297,6 +306,7 @@ enum lend_status lend_local_call(struct lend_local_channel *channel,
     if (result < 0)
         return explain_connect(place, -result, error);
 
+    lend_local_know(channel);
     enum lend_status status = make_rings(channel, place, error);
     if (status != LEND_OK)
         return status;

@@ -242,7 +242,6 @@ bool lend_local_introduce(struct lend_local_channel *channel)
     struct lend_local *local = channel->local;
     uint32_t told = 0;
 
-    channel->has_user = lend_sys->peer(channel->socket.fd, &channel->user) == 0;
     tell_first(channel);
 
     (void)pthread_mutex_lock(&local->share_lock);

@@ -238,6 +238,7 @@ static struct channel *create_channel(struct link *link, uint32_t side)
     if (channel == NULL)
         return NULL;
     channel->base.ops = &lend_transport_loopback;
+    channel->base.is_private = true; /* it is this process */
     channel->link = link;
     channel->side = side;
     lend_list_init(&channel->mail);
