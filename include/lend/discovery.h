@@ -141,6 +141,17 @@ LEND_API LEND_MUST_USE enum lend_status lend_directory_publish(struct lend_direc
                                                                struct lend_error *error);
 
 /**
+ * Take our entry back, and stay in the directory: others are told that we left
+ * (LEND_DIRECTORY_LEFT). lend_directory_publish() publishes again. Not published: nothing to do.
+ * @retval LEND_E_TIMEOUT, LEND_E_NO_PATH  the service does not answer; the entry is no longer kept
+ * alive, and goes when its time has run out.
+ * @retval LEND_E_INVALID, LEND_E_FORKED
+ * Threads: safe. Blocks: up to timeout_ns of the configuration.
+ */
+LEND_API LEND_MUST_USE enum lend_status lend_directory_unpublish(struct lend_directory *directory,
+                                                                 struct lend_error *error);
+
+/**
  * Look an agent up by its name.
  * @param wait_ns  how long to wait for it to come, if it is not there; 0: look once.
  * @param out      as of lend_fetch().

@@ -433,6 +433,14 @@ static void look_after(struct lend_directory *directory, bool is_gone, uint64_t 
     note_outcome(directory, status);
 }
 
+static bool is_wanted(struct lend_directory *directory)
+{
+    (void)pthread_mutex_lock(&directory->lock);
+    bool wants = directory->wants_published;
+    (void)pthread_mutex_unlock(&directory->lock);
+    return wants;
+}
+
 static void *keep(void *context)
 {
     struct lend_directory *directory = context;
@@ -446,7 +454,8 @@ static void *keep(void *context)
         uint64_t until = call_deadline(directory);
         bool is_turn = wants && begin_turn(directory, until, NULL) == LEND_OK;
         if (is_turn) {
-            look_after(directory, is_name_free, until);
+            if (is_wanted(directory)) /* it may have been unpublished while we waited */
+                look_after(directory, is_name_free, until);
             end_turn(directory);
             lend_agent_dispatch(directory->agent);
         }
@@ -476,6 +485,31 @@ enum lend_status lend_directory_publish(struct lend_directory *directory, struct
     (void)pthread_mutex_lock(&directory->lock);
     directory->wants_published = true;
     (void)pthread_mutex_unlock(&directory->lock);
+    return status;
+}
+
+enum lend_status lend_directory_unpublish(struct lend_directory *directory,
+                                          struct lend_error *error)
+{
+    if (directory == NULL)
+        return lend_fail(error, LEND_E_INVALID, "the directory is NULL");
+    enum lend_status status = lend_agent_check(directory->agent, error);
+    if (status != LEND_OK)
+        return status;
+    (void)pthread_mutex_lock(&directory->lock);
+    directory->wants_published = false; /* also if it cannot be taken back: nobody keeps it alive */
+    (void)pthread_mutex_unlock(&directory->lock);
+    uint64_t until = call_deadline(directory);
+    status = begin_turn(directory, until, error);
+    if (status != LEND_OK)
+        return status;
+    if (directory->has_entry) {
+        limit(directory, until);
+        status = directory->service.plugin->take_back(directory->calling, error);
+    }
+    directory->has_entry = directory->has_entry && status != LEND_OK;
+    directory->is_published = false;
+    end_turn(directory);
     return status;
 }
 

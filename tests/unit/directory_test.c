@@ -50,6 +50,7 @@ static struct service {
     uint64_t slow_ns;  /* so long takes a KEEP */
     uint8_t *entry;    /* for the watch to tell; NULL: it is told */
     size_t entry_bytes;
+    unsigned told;      /* entries, by the watch */
     unsigned counts[5]; /* of each kind of call */
     uint64_t limits[5]; /* of the last one */
 } service = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -162,6 +163,8 @@ static enum lend_status fake_watch(void *object, const struct lend_directory_wat
         watcher->entry(watcher->context, "other", 5, entry, service.entry_bytes);
         free(entry);
         (void)pthread_mutex_lock(&service.lock);
+        service.told++;
+        (void)pthread_cond_broadcast(&service.changed);
     }
     (void)pthread_mutex_unlock(&service.lock);
     *error = (struct lend_error){.status = LEND_E_CANCELED};
@@ -249,6 +252,15 @@ static void await_count(enum call call, unsigned count)
     (void)pthread_mutex_unlock(&service.lock);
 }
 
+/* Wait until the watch has told its entry. */
+static void await_told(void)
+{
+    (void)pthread_mutex_lock(&service.lock);
+    while (service.told == 0)
+        (void)pthread_cond_wait(&service.changed, &service.lock);
+    (void)pthread_mutex_unlock(&service.lock);
+}
+
 static void hold(enum call call)
 {
     (void)pthread_mutex_lock(&service.lock);
@@ -263,6 +275,7 @@ struct stage {
     struct lend_agent *agent;
     struct lend_directory *directory;
     enum lend_status found; /* by look_for_who_never_comes() */
+    enum lend_status unpublished;
 };
 
 static void attach(struct stage *stage, const char *text)
@@ -452,6 +465,71 @@ static void test_who_waits_in_a_callback_does_not_keep_it_from_being_closed(void
     stage_down(&stage);
 }
 
+static void *unpublish(void *context)
+{
+    struct stage *stage = context;
+
+    stage->unpublished = lend_directory_unpublish(stage->directory, NULL);
+    return NULL;
+}
+
+static void test_what_is_unpublished_stays_so_until_it_is_published_again(void **state)
+{
+    struct stage stage = {0};
+    pthread_t other;
+
+    (void)state;
+    assert_int_equal(lend_directory_unpublish(NULL, NULL), LEND_E_INVALID);
+    stage_up(&stage, NULL);
+    assert_int_equal(lend_directory_unpublish(stage.directory, NULL), LEND_OK);
+    assert_int_equal(service.counts[TAKE_BACK], 0); /* nothing was there */
+    assert_int_equal(lend_directory_publish(stage.directory, NULL), LEND_OK);
+    hold(PUT);
+    attach(&stage, "changed");
+    await_held(PUT); /* the keeper's; we wait for our turn, and so may the keeper again */
+    assert_int_equal(pthread_create(&other, NULL, unpublish, &stage), 0);
+    hold(0);
+    assert_int_equal(pthread_join(other, NULL), 0);
+    assert_int_equal(stage.unpublished, LEND_OK);
+    assert_int_equal(service.counts[TAKE_BACK], 1);
+    attach(&stage, "changed again");
+    let_come("other"); /* which wakes the keeper */
+    await_told();
+    assert_int_equal(service.counts[PUT], 2);
+
+    assert_int_equal(lend_directory_publish(stage.directory, NULL), LEND_OK);
+    assert_int_equal(service.counts[PUT], 3);
+    lend_directory_close(stage.directory);
+    stage.directory = NULL;
+    assert_int_equal(service.counts[TAKE_BACK], 2);
+    assert_int_equal(service.counts[PUT], 3);
+    stage_down(&stage);
+}
+
+static void test_what_cannot_be_unpublished_is_not_kept_alive(void **state)
+{
+    struct stage stage = {0};
+    struct lend_found *found = NULL;
+
+    (void)state;
+    stage_up(&stage, NULL);
+    assert_int_equal(lend_directory_publish(stage.directory, NULL), LEND_OK);
+    service.silent = TAKE_BACK;
+    assert_int_equal(lend_directory_unpublish(stage.directory, NULL), LEND_E_TIMEOUT);
+    service.silent = 0;
+    atomic_fetch_add(&ahead_ns, TIME_TO_LIVE_NS / 3);
+    let_come("other");
+    await_told();
+    assert_int_equal(lend_directory_find(stage.directory, "nobody", 0, &found, NULL),
+                     LEND_E_ABSENT);
+    assert_int_equal(service.counts[KEEP], 0);
+    lend_directory_close(stage.directory); /* and it is tried once more */
+    stage.directory = NULL;
+    assert_int_equal(service.counts[TAKE_BACK], 2);
+    assert_int_equal(service.counts[KEEP], 0);
+    stage_down(&stage);
+}
+
 static void test_slow_askers_do_not_keep_an_agent_from_being_published(void **state)
 {
     struct lend_snapshot *snapshots[LEND_SNAPSHOTS_MAX];
@@ -481,6 +559,8 @@ int main(void)
         cmocka_unit_test(test_keeping_alive_and_publishing_share_one_deadline),
         cmocka_unit_test(test_waiting_for_a_turn_is_a_part_of_the_time),
         cmocka_unit_test(test_who_waits_in_a_callback_does_not_keep_it_from_being_closed),
+        cmocka_unit_test(test_what_is_unpublished_stays_so_until_it_is_published_again),
+        cmocka_unit_test(test_what_cannot_be_unpublished_is_not_kept_alive),
         cmocka_unit_test(test_slow_askers_do_not_keep_an_agent_from_being_published),
     };
 
