@@ -35,6 +35,8 @@ struct compat_peer {
     struct compat_peer *next; /* in the agent's list; its lock */
     char *name;
     bool is_self;
+    bool is_followed;       /* its metadata came by the directory; agent's lock */
+    bool is_withdrawn;      /* and was taken out of it; agent's lock */
     pthread_rwlock_t use;   /* shared by who uses what follows, exclusive to end it */
     bool is_gone;           /* invalidated, replaced, dead, or our agent is over */
     struct lend_peer *lend; /* NULL once it is gone, and so is its ticket */
@@ -158,6 +160,10 @@ struct compat_peer *compat_peer_create(nixl_capi_agent_t agent, const char *name
                                        struct lend_peer *lend, struct lend_ticket *ticket);
 /* Forget it, whoever has it still: take it off the list, and give lend's handles back. */
 void compat_peer_end(struct compat_peer *peer);
+/* Nobody finds it any more, though it stays in the list for who invalidates it, too. */
+void compat_peer_withdraw(struct compat_peer *peer);
+/* The peer in the list, whatever has become of it, with a reference; NULL: none of that name. */
+struct compat_peer *compat_peer_listed(nixl_capi_agent_t agent, const char *name);
 
 /* Metadata of lend's, for free(). */
 nixl_capi_status_t compat_lend_metadata(nixl_capi_agent_t agent, uint8_t **out, size_t *out_bytes);

@@ -5,7 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Metadata in etcd, as an attachment of what lend keeps there: NIXL_ETCD_ENDPOINTS says where. */
+/*
+ * Metadata in etcd, as an attachment of what lend keeps there: NIXL_ETCD_ENDPOINTS says where,
+ * and NIXL_ETCD_NAMESPACE under which keys.
+ *
+ * Who fetches it from there follows it: when it is invalidated, the peer is forgotten. An entry
+ * that is invalidated loses its attachment first, and then goes; one that goes without that is of
+ * an agent that died, or that etcd has not heard of for a while, and then a connection knows
+ * better.
+ */
 
 #define FIND_NS UINT64_C(5000000000)
 
@@ -16,47 +24,140 @@ bool compat_directory_is_there(void)
     return endpoints != NULL && endpoints[0] != '\0';
 }
 
-/* "http://host:port[,http://host:port ...]" as lend has it: "etcd://host:port[,host:port
- * ...]/nixl". */
-static bool make_url(char *out, size_t room)
+/* "http://host:port[,http://host:port ...]", which stands for "host:port[,host:port ...]". */
+static bool add_hosts(const char *from, const char *scheme, char *out, size_t room)
 {
-    const char *from = getenv("NIXL_ETCD_ENDPOINTS");
-    bool is_secure = strncmp(from, "https://", 8) == 0;
-    size_t count = (size_t)snprintf(out, room, "%s://", is_secure ? "etcds" : "etcd");
+    size_t count = strlen(out);
 
-    while (*from != '\0' && count + 16 < room) {
-        const char *scheme = is_secure ? "https://" : "http://";
-
+    while (*from != '\0' && count + 1 < room) {
         if (strncmp(from, scheme, strlen(scheme)) == 0)
             from += strlen(scheme);
-        while (*from != '\0' && *from != ',' && count + 16 < room) {
+        while (*from != '\0' && *from != ',' && count + 1 < room) {
             if (*from != '/')
                 out[count++] = *from;
             from++;
         }
-        if (*from == ',')
+        if (*from == ',' && count + 1 < room)
             out[count++] = *from++;
     }
-    if (*from != '\0')
-        return false;
-    (void)snprintf(out + count, room - count, "/nixl");
-    return true;
+    out[count] = '\0';
+    return *from == '\0';
 }
+
+/* "etcd://host:port[,host:port ...]/namespace" for lend. */
+static bool make_url(char *out, size_t room)
+{
+    const char *endpoints = getenv("NIXL_ETCD_ENDPOINTS");
+    const char *prefix = getenv("NIXL_ETCD_NAMESPACE");
+    bool is_secure = strncmp(endpoints, "https://", 8) == 0;
+
+    if (prefix == NULL)
+        prefix = "/nixl/agents";
+    prefix += strspn(prefix, "/");
+    (void)snprintf(out, room, "%s://", is_secure ? "etcds" : "etcd");
+    if (!add_hosts(endpoints, is_secure ? "https://" : "http://", out, room))
+        return false;
+    size_t count = strlen(out);
+    return (size_t)snprintf(out + count, room - count, "/%s", prefix) < room - count;
+}
+
+/* --- what is followed --- */
+
+/* A peer whose metadata came from the directory, with a reference; NULL: there is none. */
+static struct compat_peer *find_followed(nixl_capi_agent_t agent, const char *name)
+{
+    (void)pthread_mutex_lock(&agent->lock);
+    struct compat_peer *peer = agent->peers;
+    while (peer != NULL &&
+           (!peer->is_followed || peer->is_withdrawn || strcmp(peer->name, name) != 0))
+        peer = peer->next;
+    if (peer != NULL)
+        compat_peer_retain(peer);
+    (void)pthread_mutex_unlock(&agent->lock);
+    return peer;
+}
+
+static void follow(nixl_capi_agent_t agent, const char *name)
+{
+    (void)pthread_mutex_lock(&agent->lock);
+    for (struct compat_peer *peer = agent->peers; peer != NULL; peer = peer->next)
+        peer->is_followed |= strcmp(peer->name, name) == 0;
+    (void)pthread_mutex_unlock(&agent->lock);
+}
+
+static bool is_connected(struct compat_peer *peer)
+{
+    struct lend_peer_info info = {.struct_size = sizeof info};
+    bool connected = false;
+
+    (void)pthread_rwlock_rdlock(&peer->use);
+    if (!peer->is_gone && lend_peer_describe(peer->lend, &info, NULL) == LEND_OK)
+        connected = info.status == LEND_OK;
+    (void)pthread_rwlock_unlock(&peer->use);
+    return connected;
+}
+
+/* Is its metadata there no more? What is told comes late at times, so that one looks. */
+static bool is_withdrawn(struct lend_directory *directory, struct compat_peer *peer, bool was_told)
+{
+    struct lend_found *found = NULL;
+
+    enum lend_status status = lend_directory_find(directory, peer->name, 0, &found, NULL);
+    if (status == LEND_OK) {
+        bool has_metadata = found->attachment != NULL;
+
+        lend_found_release(found);
+        return !has_metadata;
+    }
+    return (was_told || status == LEND_E_ABSENT) && !is_connected(peer);
+}
+
+static void forget_withdrawn(struct compat_post *post, const char *name, bool was_told)
+{
+    struct lend_directory *directory = atomic_load(&post->directory);
+    struct compat_peer *peer = directory != NULL ? find_followed(post->agent, name) : NULL;
+
+    if (peer != NULL && is_withdrawn(directory, peer, was_told)) {
+        compat_log(COMPAT_INFO, "%s: the metadata of %s was taken out of etcd", post->agent->name,
+                   name);
+        compat_peer_withdraw(peer);
+    }
+    compat_peer_release(peer);
+}
+
+/* On a thread of the directory. */
+static void on_event(void *context, enum lend_directory_event event, const char *name,
+                     const struct lend_found *found)
+{
+    if (event == LEND_DIRECTORY_LEFT || found->attachment == NULL)
+        forget_withdrawn(context, name, true);
+}
+
+/* --- what is ordered --- */
 
 static enum lend_status open_it(struct compat_post *post, struct lend_error *error)
 {
     struct lend_directory_config config = LEND_DIRECTORY_CONFIG_INIT;
-    char url[512];
+    struct lend_directory *made = NULL;
+    char url[1024];
 
-    if (post->directory != NULL)
+    if (atomic_load(&post->directory) != NULL)
         return LEND_OK;
     if (!make_url(url, sizeof url)) {
-        (void)snprintf(error->message, sizeof error->message, "NIXL_ETCD_ENDPOINTS is too long");
+        (void)snprintf(error->message, sizeof error->message,
+                       "NIXL_ETCD_ENDPOINTS and NIXL_ETCD_NAMESPACE have over %zu bytes",
+                       sizeof url - 16);
         return LEND_E_INVALID;
     }
     config.url = url;
     config.plugin = compat_setting("lend_etcd_plugin");
-    return lend_directory_open(atomic_load(&post->agent->lend), &config, &post->directory, error);
+    config.on_event = on_event;
+    config.context = post;
+    enum lend_status status =
+        lend_directory_open(atomic_load(&post->agent->lend), &config, &made, error);
+    if (status == LEND_OK)
+        atomic_store(&post->directory, made);
+    return status;
 }
 
 static enum lend_status publish(struct compat_post *post, const struct compat_order *order,
@@ -67,7 +168,8 @@ static enum lend_status publish(struct compat_post *post, const struct compat_or
     /* Without the letter before it. */
     enum lend_status status = lend_agent_attach(atomic_load(&post->agent->lend), bytes + 1,
                                                 order->message.length_bytes - 1, error);
-    return status == LEND_OK ? lend_directory_publish(post->directory, error) : status;
+    return status == LEND_OK ? lend_directory_publish(atomic_load(&post->directory), error)
+                             : status;
 }
 
 static enum lend_status find(struct compat_post *post, const struct compat_order *order,
@@ -77,14 +179,31 @@ static enum lend_status find(struct compat_post *post, const struct compat_order
     char *name = NULL;
 
     enum lend_status status =
-        lend_directory_find(post->directory, order->name, FIND_NS, &found, error);
+        lend_directory_find(atomic_load(&post->directory), order->name, FIND_NS, &found, error);
     if (status != LEND_OK)
         return status;
     if (found->attachment != NULL) /* what is wrong with it was said */
         (void)compat_metadata_load(post->agent, found->attachment, found->attachment_bytes, &name);
     lend_found_release(found);
+    if (name != NULL) {
+        follow(post->agent, name);
+        forget_withdrawn(post, name, false); /* it may have been since we found it */
+    }
     free(name);
     return LEND_OK;
+}
+
+static enum lend_status invalidate(struct compat_post *post, struct lend_error *error)
+{
+    struct lend_directory *directory = atomic_load(&post->directory);
+
+    if (directory == NULL) /* then nothing of ours is there */
+        return LEND_OK;
+    enum lend_status status = lend_agent_attach(atomic_load(&post->agent->lend), NULL, 0, error);
+    if (status == LEND_OK)
+        status = lend_directory_publish(directory, error); /* so that others are told why it goes */
+    enum lend_status taken_back = lend_directory_unpublish(directory, error);
+    return taken_back != LEND_OK ? taken_back : status;
 }
 
 nixl_capi_status_t compat_directory_carry_out(struct compat_post *post,
@@ -92,13 +211,8 @@ nixl_capi_status_t compat_directory_carry_out(struct compat_post *post,
 {
     struct lend_error error = {0};
 
-    if (order->kind == 'I') {
-        lend_directory_close(post->directory);
-        post->directory = NULL;
-        return NIXL_CAPI_SUCCESS;
-    }
-    enum lend_status status = open_it(post, &error);
-    if (status == LEND_OK)
+    enum lend_status status = order->kind == 'I' ? invalidate(post, &error) : open_it(post, &error);
+    if (status == LEND_OK && order->kind != 'I')
         status = order->kind == 'M' ? publish(post, order, &error) : find(post, order, &error);
     return status == LEND_OK ? NIXL_CAPI_SUCCESS
                              : compat_fail_lend(status, &error, "metadata by etcd");

@@ -113,18 +113,6 @@ struct load {
     struct compat_index index; /* of the descriptors in the blob */
 };
 
-static struct compat_peer *find(nixl_capi_agent_t agent, const char *name)
-{
-    (void)pthread_mutex_lock(&agent->lock);
-    struct compat_peer *peer = agent->peers;
-    while (peer != NULL && strcmp(peer->name, name) != 0)
-        peer = peer->next;
-    if (peer != NULL)
-        compat_peer_retain(peer);
-    (void)pthread_mutex_unlock(&agent->lock);
-    return peer;
-}
-
 /* Has a peer been lost? Its handle of lend's leads nowhere for ever. */
 static bool is_lost(struct compat_peer *peer)
 {
@@ -241,7 +229,7 @@ static bool is_same(const struct compat_peer *peer, const struct load *load)
 
 static nixl_capi_status_t enter(struct load *load)
 {
-    struct compat_peer *known = find(load->agent, load->blob.name);
+    struct compat_peer *known = compat_peer_listed(load->agent, load->blob.name);
     nixl_capi_status_t status;
 
     if (known != NULL && is_lost(known)) {
@@ -270,7 +258,7 @@ static nixl_capi_status_t enter(struct load *load)
 /* Was exactly that loaded the last time? */
 static bool is_repeated(struct load *load)
 {
-    struct compat_peer *peer = find(load->agent, load->blob.name);
+    struct compat_peer *peer = compat_peer_listed(load->agent, load->blob.name);
 
     if (peer == NULL)
         return false;
@@ -330,7 +318,7 @@ nixl_capi_status_t nixl_capi_check_remote_md(nixl_capi_agent_t agent, const char
     if (agent == NULL || remote_name == NULL || !compat_enter(agent))
         return NIXL_CAPI_ERROR_INVALID_PARAM;
 
-    struct compat_peer *peer = find(agent, remote_name);
+    struct compat_peer *peer = compat_peer_listed(agent, remote_name);
     nixl_capi_status_t status =
         peer != NULL && !is_lost(peer) ? NIXL_CAPI_SUCCESS : NIXL_CAPI_ERROR_NOT_FOUND;
     if (status == NIXL_CAPI_SUCCESS && descs != NULL && descs->descs.count > 0) {

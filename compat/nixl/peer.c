@@ -77,6 +77,27 @@ static bool unlink_locked(struct compat_peer *peer)
     return false;
 }
 
+static void let_go(struct compat_peer *peer)
+{
+    (void)pthread_rwlock_wrlock(&peer->use);
+    if (!peer->is_gone) {
+        peer->is_gone = true;
+        lend_ticket_release(peer->ticket);
+        lend_peer_forget(peer->lend);
+        peer->ticket = NULL;
+        peer->lend = NULL;
+    }
+    (void)pthread_rwlock_unlock(&peer->use);
+}
+
+void compat_peer_withdraw(struct compat_peer *peer)
+{
+    (void)pthread_mutex_lock(&peer->agent->lock);
+    peer->is_withdrawn = true;
+    (void)pthread_mutex_unlock(&peer->agent->lock);
+    let_go(peer);
+}
+
 void compat_peer_end(struct compat_peer *peer)
 {
     nixl_capi_agent_t agent = peer->agent;
@@ -89,15 +110,7 @@ void compat_peer_end(struct compat_peer *peer)
     }
     (void)pthread_mutex_unlock(&agent->lock);
 
-    (void)pthread_rwlock_wrlock(&peer->use);
-    if (!peer->is_gone) {
-        peer->is_gone = true;
-        lend_ticket_release(peer->ticket);
-        lend_peer_forget(peer->lend);
-        peer->ticket = NULL;
-        peer->lend = NULL;
-    }
-    (void)pthread_rwlock_unlock(&peer->use);
+    let_go(peer);
     if (was_listed)
         compat_peer_release(peer);
 }
@@ -246,6 +259,18 @@ nixl_capi_status_t compat_peer_refresh_self(struct compat_peer *peer)
 
 /* --- by name --- */
 
+struct compat_peer *compat_peer_listed(nixl_capi_agent_t agent, const char *name)
+{
+    (void)pthread_mutex_lock(&agent->lock);
+    struct compat_peer *peer = agent->peers;
+    while (peer != NULL && strcmp(peer->name, name) != 0)
+        peer = peer->next;
+    if (peer != NULL)
+        compat_peer_retain(peer);
+    (void)pthread_mutex_unlock(&agent->lock);
+    return peer;
+}
+
 nixl_capi_status_t compat_peer_find(nixl_capi_agent_t agent, const char *name,
                                     struct compat_peer **out)
 {
@@ -254,7 +279,7 @@ nixl_capi_status_t compat_peer_find(nixl_capi_agent_t agent, const char *name,
 
     (void)pthread_mutex_lock(&agent->lock);
     struct compat_peer *peer = agent->peers;
-    while (peer != NULL && strcmp(peer->name, name) != 0)
+    while (peer != NULL && (peer->is_withdrawn || strcmp(peer->name, name) != 0))
         peer = peer->next;
     if (peer != NULL)
         compat_peer_retain(peer);
@@ -295,17 +320,17 @@ nixl_capi_status_t nixl_capi_agent_make_connection(nixl_capi_agent_t agent,
 
 nixl_capi_status_t nixl_capi_invalidate_remote_md(nixl_capi_agent_t agent, const char *remote_agent)
 {
-    struct compat_peer *peer = NULL;
+    nixl_capi_status_t status = NIXL_CAPI_SUCCESS;
 
     if (agent == NULL || remote_agent == NULL || !compat_enter(agent))
         return NIXL_CAPI_ERROR_INVALID_PARAM;
-    nixl_capi_status_t status = strcmp(remote_agent, agent->name) == 0
-                                    ? NIXL_CAPI_ERROR_NOT_FOUND
-                                    : compat_peer_find(agent, remote_agent, &peer);
-    if (status == NIXL_CAPI_SUCCESS) {
+    struct compat_peer *peer = compat_peer_listed(agent, remote_agent);
+    if (peer == NULL)
+        status = compat_fail(NIXL_CAPI_ERROR_NOT_FOUND, "agent %s knows no %s", agent->name,
+                             remote_agent);
+    else
         compat_peer_end(peer);
-        compat_peer_release(peer);
-    }
+    compat_peer_release(peer);
     compat_leave(agent);
     return status;
 }

@@ -242,7 +242,7 @@ static void close_post(struct compat_post *post)
         (void)pthread_join(post->sender, NULL);
     if (post->has_taker)
         (void)pthread_join(post->taker, NULL);
-    lend_directory_close(post->directory);
+    lend_directory_close(atomic_load(&post->directory));
     for (size_t i = 0; i < COMPAT_OFFICE_PEERS; i++) {
         if (post->peers[i] == NULL)
             continue;

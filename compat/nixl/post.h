@@ -31,7 +31,7 @@ struct compat_post {
     nixl_capi_agent_t agent;
     struct lend_agent *office;
     struct compat_assembly *assembly;
-    struct lend_directory *directory;               /* the sender's; NULL: not open */
+    struct lend_directory *_Atomic directory;       /* the sender opens it; NULL: not open */
     struct compat_peer *peers[COMPAT_OFFICE_PEERS]; /* of the taker, who asked; the oldest goes */
     size_t peer_next;
     _Atomic bool is_over;
