@@ -83,6 +83,18 @@ static void *allocate(size_t bytes)
     return memory;
 }
 
+/* What nobody filled is told by its pattern. */
+static void *allocate_dirty(size_t bytes)
+{
+    void *memory = FAILS() ? NULL : lend_sys_real.allocate_dirty(bytes);
+
+    if (memory != NULL) {
+        memset(memory, 0xa5, bytes);
+        atomic_fetch_add(&live_allocations, 1);
+    }
+    return memory;
+}
+
 static void release(void *memory)
 {
     if (memory != NULL)
@@ -465,7 +477,7 @@ static void install(int nth, bool by_site)
     static struct lend_sys_ops faulty;
 
     faulty = lend_sys_real;
-    faulty.allocate = allocate, faulty.release = release;
+    faulty.allocate = allocate, faulty.allocate_dirty = allocate_dirty, faulty.release = release;
     faulty.now_ns = now_ns, faulty.sleep_ns = sleep_ns, faulty.random = random_bytes;
     faulty.memfd = memfd, faulty.memfd_check = memfd_check;
     faulty.map_twice = map_twice, faulty.unmap_twice = unmap_twice, faulty.map_wiped = map_wiped;

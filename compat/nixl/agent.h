@@ -82,18 +82,14 @@ struct nixl_capi_backend_s {
 };
 nixl_capi_backend_t compat_backend_create(nixl_capi_agent_t agent); /* NULL: no memory */
 
-/* One side of a transfer, looked up. */
-struct compat_piece {
-    uintptr_t address;
-    size_t length_bytes;
-    uintptr_t end; /* of the registration that it lies within */
-};
-
 struct nixl_capi_xfer_dlist_handle_s {
-    nixl_capi_agent_t agent;  /* a reference */
-    struct compat_peer *peer; /* a reference; NULL: our own memory, as the local side */
-    struct compat_piece *pieces;
+    nixl_capi_agent_t agent;      /* a reference */
+    struct compat_peer *peer;     /* a reference; NULL: our own memory, as the local side */
+    struct lend_range_list *lend; /* NULL: of no descriptors */
+    struct lend_range *ranges;    /* a copy, one each */
     size_t count;
+    bool is_even;   /* all are of one length */
+    bool has_empty; /* some are of no bytes */
 };
 
 /* Life (agent.c) -------------------------------------------------------------------------------*/
@@ -184,11 +180,16 @@ nixl_capi_status_t compat_metadata_load(nixl_capi_agent_t agent, const void *byt
 
 /* Tables (table.c) -----------------------------------------------------------------------------*/
 
-/* Look descriptors up, in order: of our own memory (peer NULL) or a peer's.
- * NIXL_CAPI_ERROR_NOT_FOUND names the one that is not there. *out is for free(). */
-nixl_capi_status_t compat_pieces_look_up(nixl_capi_agent_t agent, struct compat_peer *peer,
-                                         const struct compat_descs *descs,
-                                         struct compat_piece **out);
+/* Is every descriptor registered, with us (peer NULL) or a peer? NIXL_CAPI_ERROR_NOT_FOUND names
+ * the one that is not. */
+nixl_capi_status_t compat_descs_check(nixl_capi_agent_t agent, const struct compat_peer *peer,
+                                      const struct compat_descs *descs);
+/* The same, and make a list of them. */
+nixl_capi_status_t compat_list_create(nixl_capi_agent_t agent, struct compat_peer *peer,
+                                      const struct compat_descs *descs,
+                                      nixl_capi_xfer_dlist_handle_t *out);
+/* Has the caller entered its agent? If not it is destroyed. NULL is a no-op. */
+void compat_list_destroy(nixl_capi_xfer_dlist_handle_t list, bool has_agent);
 
 /* Notifications (notification.c) ---------------------------------------------------------------*/
 

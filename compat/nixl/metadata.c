@@ -321,12 +321,8 @@ nixl_capi_status_t nixl_capi_check_remote_md(nixl_capi_agent_t agent, const char
     struct compat_peer *peer = compat_peer_listed(agent, remote_name);
     nixl_capi_status_t status =
         peer != NULL && !is_lost(peer) ? NIXL_CAPI_SUCCESS : NIXL_CAPI_ERROR_NOT_FOUND;
-    if (status == NIXL_CAPI_SUCCESS && descs != NULL && descs->descs.count > 0) {
-        struct compat_piece *pieces = NULL;
-
-        status = compat_pieces_look_up(agent, peer, &descs->descs, &pieces);
-        free(pieces);
-    }
+    if (status == NIXL_CAPI_SUCCESS && descs != NULL && descs->descs.count > 0)
+        status = compat_descs_check(agent, peer, &descs->descs);
     compat_peer_release(peer);
     compat_leave(agent);
     return status;

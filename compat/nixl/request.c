@@ -7,95 +7,81 @@
 
 /* The pairs that a request is made of, by their indices (NULL: one after the other). */
 struct pairs {
-    const struct compat_piece *local;
-    const struct compat_piece *remote;
-    size_t local_count; /* of all pieces */
-    size_t remote_count;
+    nixl_capi_xfer_dlist_handle_t local;
+    nixl_capi_xfer_dlist_handle_t remote;
     const int *local_indices;
     const int *remote_indices;
     size_t count; /* of the pairs */
 };
 
-static const struct compat_piece *pick(const struct compat_piece *pieces, size_t count,
-                                       const int *indices, size_t at)
+_Static_assert(sizeof(int) == sizeof(int32_t), "lend takes NIXL's indices as they are");
+
+/* NULL: there is none. */
+static const struct lend_range *pick(const struct nixl_capi_xfer_dlist_handle_s *list,
+                                     const int *indices, size_t at)
 {
-    if (indices == NULL)
-        return &pieces[at];
-    return indices[at] >= 0 && (size_t)indices[at] < count ? &pieces[indices[at]] : NULL;
+    size_t index = indices != NULL ? (size_t)indices[at] : at; /* a negative one is over any */
+
+    return index < list->count ? &list->ranges[index] : NULL;
 }
 
-/* Does the pair go on where the last range ends, on both sides, within the same registrations? */
-static bool goes_on(const struct lend_range *local, const struct lend_range *remote,
-                    const struct compat_piece *next_local, const struct compat_piece *next_remote,
-                    const uintptr_t ends[2])
+/* Is there nothing to move in any pair? */
+static bool is_empty(const struct pairs *pairs)
 {
-    return local->address + local->length_bytes == next_local->address &&
-           remote->address + remote->length_bytes == next_remote->address &&
-           next_local->address + next_local->length_bytes <= ends[0] &&
-           next_remote->address + next_remote->length_bytes <= ends[1];
-}
-
-/* The ranges of the request: a pair each, but pairs that touch are one, and none of no bytes. */
-static nixl_capi_status_t fill_ranges(nixl_capi_xfer_req_t request, const struct pairs *pairs)
-{
-    uintptr_t ends[2] = {0, 0};
-
+    if (!pairs->local->has_empty || !pairs->remote->has_empty)
+        return false;
     for (size_t i = 0; i < pairs->count; i++) {
-        const struct compat_piece *local =
-            pick(pairs->local, pairs->local_count, pairs->local_indices, i);
-        const struct compat_piece *remote =
-            pick(pairs->remote, pairs->remote_count, pairs->remote_indices, i);
-        size_t last = request->range_count - 1;
+        const struct lend_range *local = pick(pairs->local, pairs->local_indices, i);
+        const struct lend_range *remote = pick(pairs->remote, pairs->remote_indices, i);
 
-        if (local == NULL || remote == NULL)
-            return compat_fail(NIXL_CAPI_ERROR_INVALID_PARAM,
-                               "index %zu is beyond its prepared list", i);
-        if (local->length_bytes != remote->length_bytes)
-            return compat_fail(NIXL_CAPI_ERROR_INVALID_PARAM,
-                               "pair %zu has %zu bytes here, %zu there", i, local->length_bytes,
-                               remote->length_bytes);
-        if (local->length_bytes == 0)
-            continue;
-        request->total_bytes += local->length_bytes;
-        if (request->range_count > 0 &&
-            goes_on(&request->local[last], &request->remote[last], local, remote, ends)) {
-            request->local[last].length_bytes += local->length_bytes;
-            request->remote[last].length_bytes += local->length_bytes;
-            continue;
-        }
-        request->local[request->range_count] =
-            (struct lend_range){.address = local->address, .length_bytes = local->length_bytes};
-        request->remote[request->range_count++] =
-            (struct lend_range){.address = remote->address, .length_bytes = remote->length_bytes};
-        ends[0] = local->end;
-        ends[1] = remote->end;
+        if (local == NULL || remote == NULL || local->length_bytes > 0 || remote->length_bytes > 0)
+            return false;
     }
-    return NIXL_CAPI_SUCCESS;
+    return true;
 }
 
-static nixl_capi_status_t prepare_transfer(nixl_capi_xfer_req_t request)
+/* Of pairs whose indices are good. */
+static uint64_t count_bytes(const struct pairs *pairs)
+{
+    uint64_t total = 0;
+
+    if (pairs->local->is_even)
+        return pairs->count * pairs->local->ranges[0].length_bytes;
+    for (size_t i = 0; i < pairs->count; i++)
+        total += pick(pairs->local, pairs->local_indices, i)->length_bytes;
+    return total;
+}
+
+/* Both lists must have some descriptors, for any index to be good. */
+static nixl_capi_status_t prepare_transfer(nixl_capi_xfer_req_t request, const struct pairs *pairs)
 {
     struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
     struct lend_error error;
 
-    if (request->range_count == 0)
+    if (pairs->local->lend == NULL || pairs->remote->lend == NULL)
+        return compat_fail(NIXL_CAPI_ERROR_INVALID_PARAM, "a prepared list has no descriptors");
+    if (is_empty(pairs))
         return NIXL_CAPI_SUCCESS;
     nixl_capi_status_t status = compat_peer_enter(request->peer);
     if (status != NIXL_CAPI_SUCCESS)
         return status;
     desc.direction = request->operation == NIXL_CAPI_XFER_OP_READ ? LEND_READ : LEND_WRITE;
     desc.peer = request->peer->lend;
-    desc.block_count_max = request->range_count;
-    desc.local_ranges = request->local;
-    desc.remote_ranges = request->remote;
-    desc.range_count = request->range_count;
+    desc.block_count_max = pairs->count;
+    desc.local_list = pairs->local->lend;
+    desc.remote_list = pairs->remote->lend;
+    desc.local_indices = pairs->local_indices;
+    desc.remote_indices = pairs->remote_indices;
+    desc.range_count = pairs->count;
     enum lend_status result = lend_transfer_prepare(atomic_load(&request->agent->lend), &desc,
                                                     &request->transfer, &error);
     compat_peer_leave(request->peer);
-    if (result == LEND_OK)
-        return NIXL_CAPI_SUCCESS;
-    (void)compat_fail_lend(result, &error, "a request");
-    return NIXL_CAPI_ERROR_BACKEND;
+    if (result != LEND_OK) {
+        (void)compat_fail_lend(result, &error, "a request");
+        return result == LEND_E_INVALID ? NIXL_CAPI_ERROR_INVALID_PARAM : NIXL_CAPI_ERROR_BACKEND;
+    }
+    request->total_bytes = count_bytes(pairs);
+    return NIXL_CAPI_SUCCESS;
 }
 
 static void free_request(nixl_capi_xfer_req_t request)
@@ -104,8 +90,6 @@ static void free_request(nixl_capi_xfer_req_t request)
     compat_peer_release(request->peer);
     compat_agent_release(request->agent);
     free(request->message.bytes);
-    free(request->local);
-    free(request->remote);
     free(request);
 }
 
@@ -139,18 +123,11 @@ static nixl_capi_status_t make(const struct order *order, const struct pairs *pa
     compat_peer_retain(made->peer);
     made->operation = order->operation;
     made->desc_count = pairs->count;
-    made->local = calloc(pairs->count, sizeof *made->local);
-    made->remote = calloc(pairs->count, sizeof *made->remote);
-    nixl_capi_status_t status =
-        made->local != NULL && made->remote != NULL ? NIXL_CAPI_SUCCESS : NIXL_CAPI_ERROR_BACKEND;
-    if (status == NIXL_CAPI_SUCCESS)
-        status = fill_ranges(made, pairs);
-    if (status == NIXL_CAPI_SUCCESS)
-        status = keep_message(made, order->opt_args);
+    nixl_capi_status_t status = keep_message(made, order->opt_args);
     if (status == NIXL_CAPI_SUCCESS && made->peer->is_self)
         status = compat_peer_refresh_self(made->peer);
     if (status == NIXL_CAPI_SUCCESS)
-        status = prepare_transfer(made);
+        status = prepare_transfer(made, pairs);
     if (status == NIXL_CAPI_SUCCESS)
         *out = made;
     else
@@ -184,10 +161,8 @@ static nixl_capi_status_t make_of_lists(struct order *order, nixl_capi_xfer_dlis
     if (status != NIXL_CAPI_SUCCESS)
         return status;
     order->peer = remote->peer;
-    pairs->local = local->pieces;
-    pairs->local_count = local->count;
-    pairs->remote = remote->pieces;
-    pairs->remote_count = remote->count;
+    pairs->local = local;
+    pairs->remote = remote;
     return make(order, pairs, out);
 }
 
@@ -221,7 +196,7 @@ static nixl_capi_status_t create(struct order *order, const char *name,
                                  const struct compat_descs *local,
                                  const struct compat_descs *remote, nixl_capi_xfer_req_t *out)
 {
-    struct compat_piece *local_pieces = NULL, *remote_pieces = NULL;
+    struct pairs pairs = {.count = local->count};
     nixl_capi_agent_t agent = order->agent;
 
     if (local->count == 0 || local->count != remote->count)
@@ -234,21 +209,14 @@ static nixl_capi_status_t create(struct order *order, const char *name,
     if (status == NIXL_CAPI_SUCCESS)
         status = compat_peer_find(agent, name, &order->peer);
     if (status == NIXL_CAPI_SUCCESS)
-        status = compat_pieces_look_up(agent, NULL, local, &local_pieces);
+        status = compat_list_create(agent, NULL, local, &pairs.local);
     if (status == NIXL_CAPI_SUCCESS)
-        status = compat_pieces_look_up(agent, order->peer, remote, &remote_pieces);
-    const struct pairs pairs = {
-        .local = local_pieces,
-        .local_count = local->count,
-        .remote = remote_pieces,
-        .remote_count = remote->count,
-        .count = local->count,
-    };
+        status = compat_list_create(agent, order->peer, remote, &pairs.remote);
     if (status == NIXL_CAPI_SUCCESS)
         status = make(order, &pairs, out);
+    compat_list_destroy(pairs.local, true);
+    compat_list_destroy(pairs.remote, true);
     compat_peer_release(order->peer);
-    free(local_pieces);
-    free(remote_pieces);
     return status;
 }
 

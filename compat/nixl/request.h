@@ -12,9 +12,6 @@ struct nixl_capi_xfer_req_s {
     struct compat_peer *peer; /* a reference */
     nixl_capi_xfer_op_t operation;
     struct lend_transfer *transfer; /* NULL: no bytes are to be moved */
-    struct lend_range *local;
-    struct lend_range *remote;
-    size_t range_count;
     uint64_t total_bytes;
     uint64_t desc_count;
 

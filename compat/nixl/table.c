@@ -33,57 +33,117 @@ static const struct compat_entry *find(struct finder *finder, nixl_capi_mem_type
     return finder->last;
 }
 
-static nixl_capi_status_t look_up_locked(nixl_capi_agent_t agent, const struct compat_peer *peer,
-                                         const struct compat_descs *descs, struct compat_piece *out)
+/* Is every descriptor registered, as that type of memory and of that device? */
+static nixl_capi_status_t check_locked(nixl_capi_agent_t agent, const struct compat_peer *peer,
+                                       const struct compat_descs *descs)
 {
     bool is_own = peer == NULL || peer->is_self;
     struct finder finder = {.index = is_own ? &agent->registered : &peer->index};
 
     for (size_t i = 0; i < descs->count; i++) {
         const struct compat_desc *desc = &descs->at[i];
-        const struct compat_entry *entry = find(&finder, descs->type, desc);
 
-        if (entry == NULL)
+        if (find(&finder, descs->type, desc) == NULL)
             return compat_fail(NIXL_CAPI_ERROR_NOT_FOUND,
                                "descriptor %zu, 0x%zx + %zu (%s, device %llu), lies within no "
                                "registration of %s",
                                i, desc->address, desc->length_bytes, compat_type_name(descs->type),
                                (unsigned long long)desc->device, is_own ? agent->name : peer->name);
-        out[i] = (struct compat_piece){
-            .address = desc->address,
-            .length_bytes = desc->length_bytes,
-            .end = entry->address + entry->length_bytes,
-        };
     }
     return NIXL_CAPI_SUCCESS;
 }
 
-nixl_capi_status_t compat_pieces_look_up(nixl_capi_agent_t agent, struct compat_peer *peer,
-                                         const struct compat_descs *descs,
-                                         struct compat_piece **out)
+nixl_capi_status_t compat_descs_check(nixl_capi_agent_t agent, const struct compat_peer *peer,
+                                      const struct compat_descs *descs)
 {
-    struct compat_piece *pieces = calloc(descs->count + 1, sizeof *pieces);
-
-    if (pieces == NULL)
-        return NIXL_CAPI_ERROR_BACKEND;
     (void)pthread_mutex_lock(&agent->lock);
-    nixl_capi_status_t status = look_up_locked(agent, peer, descs, pieces);
+    nixl_capi_status_t status = check_locked(agent, peer, descs);
     (void)pthread_mutex_unlock(&agent->lock);
-    if (status == NIXL_CAPI_SUCCESS)
-        *out = pieces;
-    else
-        free(pieces);
     return status;
 }
 
 /* --- prepared lists --- */
 
-static void free_list(nixl_capi_xfer_dlist_handle_t list)
+void compat_list_destroy(nixl_capi_xfer_dlist_handle_t list, bool has_agent)
 {
+    if (list == NULL)
+        return;
+    if (has_agent)
+        lend_range_list_release(list->lend);
     compat_peer_release(list->peer);
     compat_agent_release(list->agent);
-    free(list->pieces);
+    free(list->ranges);
     free(list);
+}
+
+static nixl_capi_status_t copy_ranges(nixl_capi_xfer_dlist_handle_t list,
+                                      const struct compat_descs *descs)
+{
+    list->ranges = calloc(descs->count + 1, sizeof *list->ranges);
+    if (list->ranges == NULL)
+        return NIXL_CAPI_ERROR_BACKEND;
+    list->count = descs->count;
+    list->is_even = true;
+    for (size_t i = 0; i < descs->count; i++) {
+        list->ranges[i] = (struct lend_range){
+            .address = descs->at[i].address,
+            .length_bytes = descs->at[i].length_bytes,
+        };
+        list->is_even &= descs->at[i].length_bytes == descs->at[0].length_bytes;
+        list->has_empty |= descs->at[i].length_bytes == 0;
+    }
+    return NIXL_CAPI_SUCCESS;
+}
+
+/* The same with lend: of our own memory, or the peer's. */
+static nixl_capi_status_t look_up(nixl_capi_xfer_dlist_handle_t list)
+{
+    struct lend_range_list_desc desc = LEND_RANGE_LIST_DESC_INIT;
+    nixl_capi_status_t status = NIXL_CAPI_SUCCESS;
+    struct lend_error error;
+
+    if (list->count == 0)
+        return NIXL_CAPI_SUCCESS;
+    if (list->peer != NULL && list->peer->is_self)
+        status = compat_peer_refresh_self(list->peer);
+    if (status == NIXL_CAPI_SUCCESS && list->peer != NULL)
+        status = compat_peer_enter(list->peer);
+    if (status != NIXL_CAPI_SUCCESS)
+        return status;
+    desc.peer = list->peer != NULL ? list->peer->lend : NULL;
+    desc.ranges = list->ranges;
+    desc.range_count = list->count;
+    enum lend_status result =
+        lend_range_list_prepare(atomic_load(&list->agent->lend), &desc, &list->lend, &error);
+    if (list->peer != NULL)
+        compat_peer_leave(list->peer);
+    return result == LEND_OK ? NIXL_CAPI_SUCCESS
+                             : compat_fail_lend(result, &error, "a list of descriptors");
+}
+
+nixl_capi_status_t compat_list_create(nixl_capi_agent_t agent, struct compat_peer *peer,
+                                      const struct compat_descs *descs,
+                                      nixl_capi_xfer_dlist_handle_t *out)
+{
+    nixl_capi_xfer_dlist_handle_t made = calloc(1, sizeof *made);
+
+    if (made == NULL)
+        return NIXL_CAPI_ERROR_BACKEND;
+    made->agent = agent;
+    compat_agent_retain(agent);
+    made->peer = peer;
+    if (peer != NULL)
+        compat_peer_retain(peer);
+    nixl_capi_status_t status = compat_descs_check(agent, peer, descs);
+    if (status == NIXL_CAPI_SUCCESS)
+        status = copy_ranges(made, descs);
+    if (status == NIXL_CAPI_SUCCESS)
+        status = look_up(made);
+    if (status == NIXL_CAPI_SUCCESS)
+        *out = made;
+    else
+        compat_list_destroy(made, true);
+    return status;
 }
 
 static nixl_capi_status_t prepare(nixl_capi_agent_t agent, const char *name,
@@ -91,23 +151,15 @@ static nixl_capi_status_t prepare(nixl_capi_agent_t agent, const char *name,
                                   nixl_capi_xfer_dlist_handle_t *out)
 {
     nixl_capi_status_t status = NIXL_CAPI_SUCCESS;
-    nixl_capi_xfer_dlist_handle_t made = calloc(1, sizeof *made);
+    struct compat_peer *peer = NULL;
 
-    if (made == NULL)
-        return NIXL_CAPI_ERROR_BACKEND;
-    made->agent = agent;
-    compat_agent_retain(agent);
-    made->count = descs->count;
     if (atomic_load(&agent->lend) == NULL)
-        status = compat_fail(NIXL_CAPI_ERROR_NOT_FOUND, "agent %s has no backend", agent->name);
-    if (status == NIXL_CAPI_SUCCESS && name[0] != '\0')
-        status = compat_peer_find(agent, name, &made->peer);
+        return compat_fail(NIXL_CAPI_ERROR_NOT_FOUND, "agent %s has no backend", agent->name);
+    if (name[0] != '\0')
+        status = compat_peer_find(agent, name, &peer);
     if (status == NIXL_CAPI_SUCCESS)
-        status = compat_pieces_look_up(agent, made->peer, descs, &made->pieces);
-    if (status == NIXL_CAPI_SUCCESS)
-        *out = made;
-    else
-        free_list(made);
+        status = compat_list_create(agent, peer, descs, out);
+    compat_peer_release(peer);
     return status;
 }
 
@@ -131,9 +183,15 @@ nixl_capi_status_t nixl_capi_prep_xfer_dlist(nixl_capi_agent_t agent, const char
 nixl_capi_status_t nixl_capi_release_xfer_dlist_handle(nixl_capi_agent_t agent,
                                                        nixl_capi_xfer_dlist_handle_t dlist_handle)
 {
-    /* The agent may be destroyed: it is not looked at, only whose the list is. */
     if (agent == NULL || dlist_handle == NULL || dlist_handle->agent != agent)
         return NIXL_CAPI_ERROR_INVALID_PARAM;
-    free_list(dlist_handle);
+
+    /* Where the agent is destroyed, lend's list went with it. The struct goes with the list. */
+    bool has_agent = compat_enter(agent);
+    compat_agent_retain(agent);
+    compat_list_destroy(dlist_handle, has_agent);
+    if (has_agent)
+        compat_leave(agent);
+    compat_agent_release(agent);
     return NIXL_CAPI_SUCCESS;
 }

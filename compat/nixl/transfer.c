@@ -242,7 +242,7 @@ nixl_capi_status_t nixl_capi_estimate_xfer_cost(nixl_capi_agent_t agent,
         bool is_far = lend_peer_describe(req_hndl->peer->lend, &info, NULL) == LEND_OK &&
                       info.transport[0] == 't';
 
-        *duration_us = (int64_t)(START_US + req_hndl->range_count / PIECES_US +
+        *duration_us = (int64_t)(START_US + req_hndl->desc_count / PIECES_US +
                                  req_hndl->total_bytes / (is_far ? FAR_BYTES_US : NEAR_BYTES_US));
         *err_margin_us = *duration_us;
         *method = NIXL_CAPI_COST_ANALYTICAL_BACKEND;

@@ -20,6 +20,7 @@ extern "C" {
 #endif
 
 struct lend_transfer;
+struct lend_range_list;
 
 enum lend_direction {
     LEND_READ = 1,  /**< From the peer's memory to ours. */
@@ -48,10 +49,49 @@ struct lend_range {
     uint64_t length_bytes;
 };
 
+/** A list of ranges to look up. Initialise with LEND_RANGE_LIST_DESC_INIT. */
+struct lend_range_list_desc {
+    uint32_t struct_size;            /**< sizeof(struct lend_range_list_desc) as compiled. */
+    uint32_t flags;                  /**< None yet: 0. */
+    struct lend_peer *peer;          /**< Whose memory it is; NULL: the agent's own. */
+    const struct lend_range *ranges; /**< Each lies in one region, or has no bytes. */
+    uint64_t range_count;            /**< 1 to 2^24. */
+};
+
+#define LEND_RANGE_LIST_DESC_INIT                                                                  \
+    {                                                                                              \
+        .struct_size = sizeof(struct lend_range_list_desc)                                         \
+    }
+
+/** Fill with zeros and the size; for other languages. Threads: safe. */
+LEND_API void lend_range_list_desc_init(struct lend_range_list_desc *desc);
+
+/**
+ * Look up a list of ranges, of our memory or a peer's, once for many transfers: those that are
+ * prepared of two lists look nothing up. What is registered or withdrawn later, and newer metadata
+ * of the peer, is minded when the list is used.
+ *
+ * @param desc  copied, the ranges too.
+ * @param out   on success, a handle; give it back with lend_range_list_release(). Untouched on
+ * failure.
+ * @retval LEND_E_INVALID      null arguments, no ranges, unknown flags, a peer of another agent.
+ * @retval LEND_E_OUT_OF_RANGE a range outside every region; with its position.
+ * @retval LEND_E_LIMIT        over 2^24 ranges.
+ * @retval LEND_E_VERSION, LEND_E_NO_MEMORY, LEND_E_FORKED
+ * Threads: safe. Blocks: no. Cost: O(range_count).
+ */
+LEND_API LEND_MUST_USE enum lend_status lend_range_list_prepare(
+    struct lend_agent *agent, const struct lend_range_list_desc *desc, struct lend_range_list **out,
+    struct lend_error *error);
+
+/** Give the handle back; transfers that were prepared with it stay as they are. NULL, or no live
+ * handle: nothing. Threads: safe. Blocks: no. */
+LEND_API void lend_range_list_release(struct lend_range_list *list);
+
 /** What to prepare. Initialise with LEND_TRANSFER_DESC_INIT. */
 struct lend_transfer_desc {
     uint32_t struct_size;  /**< sizeof(struct lend_transfer_desc) as compiled; one that ends behind
-                                paths is of a version that is still taken. */
+                                paths or range_count is of a version that is still taken. */
     uint32_t flags;        /**< ::lend_transfer_flag. */
     uint32_t direction;    /**< A ::lend_direction. */
     uint32_t region_count; /**< Pairs of regions; 0: transfers by address, see lend_post_desc. */
@@ -70,6 +110,13 @@ struct lend_transfer_desc {
     const struct lend_range *local_ranges;
     const struct lend_range *remote_ranges;
     uint64_t range_count; /**< At most block_count_max. */
+    /** In place of those ranges, pairs of two lists: our own, and the peer's. Pairs that go on
+     * where the one before them ended, on both sides and in the same regions, are one range; those
+     * of no bytes are none. */
+    struct lend_range_list *local_list;
+    struct lend_range_list *remote_list;
+    const int32_t *local_indices;  /**< range_count numbers of ranges; NULL: 0, 1, 2 ... */
+    const int32_t *remote_indices; /**< The same of remote_list. */
 };
 
 #define LEND_TRANSFER_DESC_INIT                                                                    \
@@ -129,7 +176,8 @@ LEND_API void lend_post_desc_init(struct lend_post_desc *desc);
  * @retval LEND_E_LIMIT        transfers_max, or block_count_max over 2^24.
  * @retval LEND_E_VERSION, LEND_E_NO_MEMORY, LEND_E_FORKED
  * Threads: safe. Blocks: no. Cost: O(region_count + range_count), and one
- * allocation for block_count_max.
+ * allocation for block_count_max. Of lists, each pair costs a look at its two places; the first
+ * post does the rest, and takes the agent's lock for it.
  */
 LEND_API LEND_MUST_USE enum lend_status lend_transfer_prepare(struct lend_agent *agent,
                                                               const struct lend_transfer_desc *desc,

@@ -82,6 +82,11 @@ static void *real_allocate(size_t bytes)
     return calloc(1, bytes);
 }
 
+static void *real_allocate_dirty(size_t bytes)
+{
+    return malloc(bytes);
+}
+
 /* Time and chance */
 
 static uint64_t real_now_ns(void)
@@ -693,6 +698,7 @@ static void real_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64_
 
 const struct lend_sys_ops lend_sys_real = {
     .allocate = real_allocate,
+    .allocate_dirty = real_allocate_dirty,
     .release = free,
     .now_ns = real_now_ns,
     .sleep_ns = real_sleep_ns,

@@ -30,8 +30,9 @@ struct lend_sys_mapping {
  */
 struct lend_sys_ops {
     /* Memory */
-    void *(*allocate)(size_t bytes); /* zeroed; NULL on failure */
-    void (*release)(void *memory);   /* NULL is a no-op */
+    void *(*allocate)(size_t bytes);       /* zeroed; NULL on failure */
+    void *(*allocate_dirty)(size_t bytes); /* not zeroed: for what is large, and filled anyway */
+    void (*release)(void *memory);         /* NULL is a no-op */
 
     /* Time and chance */
     uint64_t (*now_ns)(void); /* CLOCK_BOOTTIME; cannot fail */

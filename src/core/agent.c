@@ -49,6 +49,8 @@ static const char *kind_of(enum lend_tag tag)
     case LEND_TAG_PEER_FORGOTTEN: return "peer";
     case LEND_TAG_TICKET: return "ticket";
     case LEND_TAG_TRANSFER: return "transfer";
+    case LEND_TAG_RANGE_LIST:
+    case LEND_TAG_RANGE_LIST_UNHELD: return "list of ranges";
     }
     return "handle";
 }
@@ -359,6 +361,8 @@ static void init_tables(struct lend_agent *agent)
     lend_pool_init(&agent->peers, sizeof(struct lend_peer), config->peers_max);
     lend_pool_init(&agent->tickets, sizeof(struct lend_ticket), UINT32_MAX);
     lend_pool_init(&agent->transfers, sizeof(struct lend_transfer), config->transfers_max);
+    lend_pool_init(&agent->range_lists, sizeof(struct lend_range_list), UINT32_MAX);
+    agent->places_stamp = 1;
     agent->lease_expiry_ns = UINT64_MAX;
 }
 
@@ -471,6 +475,7 @@ static void demolish(struct lend_agent *agent, bool forked)
     close_transports(agent, forked);
     agent->magic = 0;
     lend_transfers_fini(agent, forked);
+    lend_range_lists_fini(agent);
     lend_peers_fini(agent);
     lend_pool_fini(&agent->tickets);
     lend_stages_fini(agent, forked);

@@ -37,6 +37,8 @@ enum lend_tag {
     LEND_TAG_PEER_FORGOTTEN, /* still referred to by transfers and tickets */
     LEND_TAG_TICKET,
     LEND_TAG_TRANSFER,
+    LEND_TAG_RANGE_LIST,
+    LEND_TAG_RANGE_LIST_UNHELD, /* still referred to by transfers */
 };
 
 enum { LEND_LOGS_MAX = 64, LEND_LOG_BYTES = 320 };
@@ -82,7 +84,8 @@ struct lend_agent {
     struct lend_pool regions;
     struct lend_pool registrations;
     struct lend_region_table table; /* of the regions, */
-    struct lend_range_index ranges; /* and of where they are */
+    struct lend_range_index ranges; /* and of where they are, */
+    uint64_t places_stamp;          /* which grows when one is withdrawn, or there no more */
     struct lend_list files;         /* that peers may map, or still do: struct lend_file */
     uint32_t file_number_last;      /* the latest number of one */
     struct lend_slots slots;
@@ -95,6 +98,7 @@ struct lend_agent {
     struct lend_pool tickets;
     struct lend_pool transfers;
     struct lend_list transfer_list;
+    struct lend_pool range_lists;
     struct lend_list sessions;           /* all that are not yet reaped */
     uint32_t served_count;               /* of them, those that we serve */
     struct lend_list notifications;      /* for the application, oldest first */

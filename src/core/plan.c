@@ -156,35 +156,13 @@ struct finder {
     uint64_t total_bytes;
 };
 
-static bool is_within(const struct lend_range *range, uint64_t address, uint64_t length_bytes)
-{
-    return range->address >= address && range->length_bytes <= length_bytes &&
-           range->address - address <= length_bytes - range->length_bytes;
-}
-
-static bool serves_locally(const struct lend_region *region, const struct lend_range *range)
-{
-    return is_within(range, region->memory.address, region->memory.length_bytes) &&
-           region->memory.kind != LEND_MEMORY_DISK && !atomic_load(&region->is_withdrawn);
-}
-
 static enum lend_status find_local(struct lend_transfer *transfer, struct finder *finder,
                                    uint64_t at, struct lend_error *error)
 {
     const struct lend_range *range = &finder->local[at];
-    uint64_t end = range->address + range->length_bytes;
-    size_t position = SIZE_MAX;
-    const struct lend_range_entry *entry;
-    struct lend_region *found = at > 0 ? transfer->locals[at - 1].region : NULL;
+    struct lend_region *found = lend_range_find_own(
+        transfer->agent, range, at > 0 ? transfer->locals[at - 1].region : NULL);
 
-    if (found == NULL || !serves_locally(found, range)) {
-        found = NULL;
-        while (found == NULL &&
-               (entry = lend_range_index_next(&transfer->agent->ranges, range->address, end,
-                                              &position)) != NULL)
-            if (serves_locally(entry->value, range))
-                found = entry->value;
-    }
     if (found == NULL)
         return lend_fail(error, LEND_E_OUT_OF_RANGE,
                          "local range %llu, 0x%llx + %llu, lies in no region of this agent",
@@ -203,23 +181,9 @@ static enum lend_status find_remote(struct lend_transfer *transfer, struct finde
     const struct lend_peer *peer = transfer->peer;
     const struct lend_range *range = &finder->remote[at];
     uint32_t access = transfer->direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE;
-    uint64_t end = range->address + range->length_bytes;
-    size_t position = SIZE_MAX;
-    const struct lend_range_entry *entry;
-    const struct lend_metadata_region *found = finder->last_remote;
+    const struct lend_metadata_region *found =
+        lend_range_find_peers(peer, range, access, finder->last_remote);
 
-    if (found == NULL || !is_within(range, found->address, found->length_bytes)) {
-        found = NULL;
-        while (found == NULL && (entry = lend_range_index_next(&peer->ranges, range->address, end,
-                                                               &position)) != NULL) {
-            const struct lend_metadata_region *region =
-                &peer->metadata->regions[(size_t)entry->value - 1];
-
-            if (is_within(range, region->address, region->length_bytes) &&
-                (region->access & access) != 0)
-                found = region;
-        }
-    }
     if (found == NULL)
         return lend_fail(error, LEND_E_OUT_OF_RANGE,
                          "remote range %llu, 0x%llx + %llu, lies in no region of %s that allows it",
@@ -285,17 +249,22 @@ static enum lend_status find_all(struct lend_transfer *transfer, struct finder *
     (void)pthread_mutex_unlock(&transfer->agent->lock);
     if (status != LEND_OK)
         return status;
-    transfer->placement = (struct lend_placement){0}; /* other ranges, other places */
     transfer->total_bytes = finder->total_bytes;
     transfer->kinds = finder->kinds;
     status = lend_transfer_check_kinds(transfer, error);
     if (status != LEND_OK)
         return status;
-    transfer->region_count = finder->count;
-    transfer->block_count = finder->count;
-    transfer->remote_run_count = finder->count;
-    transfer->local_runs[0] = (struct lend_run){.first = 0, .count = 1};
+    lend_transfer_set_ranges(transfer, finder->count);
     return LEND_OK;
+}
+
+void lend_transfer_set_ranges(struct lend_transfer *transfer, uint64_t count)
+{
+    transfer->placement = (struct lend_placement){0}; /* other ranges, other places */
+    transfer->region_count = count;
+    transfer->block_count = count;
+    transfer->remote_run_count = count;
+    transfer->local_runs[0] = (struct lend_run){.first = 0, .count = 1};
 }
 
 enum lend_status lend_transfer_resolve(struct lend_transfer *transfer,
@@ -324,7 +293,7 @@ static enum lend_status plan_ranges(struct lend_transfer *transfer,
     if (finder.local != NULL || finder.remote != NULL || finder.count != 0)
         return lend_fail(error, LEND_E_INVALID,
                          "ranges for a transfer that was prepared with its own");
-    return LEND_OK;
+    return transfer->local_list != NULL ? lend_transfer_unfold(transfer, error) : LEND_OK;
 }
 
 enum lend_status lend_transfer_check_kinds(const struct lend_transfer *transfer,

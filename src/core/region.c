@@ -274,6 +274,7 @@ void lend_region_unseat_locked(struct lend_region *region)
     if (region->registration == NULL)
         return;
     lend_range_index_remove(&region->agent->ranges, region->memory.address, region);
+    region->agent->places_stamp++;
     if (--region->registration->references == 0) {
         lend_device_release(region->registration->device);
         lend_pool_give(&region->agent->registrations, region->registration);

@@ -32,6 +32,12 @@ static bool has_ranges(const struct lend_transfer_desc *desc)
     return desc->local_ranges != NULL || desc->remote_ranges != NULL || desc->range_count != 0;
 }
 
+static bool has_lists(const struct lend_transfer_desc *desc)
+{
+    return desc->local_list != NULL || desc->remote_list != NULL || desc->local_indices != NULL ||
+           desc->remote_indices != NULL;
+}
+
 static enum lend_status check_desc(struct lend_agent *agent, const struct lend_transfer_desc *desc,
                                    struct lend_error *error)
 {
@@ -59,9 +65,11 @@ static enum lend_status check_desc(struct lend_agent *agent, const struct lend_t
     if (desc->region_count == 0 &&
         (desc->local_slice.length_bytes != 0 || desc->remote_slice.length_bytes != 0))
         return lend_fail(error, LEND_E_INVALID, "slices are of blocks, not of address ranges");
-    if (desc->region_count > 0 && has_ranges(desc))
+    if (desc->region_count > 0 && (has_ranges(desc) || has_lists(desc)))
         return lend_fail(error, LEND_E_INVALID, "%u pairs of regions, and address ranges",
                          desc->region_count);
+    if (has_lists(desc) && (desc->local_ranges != NULL || desc->remote_ranges != NULL))
+        return lend_fail(error, LEND_E_INVALID, "lists of ranges, and ranges");
     return LEND_OK;
 }
 
@@ -69,12 +77,15 @@ static enum lend_status check_desc(struct lend_agent *agent, const struct lend_t
 static enum lend_status copy_desc(struct lend_agent *agent, const struct lend_transfer_desc *desc,
                                   struct lend_transfer_desc *out, struct lend_error *error)
 {
-    /* Programs were compiled with this, before ranges could be prepared. */
+    /* Programs were compiled with these, before ranges could be prepared, and lists of them. */
     const size_t first_size = offsetof(struct lend_transfer_desc, local_ranges);
+    const size_t second_size = offsetof(struct lend_transfer_desc, local_list);
 
-    if (desc->struct_size != sizeof *desc && desc->struct_size != first_size)
-        return lend_fail(error, LEND_E_VERSION, "lend_transfer_desc is %u bytes, not %zu or %zu",
-                         desc->struct_size, sizeof *desc, first_size);
+    if (desc->struct_size != sizeof *desc && desc->struct_size != second_size &&
+        desc->struct_size != first_size)
+        return lend_fail(error, LEND_E_VERSION,
+                         "lend_transfer_desc is %u bytes, not %zu, %zu or %zu", desc->struct_size,
+                         sizeof *desc, second_size, first_size);
     lend_transfer_desc_init(out);
     memcpy(out, desc, desc->struct_size);
     return check_desc(agent, out, error);
@@ -167,49 +178,57 @@ static enum lend_status take_pair_locked(struct lend_transfer *transfer,
     return LEND_OK;
 }
 
+/* The next array of that many items; NULL base: only count its bytes. */
+static void *carve(uint8_t *base, size_t *used, uint64_t count, size_t item_bytes)
+{
+    void *at = base != NULL ? base + *used : NULL;
+
+    /* Each item is of 64-bit fields, or of two of 32 bits: the next array is aligned as well. */
+    *used += (size_t)count * item_bytes;
+    return at;
+}
+
+/* How many bytes its arrays take; and if there is a base, where each of them is. */
+static size_t lay_out(struct lend_transfer *transfer, const struct lend_transfer_desc *desc,
+                      uint8_t *base)
+{
+    uint64_t blocks = desc->block_count_max;
+    bool has_ranges = transfer->has_ranges;
+    uint64_t extents = has_ranges ? blocks : desc->region_count;
+    uint64_t sources = transfer->direction == LEND_READ ? extents : 0;
+    size_t used = 0;
+
+    transfer->extents = carve(base, &used, extents, sizeof *transfer->extents);
+    transfer->locals = carve(base, &used, extents, sizeof *transfer->locals);
+    transfer->local_runs =
+        carve(base, &used, has_ranges ? 1 : blocks, sizeof *transfer->local_runs);
+    transfer->ranges = carve(base, &used, has_ranges ? blocks : 0, sizeof *transfer->ranges);
+    transfer->pairs = carve(base, &used, desc->local_list != NULL ? desc->range_count : 0,
+                            sizeof *transfer->pairs);
+    transfer->remotes = carve(base, &used, has_ranges ? 0 : extents, sizeof *transfer->remotes);
+    transfer->remote_runs =
+        carve(base, &used, has_ranges ? 0 : blocks, sizeof *transfer->remote_runs);
+    transfer->sources = carve(base, &used, sources, sizeof *transfer->sources);
+    transfer->source_extents = carve(base, &used, sources, sizeof *transfer->source_extents);
+    return used;
+}
+
 static enum lend_status allocate(struct lend_transfer *transfer,
                                  const struct lend_transfer_desc *desc, struct lend_error *error)
 {
-    uint64_t blocks = desc->block_count_max;
-    uint64_t extents = transfer->has_ranges ? blocks : desc->region_count;
-
-    transfer->extents = lend_sys->allocate(extents * sizeof *transfer->extents);
-    transfer->locals = lend_sys->allocate(extents * sizeof *transfer->locals);
-    transfer->local_runs =
-        lend_sys->allocate((transfer->has_ranges ? 1 : blocks) * sizeof *transfer->local_runs);
-    bool is_whole =
-        transfer->extents != NULL && transfer->locals != NULL && transfer->local_runs != NULL;
-    if (transfer->has_ranges) {
-        transfer->ranges = lend_sys->allocate(blocks * sizeof *transfer->ranges);
-        is_whole &= transfer->ranges != NULL;
-    } else {
-        transfer->remotes = lend_sys->allocate(extents * sizeof *transfer->remotes);
-        transfer->remote_runs = lend_sys->allocate(blocks * sizeof *transfer->remote_runs);
-        is_whole &= transfer->remotes != NULL && transfer->remote_runs != NULL;
-    }
-    if (transfer->direction == LEND_READ) {
-        transfer->sources = lend_sys->allocate(extents * sizeof *transfer->sources);
-        transfer->source_extents = lend_sys->allocate(extents * sizeof *transfer->source_extents);
-        is_whole &= transfer->sources != NULL && transfer->source_extents != NULL;
-    }
-    if (!is_whole)
+    transfer->arrays = lend_sys->allocate_dirty(lay_out(transfer, desc, NULL));
+    if (transfer->arrays == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY,
                          "no memory for a transfer of %u pairs of regions and %llu blocks",
-                         desc->region_count, (unsigned long long)blocks);
+                         desc->region_count, (unsigned long long)desc->block_count_max);
+    (void)lay_out(transfer, desc, transfer->arrays);
     return LEND_OK;
 }
 
 static void free_arrays(struct lend_transfer *transfer)
 {
-    lend_sys->release(transfer->extents);
-    lend_sys->release(transfer->sources);
+    lend_sys->release(transfer->arrays);
     lend_sys->release(transfer->sums);
-    lend_sys->release(transfer->source_extents);
-    lend_sys->release(transfer->locals);
-    lend_sys->release(transfer->local_runs);
-    lend_sys->release(transfer->ranges);
-    lend_sys->release(transfer->remotes);
-    lend_sys->release(transfer->remote_runs);
     lend_sys->release(transfer->long_notification);
 }
 
@@ -220,6 +239,7 @@ static void free_transfer(struct lend_transfer *transfer)
     struct lend_peer *peer = transfer->peer;
     struct lend_session *session = transfer->session;
 
+    lend_transfer_drop_lists(transfer);
     free_arrays(transfer);
     (void)pthread_mutex_lock(&agent->lock);
     lend_list_remove(&transfer->link);
@@ -280,7 +300,9 @@ static enum lend_status fill(struct lend_transfer *transfer, const struct lend_t
         transfer->path = lend_peer_ops(transfer->peer)->paths[LEND_WAY_STAGED];
     if (status == LEND_OK)
         status = lend_paths_check(transfer, error);
-    if (status == LEND_OK && has_ranges(desc))
+    if (status == LEND_OK && has_lists(desc))
+        status = lend_transfer_pair(transfer, desc, error);
+    else if (status == LEND_OK && has_ranges(desc))
         status = lend_transfer_resolve(transfer, desc, error);
     if (status != LEND_OK)
         return status;

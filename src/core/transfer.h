@@ -6,6 +6,7 @@
 #include "core/outgoing.h"
 #include "core/peer.h"
 #include "core/puller.h"
+#include "core/range_list.h"
 #include "core/session.h"
 #include "core/sums.h"
 
@@ -77,6 +78,7 @@ struct lend_transfer {
     bool is_resolved; /* its ranges were given and found when it was prepared */
     struct lend_slice remote_slice;
     uint64_t region_count;               /* with ranges: of those found at the last post */
+    void *arrays;                        /* owned: most of those that follow */
     struct lend_transfer_region *locals; /* region_count, or a range each */
     uint64_t *remotes;                   /* region ids; NULL with ranges */
     uint64_t local_blocks_min;           /* the fewest that a region of that side has */
@@ -88,9 +90,14 @@ struct lend_transfer {
     struct lend_run *local_runs;   /* with ranges: the one run that all extents share */
     struct lend_run *remote_runs;  /* NULL with ranges */
     struct lend_run_range *ranges; /* of the peer's side */
-    uint64_t ways_allowed;         /* bits of lend_way, LEND_WAYS for each of the peer's reaches */
-    uint32_t kinds;                /* bit n set: memory of that kind has a part in it */
-    const struct lend_lane *lane;  /* of our side's first memory of a GPU; NULL: there is none */
+    /* Prepared of two lists, and not yet posted: references to them, and what is paired. */
+    struct lend_range_list *local_list;
+    struct lend_range_list *remote_list;
+    struct lend_range_pair *pairs;
+    uint64_t pair_count;
+    uint64_t ways_allowed;        /* bits of lend_way, LEND_WAYS for each of the peer's reaches */
+    uint32_t kinds;               /* bit n set: memory of that kind has a part in it */
+    const struct lend_lane *lane; /* of our side's first memory of a GPU; NULL: there is none */
 
     /* A READ that we carry out ourselves (onesided.c); under the session's lock. */
     struct lend_source *sources;        /* of the peer's side; NULL in a WRITE */
@@ -145,6 +152,9 @@ struct lend_transfer {
 enum lend_status lend_transfer_resolve(struct lend_transfer *transfer,
                                        const struct lend_transfer_desc *desc,
                                        struct lend_error *error);
+
+/* That many of its ranges are found: they are what posts go over. */
+void lend_transfer_set_ranges(struct lend_transfer *transfer, uint64_t count);
 
 /* Check what is to be posted, and plan it: runs, ranges, the first window. Nothing of the last
  * post's record is touched. */

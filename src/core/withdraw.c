@@ -114,6 +114,7 @@ static enum lend_status close_off(struct lend_region *region, bool suspends, uin
     /* Sequentially consistent: a post that does not see this is seen by find_holder_locked(). */
     if (!atomic_exchange_explicit(&region->is_withdrawn, true, memory_order_seq_cst)) {
         region->agent->serial++;
+        region->agent->places_stamp++;
         region->is_suspended = suspends;
         LEND_STATISTICS_ADD_LOCKED(region->agent, regions_withdrawn, 1);
     } else if (!suspends) {
@@ -347,8 +348,10 @@ enum lend_status lend_region_deregister(struct lend_region *region, struct lend_
     status = find_holder_locked(region, error);
     if (status == LEND_OK) {
         /* Sequentially consistent, as in withdraw: a post that prepared it must not begin. */
-        if (!atomic_exchange_explicit(&region->is_withdrawn, true, memory_order_seq_cst))
+        if (!atomic_exchange_explicit(&region->is_withdrawn, true, memory_order_seq_cst)) {
+            agent->places_stamp++;
             LEND_STATISTICS_ADD_LOCKED(agent, regions_withdrawn, 1);
+        }
         status = lend_transfers_check_idle_locked(region, error);
     }
     if (status == LEND_OK)

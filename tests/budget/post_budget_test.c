@@ -75,6 +75,7 @@ static void count_calls(void)
 {
     counting = lend_sys_real;
     counting.allocate = counted_allocate;
+    counting.allocate_dirty = counted_allocate;
     counting.sleep_ns = counted_sleep_ns;
     counting.random = counted_random;
     counting.read = counted_read;

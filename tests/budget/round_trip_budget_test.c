@@ -261,6 +261,7 @@ static void make_world(struct world *world, uint32_t reader_flags, bool waits)
     counting.epoll_wait = counted_epoll_wait;
     counting.wait = counted_wait;
     counting.allocate = counted_allocate;
+    counting.allocate_dirty = counted_allocate;
     counting.yield = driving_yield;
     test_thread = pthread_self();
     lend_sys = &counting;

@@ -206,11 +206,65 @@ static void write_ranges(struct world *world)
     take_notice(world);
 }
 
+/* Blocks 1, 0, 7, 3 of theirs, and 8 .. 11 of ours. */
+static struct lend_range_list *list(struct world *world, bool is_remote)
+{
+    struct lend_range_list_desc desc = LEND_RANGE_LIST_DESC_INIT;
+    struct lend_range_list *made = NULL;
+    struct lend_range ranges[4];
+
+    for (int i = 0; i < 4; i++)
+        ranges[i] = (struct lend_range){
+            is_remote ? (uintptr_t)lent_memory + (uint64_t)theirs[i] * BLOCK_BYTES
+                      : (uintptr_t)kept_memory + (uint64_t)ours[i] * BLOCK_BYTES,
+            BLOCK_BYTES};
+    desc.peer = is_remote ? world->peer : NULL;
+    desc.ranges = ranges;
+    desc.range_count = 4;
+    RETRY(lend_range_list_prepare(world->reader, &desc, &made, NULL), LEND_E_NO_MEMORY);
+    return made;
+}
+
+static void read_lists(struct world *world)
+{
+    struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
+    struct lend_post_desc plain = LEND_POST_DESC_INIT;
+    bool succeeded = false;
+
+    begin(world, LEND_ACCESS_READ);
+    desc.direction = LEND_READ;
+    desc.peer = world->peer;
+    desc.block_count_max = 4;
+    desc.local_list = list(world, false);
+    desc.remote_list = list(world, true);
+    desc.range_count = 4;
+    RETRY(lend_transfer_prepare(world->reader, &desc, &world->transfer, NULL), LEND_E_NO_MEMORY);
+    lend_range_list_release(desc.local_list); /* the transfer holds it; the other goes last */
+    plain.ticket = world->ticket;
+    plain.timeout_ns = deadline_ns;
+    for (int attempt = 0; attempt < 2 && !succeeded; attempt++) {
+        enum lend_status status = lend_transfer_post(world->transfer, &plain, NULL);
+
+        if (status != LEND_OK) {
+            check_listed(world, status, posts, "lend_transfer_post");
+            continue;
+        }
+        status = finish(world);
+        succeeded = status == LEND_OK;
+        if (!succeeded)
+            check_listed(world, status, ends, "a transfer");
+    }
+    assert_true(succeeded);
+    check_moved(LEND_READ);
+    lend_range_list_release(desc.remote_list);
+}
+
 static void test_transfers_by_ranges_end_and_succeed_again(void **state)
 {
     (void)state;
     sweep(read_ranges);
     sweep(write_ranges);
+    sweep(read_lists);
 }
 
 static void cancel(struct world *world, uint32_t direction)
