@@ -342,6 +342,7 @@ static void init_locks(struct lend_agent *agent)
     (void)pthread_mutex_init(&agent->lock, NULL);
     (void)pthread_mutex_init(&agent->zero_lock, NULL);
     (void)pthread_mutex_init(&agent->stage_lock, NULL);
+    lend_maps_init(&agent->maps);
     lend_lanes_init(&agent->lanes);
     (void)pthread_mutex_init(&agent->log_lock, NULL);
     (void)pthread_mutex_init(&agent->completion_lock, NULL);
@@ -490,6 +491,7 @@ static void demolish(struct lend_agent *agent, bool forked)
     free_logs(agent);
     lend_slots_fini(&agent->slots);
     lend_poller_fini(&agent->poller);
+    lend_maps_fini(&agent->maps, forked);
     if (agent->event_fd >= 0)
         lend_sys->close(agent->event_fd);
     for (size_t i = 0; i < sizeof kept_texts / sizeof kept_texts[0]; i++)

@@ -13,6 +13,7 @@
 #include "core/statistics.h"
 #include "core/transport.h"
 #include "memory/lane.h"
+#include "memory/maps.h"
 #include "wire/metadata.h"
 
 #include <lend/lend.h>
@@ -110,6 +111,7 @@ struct lend_agent {
     _Atomic uint32_t zeroing_count;
     struct lend_lane_mark zero_mark; /* zeros that a GPU was told to write; zero_lock */
 
+    struct lend_maps maps;      /* of this process, to verify memory by */
     struct lend_lanes lanes;    /* for copies of GPU memory */
     pthread_mutex_t stage_lock; /* a leaf */
     struct lend_list stages;    /* of sessions that move such memory */

@@ -525,7 +525,7 @@ static enum lend_status check_all(struct batch *batch, struct lend_error *error)
     if (first != LEND_OK)
         return first;
 
-    (void)lend_memory_verify(batch->items, batch->count);
+    (void)lend_memory_verify(&batch->agent->maps, batch->items, batch->count);
     /* Asked last: of memory that nothing moves yet, what is wrong with it is told first. */
     for (uint32_t i = 0; i < batch->count; i++)
         lend_region_check_item(batch->agent, &batch->items[i]);

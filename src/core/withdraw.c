@@ -254,7 +254,7 @@ static enum lend_status verify_place(struct lend_agent *agent, struct place *pla
 {
     place->item.memory = place->desc.memory;
     place->item.wants_device = true;
-    (void)lend_memory_verify(&place->item, 1);
+    (void)lend_memory_verify(&agent->maps, &place->item, 1);
     lend_region_check_item(agent, &place->item);
     enum lend_status status = place->item.status;
     if (status == LEND_OK)

@@ -124,13 +124,13 @@ static void fail_open(struct walk *walk, const struct lend_error *reason)
     }
 }
 
-static void run_walk(struct walk *walk)
+static void run_walk(struct walk *walk, struct lend_maps *maps)
 {
     struct lend_error error;
 
-    enum lend_status status = walk->count <= FEW
-                                  ? lend_maps_walk_few(pass_mapping, next_address, walk, &error)
-                                  : lend_maps_walk(pass_mapping, walk, &error);
+    enum lend_status status =
+        walk->count <= FEW ? lend_maps_walk_few(maps, pass_mapping, next_address, walk, &error)
+                           : lend_maps_walk(pass_mapping, walk, &error);
     if (status != LEND_OK)
         fail_open(walk, &error);
     for (; walk->open < walk->count; walk->open++)
@@ -158,7 +158,7 @@ static void collect(struct walk *walk, struct lend_sorted *places, struct lend_v
     }
 }
 
-void lend_host_verify(struct lend_verify *items, uint32_t count)
+void lend_host_verify(struct lend_maps *maps, struct lend_verify *items, uint32_t count)
 {
     struct walk walk = {0};
 
@@ -171,7 +171,7 @@ void lend_host_verify(struct lend_verify *items, uint32_t count)
     bool is_ready = walk.pieces != NULL && places != NULL;
     if (is_ready) {
         collect(&walk, places, items, count);
-        run_walk(&walk);
+        run_walk(&walk, maps);
     }
     lend_sys->release(walk.pieces);
     lend_sys->release(places);

@@ -6,8 +6,9 @@
 
 /*
  * Hold the host memory among the items whose status is LEND_OK against the kernel's list of
- * mappings, read once, and fill in their status and error. Passes over all other items.
+ * mappings (NULL: opened for it), read once, and fill in their status and error. Passes over all
+ * other items.
  */
-void lend_host_verify(struct lend_verify *items, uint32_t count);
+void lend_host_verify(struct lend_maps *maps, struct lend_verify *items, uint32_t count);
 
 #endif

@@ -148,33 +148,108 @@ enum lend_status lend_maps_walk(lend_maps_visit *visit, void *context, struct le
     return status;
 }
 
-static enum lend_status ask_list(lend_maps_visit *visit, lend_maps_next *next, void *context,
-                                 int fd, struct lend_error *error)
-{
-    struct walk walk = {.line = {.field = FIELD_START}, .visit = visit, .context = context};
-    struct lend_sys_mapping found;
-    int result = lend_sys->mapping(fd, next(context), &found);
+/* --- few addresses --- */
 
-    if (result < 0 && result != -ENOENT)
-        return read_list(&walk, fd, error); /* nobody was told of any mapping yet */
-    for (; result == 0; result = lend_sys->mapping(fd, next(context), &found)) {
+/* Who is told of what, from where on. */
+struct question {
+    lend_maps_visit *visit;
+    lend_maps_next *next;
+    void *context;
+    bool is_answered; /* out: by the kernel, address by address */
+};
+
+/* Where the list gives no answers, nobody was told of any mapping. */
+static enum lend_status ask_list(struct question *question, int fd, struct lend_error *error)
+{
+    struct lend_sys_mapping found;
+    int result = lend_sys->mapping(fd, question->next(question->context), &found);
+
+    question->is_answered = result == 0 || result == -ENOENT;
+    for (; result == 0; result = lend_sys->mapping(fd, question->next(question->context), &found)) {
         struct lend_mapping mapping = {.start = found.start, .end = found.end};
 
         memcpy(mapping.rights, found.rights, sizeof mapping.rights);
-        if (!visit(context, &mapping))
+        if (!question->visit(question->context, &mapping))
             return LEND_OK;
     }
-    return result == -ENOENT ? LEND_OK : lend_fail_errno(error, -result, "asking " MAPS_PATH);
+    if (result == -ENOENT || !question->is_answered)
+        return LEND_OK;
+    return lend_fail_errno(error, -result, "asking " MAPS_PATH);
 }
 
-enum lend_status lend_maps_walk_few(lend_maps_visit *visit, lend_maps_next *next, void *context,
-                                    struct lend_error *error)
+void lend_maps_init(struct lend_maps *maps)
 {
+    *maps = (struct lend_maps){.fd = -1};
+    (void)pthread_mutex_init(&maps->lock, NULL);
+}
+
+/* Is it still the file that we opened? */
+static bool is_ours(const struct lend_maps *maps)
+{
+    struct stat now;
+
+    return maps->fd >= 0 && lend_sys->file_stat(maps->fd, &now) == 0 &&
+           now.st_dev == maps->device && now.st_ino == maps->inode;
+}
+
+void lend_maps_fini(struct lend_maps *maps, bool forked)
+{
+    if (is_ours(maps))
+        lend_sys->close(maps->fd);
+    maps->fd = -1;
+    if (!forked)
+        (void)pthread_mutex_destroy(&maps->lock);
+}
+
+/* Keep the file that has answered; false: it cannot be told from others. */
+static bool keep(struct lend_maps *maps, int fd)
+{
+    struct stat now;
+
+    if (lend_sys->file_stat(fd, &now) < 0)
+        return false;
+    maps->fd = fd;
+    maps->device = now.st_dev;
+    maps->inode = now.st_ino;
+    return true;
+}
+
+/* Open the list, ask it, and keep it open if there is who keeps it and it answered; else read it.
+ */
+static enum lend_status ask_anew(struct lend_maps *maps, struct question *question,
+                                 struct lend_error *error)
+{
+    struct walk walk = {
+        .line = {.field = FIELD_START}, .visit = question->visit, .context = question->context};
     int fd = lend_sys->open_read(MAPS_PATH);
 
     if (fd < 0)
         return lend_fail_errno(error, -fd, "opening " MAPS_PATH);
-    enum lend_status status = ask_list(visit, next, context, fd, error);
-    lend_sys->close(fd);
+    enum lend_status status = ask_list(question, fd, error);
+    if (!question->is_answered)
+        status = read_list(&walk, fd, error);
+    if (maps == NULL || !question->is_answered || !keep(maps, fd))
+        lend_sys->close(fd);
+    return status;
+}
+
+enum lend_status lend_maps_walk_few(struct lend_maps *maps, lend_maps_visit *visit,
+                                    lend_maps_next *next, void *context, struct lend_error *error)
+{
+    struct question question = {.visit = visit, .next = next, .context = context};
+    enum lend_status status = LEND_OK;
+
+    if (maps == NULL)
+        return ask_anew(NULL, &question, error);
+    (void)pthread_mutex_lock(&maps->lock);
+    if (maps->fd >= 0)
+        status = ask_list(&question, maps->fd, error);
+    if (!question.is_answered) {
+        /* Kept is what has answered once. If it does no more, then somebody closed it: the number
+         * is another file's by now, or nobody's. */
+        maps->fd = -1;
+        status = ask_anew(maps, &question, error);
+    }
+    (void)pthread_mutex_unlock(&maps->lock);
     return status;
 }

@@ -48,7 +48,8 @@ enum lend_status lend_memory_check(const struct lend_memory *memory, struct lend
     return check_range(memory, error);
 }
 
-enum lend_status lend_memory_verify(struct lend_verify *items, uint32_t count)
+enum lend_status lend_memory_verify(struct lend_maps *maps, struct lend_verify *items,
+                                    uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         struct lend_verify *item = &items[i];
@@ -67,7 +68,7 @@ enum lend_status lend_memory_verify(struct lend_verify *items, uint32_t count)
                                      "file descriptor %d: this build lends no memory of files",
                                      item->memory.device);
     }
-    lend_host_verify(items, count);
+    lend_host_verify(maps, items, count);
 
     for (uint32_t i = 0; i < count; i++) {
         if (items[i].status != LEND_OK)

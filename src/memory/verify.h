@@ -5,6 +5,7 @@
 #include <lend/memory.h>
 
 #include "memory/device.h"
+#include "memory/maps.h"
 
 /* What registration wants to know of a piece of external memory. */
 struct lend_verify {
@@ -20,10 +21,12 @@ struct lend_verify {
 
 /*
  * Ask the kernel, or the driver, whether each description is true. One look at the kernel's list of
- * mappings serves all of the host ones. Returns the first failure, or LEND_OK.
- * LEND_E_MEMORY, LEND_E_UNSUPPORTED, LEND_E_SYSTEM, LEND_E_DEVICE, LEND_E_NO_MEMORY.
+ * mappings serves all of the host ones; who keeps it open says so, others give NULL. Returns the
+ * first failure, or LEND_OK. LEND_E_MEMORY, LEND_E_UNSUPPORTED, LEND_E_SYSTEM, LEND_E_DEVICE,
+ * LEND_E_NO_MEMORY.
  */
-enum lend_status lend_memory_verify(struct lend_verify *items, uint32_t count);
+enum lend_status lend_memory_verify(struct lend_maps *maps, struct lend_verify *items,
+                                    uint32_t count);
 
 /* Look at the numbers of a description alone. LEND_E_INVALID, LEND_E_VERSION. */
 enum lend_status lend_memory_check(const struct lend_memory *memory, struct lend_error *error);

@@ -62,7 +62,7 @@ static struct lend_verify ask(uint64_t address, uint64_t length_bytes)
 
 static void refuse(struct lend_verify item, enum lend_status status, const char *message)
 {
-    assert_int_equal(lend_memory_verify(&item, 1), status);
+    assert_int_equal(lend_memory_verify(NULL, &item, 1), status);
     assert_int_equal(item.status, status);
     assert_int_equal(item.error.status, status);
     assert_string_equal(item.error.message, message);
@@ -76,7 +76,7 @@ static void test_memory_of_a_gpu_is_good(void **state)
 
     (void)state;
     fake_cuda_add(&allocation);
-    assert_int_equal(lend_memory_verify(items, 3), LEND_OK);
+    assert_int_equal(lend_memory_verify(NULL, items, 3), LEND_OK);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(items[i].status, LEND_OK);
         assert_true(items[i].buffer_id == allocation.buffer_id);
@@ -98,7 +98,7 @@ static void test_chunks_that_touch_are_walked(void **state)
         allocation.is_contextless = 1;
         fake_cuda_add(&allocation);
     }
-    assert_int_equal(lend_memory_verify(&item, 1), LEND_OK);
+    assert_int_equal(lend_memory_verify(NULL, &item, 1), LEND_OK);
     assert_true(item.allocation == BASE);
     assert_true(item.buffer_id == gpu_memory(BASE, 1).buffer_id);
     assert_int_equal(fake_cuda_calls("cuMemGetAddressRange"), 3);
@@ -191,7 +191,7 @@ static void test_every_function_that_fails_is_told(void **state)
         allocation.is_contextless = 1;
         fake_cuda_add(&allocation);
         fake_cuda_fail(cases[i].function, LEND_CUDA_ERROR_NOT_FOUND);
-        assert_int_equal(lend_memory_verify(&item, 1), LEND_E_DEVICE);
+        assert_int_equal(lend_memory_verify(NULL, &item, 1), LEND_E_DEVICE);
         assert_int_equal(item.error.device_code, LEND_CUDA_ERROR_NOT_FOUND);
         refuse(item, LEND_E_DEVICE, cases[i].message);
     }
@@ -230,7 +230,7 @@ static void test_ranges_that_cannot_be_are_not_believed(void **state)
         struct lend_verify item = ask(BASE, MIB);
 
         fake_cuda_lie(lies[i].base, lies[i].length_bytes);
-        assert_int_equal(lend_memory_verify(&item, 1), LEND_E_DEVICE);
+        assert_int_equal(lend_memory_verify(NULL, &item, 1), LEND_E_DEVICE);
         assert_non_null(strstr(item.error.message, "which it does not"));
         assert_int_equal(fake_cuda_held(), 0);
     }
@@ -244,7 +244,7 @@ static void test_host_memory_needs_no_driver(void **state)
     (void)state;
     item.memory.kind = LEND_MEMORY_PINNED;
     item.memory.device = 0;
-    assert_int_equal(lend_memory_verify(&item, 1), LEND_OK);
+    assert_int_equal(lend_memory_verify(NULL, &item, 1), LEND_OK);
     assert_int_equal(fake_cuda_calls("cuInit"), 0);
 }
 
@@ -308,14 +308,14 @@ static void test_library_is_opened_on_first_need(void **state)
     add(&allocation);
     lend_cuda = NULL;
     assert_int_equal(calls("cuInit"), 0);
-    assert_int_equal(lend_memory_verify(&item, 1), LEND_OK);
+    assert_int_equal(lend_memory_verify(NULL, &item, 1), LEND_OK);
     assert_true(item.buffer_id == allocation.buffer_id);
     assert_int_equal(calls("cuInit"), 1);
     assert_int_equal(calls("cuMemGetAddressRange"), 1);
     assert_int_equal(fake_cuda_calls("cuInit"), 0); /* the one that is linked in */
-    assert_int_equal(lend_memory_verify(&item, 1), LEND_OK);
+    assert_int_equal(lend_memory_verify(NULL, &item, 1), LEND_OK);
     assert_int_equal(dlclose(library), 0); /* lend holds it open */
-    assert_int_equal(lend_memory_verify(&item, 1), LEND_OK);
+    assert_int_equal(lend_memory_verify(NULL, &item, 1), LEND_OK);
     assert_int_equal(calls("cuMemGetAddressRange"), 3);
 }
 

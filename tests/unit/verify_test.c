@@ -77,7 +77,7 @@ static void test_mapped_memory_is_good(void **state)
 
     (void)state;
     items[1].memory.kind = LEND_MEMORY_PINNED;
-    assert_int_equal(lend_memory_verify(items, 3), LEND_OK);
+    assert_int_equal(lend_memory_verify(NULL, items, 3), LEND_OK);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(items[i].status, LEND_OK);
         assert_int_equal(items[i].error.status, LEND_OK);
@@ -91,7 +91,7 @@ static void test_no_items_are_no_look(void **state)
 {
     (void)state;
     double_install(0);
-    assert_int_equal(lend_memory_verify(NULL, 0), LEND_OK);
+    assert_int_equal(lend_memory_verify(NULL, NULL, 0), LEND_OK);
     assert_false(double_remove());
 }
 
@@ -104,7 +104,7 @@ static void test_neighbouring_mappings_cover_a_range_together(void **state)
     /* Other rights make other mappings. */
     assert_int_equal(mprotect(at(pages + 4 * PAGE), PAGE, PROT_READ), 0);
     assert_int_equal(mprotect(at(pages + 9 * PAGE), PAGE, PROT_READ | PROT_EXEC), 0);
-    assert_int_equal(lend_memory_verify(&item, 1), LEND_OK);
+    assert_int_equal(lend_memory_verify(NULL, &item, 1), LEND_OK);
     assert_int_equal(munmap(at(pages), PAGES * PAGE), 0);
 }
 
@@ -121,7 +121,7 @@ static void test_hole_is_named_by_its_first_address(void **state)
 
     (void)state;
     assert_int_equal(munmap(at(pages + 5 * PAGE), 2 * PAGE), 0);
-    assert_int_equal(lend_memory_verify(items, 5), LEND_E_MEMORY);
+    assert_int_equal(lend_memory_verify(NULL, items, 5), LEND_E_MEMORY);
     expect_message(&items[0], "0x%llx (byte %d of %d) is not mapped in this process",
                    (unsigned long long)(pages + 5 * PAGE), 5 * PAGE - 100, PAGES * PAGE - 100);
     expect_message(&items[1], "0x%llx (byte 0 of 10) is not mapped in this process",
@@ -142,7 +142,7 @@ static void test_addresses_beyond_all_mappings_are_not_mapped(void **state)
     };
 
     (void)state;
-    assert_int_equal(lend_memory_verify(items, 3), LEND_E_MEMORY);
+    assert_int_equal(lend_memory_verify(NULL, items, 3), LEND_E_MEMORY);
     expect_message(&items[0], "0x1 (byte 0 of 10) is not mapped in this process");
     expect_message(&items[1], "0xffffffffffffe000 (byte 0 of 8) is not mapped in this process");
     expect_message(&items[2], "0xffff800000000000 (byte 0 of 4096) is not mapped in this process");
@@ -161,7 +161,7 @@ static void test_missing_rights_are_named(void **state)
     (void)state;
     assert_int_equal(mprotect(at(third), PAGE, PROT_READ), 0);
     assert_int_equal(mprotect(at(sixth), PAGE, PROT_NONE), 0);
-    assert_int_equal(lend_memory_verify(items, 3), LEND_E_MEMORY);
+    assert_int_equal(lend_memory_verify(NULL, items, 3), LEND_E_MEMORY);
     expect_message(&items[0],
                    "0x%llx (byte 12288 of 16384) is mapped r--p at 0x%llx-0x%llx: not writable, "
                    "and it is to be lent for writing",
@@ -183,7 +183,7 @@ static void test_bad_numbers_are_found_before_the_kernel_is_asked(void **state)
     items[2].memory.kind = 99;
     items[3].memory.struct_size = 1;
     double_install(0);
-    assert_int_equal(lend_memory_verify(items, 4), LEND_E_INVALID);
+    assert_int_equal(lend_memory_verify(NULL, items, 4), LEND_E_INVALID);
     assert_false(double_remove());
     assert_int_equal(items[0].status, LEND_E_INVALID);
     assert_int_equal(items[1].status, LEND_E_INVALID);
@@ -198,7 +198,7 @@ static void test_files_are_not_lent_yet(void **state)
     (void)state;
     item.memory.kind = LEND_MEMORY_DISK;
     item.memory.device = 3;
-    assert_int_equal(lend_memory_verify(&item, 1), LEND_E_UNSUPPORTED);
+    assert_int_equal(lend_memory_verify(NULL, &item, 1), LEND_E_UNSUPPORTED);
     assert_string_equal(item.error.message,
                         "file descriptor 3: this build lends no memory of files");
 }
@@ -210,7 +210,7 @@ static void test_first_failure_in_order_is_returned_and_the_good_ones_stay_good(
                                   ask(pages, PAGE, false)};
 
     (void)state;
-    assert_int_equal(lend_memory_verify(items, 4), LEND_E_MEMORY);
+    assert_int_equal(lend_memory_verify(NULL, items, 4), LEND_E_MEMORY);
     assert_int_equal(items[0].status, LEND_OK);
     assert_int_equal(items[2].status, LEND_E_INVALID);
     assert_int_equal(items[3].status, LEND_OK);
@@ -234,7 +234,7 @@ static void test_every_call_that_fails_is_told(void **state)
         struct lend_verify items[] = {ask(pages, PAGE, true), ask(pages + PAGE, PAGE, true)};
 
         double_install(nth);
-        enum lend_status status = lend_memory_verify(items, 2);
+        enum lend_status status = lend_memory_verify(NULL, items, 2);
         if (!double_remove()) {
             assert_int_equal(status, LEND_OK);
             assert_true(nth >= 4);
@@ -290,7 +290,7 @@ static enum lend_status verify_by(const char *text, size_t piece, struct lend_ve
     piece_bytes = piece;
     looks = 0;
     lend_sys = &made_up;
-    enum lend_status status = lend_memory_verify(items, count);
+    enum lend_status status = lend_memory_verify(NULL, items, count);
     lend_sys = &lend_sys_real;
     assert_int_equal(looks, 1001); /* opened once, closed once */
     return status;
@@ -395,7 +395,7 @@ static enum lend_status verify_by_questions(struct lend_verify *items, uint32_t 
     made_up.close = close_list;
     looks = question_count = 0;
     lend_sys = &made_up;
-    enum lend_status status = lend_memory_verify(items, count);
+    enum lend_status status = lend_memory_verify(NULL, items, count);
     lend_sys = &lend_sys_real;
     assert_int_equal(looks, 1001);
     return status;
@@ -447,7 +447,7 @@ static void test_ten_thousand_ranges_take_one_look(void **state)
     counting.open_read = open_counted;
     real_looks = 0;
     lend_sys = &counting;
-    enum lend_status status = lend_memory_verify(items, COUNT);
+    enum lend_status status = lend_memory_verify(NULL, items, COUNT);
     lend_sys = &lend_sys_real;
     assert_int_equal(status, LEND_OK);
     assert_int_equal(real_looks, 1);
