@@ -8,7 +8,10 @@
  * of the agent from its registration on.
  */
 
-enum { BATCH = 8192 }; /* descriptors that lend is told of at one time */
+enum {
+    BATCH = 8192, /* descriptors that lend is told of at one time */
+    FEW = 4,      /* for which nothing is allocated */
+};
 
 #define WITHDRAW_NS UINT64_C(5000000000)
 
@@ -107,6 +110,41 @@ static nixl_capi_status_t register_batch(struct registration *call)
     return NIXL_CAPI_SUCCESS;
 }
 
+/* Room for a call of few descriptors. */
+struct few {
+    struct lend_region *regions[FEW];
+    struct lend_region_desc batch[FEW];
+    struct lend_region *batch_regions[FEW];
+    int32_t results[FEW];
+};
+
+/* All arrays of the call; one block, which is the caller's to free, or NULL as they are few. */
+static bool take_room(struct registration *call, struct few *few, void **out_block)
+{
+    size_t count = call->descs->count, room = count < BATCH ? count : BATCH;
+
+    *out_block = NULL;
+    if (count <= FEW) {
+        call->regions = few->regions;
+        call->batch = few->batch;
+        call->batch_regions = few->batch_regions;
+        call->results = few->results;
+        return true;
+    }
+    size_t bytes =
+        count * sizeof(struct lend_region *) +
+        room * (sizeof *call->batch + sizeof(struct lend_region *) + sizeof *call->results);
+    *out_block = malloc(bytes);
+    if (*out_block == NULL)
+        return false;
+    /* The first three are aligned alike; the last is of smaller numbers. */
+    call->regions = *out_block;
+    call->batch = (void *)(call->regions + count);
+    call->batch_regions = (void *)(call->batch + room);
+    call->results = (void *)(call->batch_regions + room);
+    return true;
+}
+
 static nixl_capi_status_t enter_all(struct registration *call)
 {
     nixl_capi_agent_t agent = call->agent;
@@ -143,26 +181,18 @@ static void undo(struct registration *call)
 
 static nixl_capi_status_t register_all(struct registration *call)
 {
-    size_t room = call->descs->count < BATCH ? call->descs->count : BATCH;
-    nixl_capi_status_t status = NIXL_CAPI_ERROR_BACKEND;
+    struct few few;
+    void *block;
+    nixl_capi_status_t status =
+        take_room(call, &few, &block) ? NIXL_CAPI_SUCCESS : NIXL_CAPI_ERROR_BACKEND;
 
-    call->regions = calloc(call->descs->count, sizeof(struct lend_region *));
-    call->batch = calloc(room, sizeof *call->batch);
-    call->batch_regions = calloc(room, sizeof(struct lend_region *));
-    call->results = calloc(room, sizeof *call->results);
-    if (call->regions != NULL && call->batch != NULL && call->batch_regions != NULL &&
-        call->results != NULL)
-        status = NIXL_CAPI_SUCCESS;
     while (status == NIXL_CAPI_SUCCESS && call->made < call->descs->count)
         status = register_batch(call);
     if (status == NIXL_CAPI_SUCCESS)
         status = enter_all(call);
     if (status != NIXL_CAPI_SUCCESS)
         undo(call);
-    free(call->results);
-    free(call->batch_regions);
-    free(call->batch);
-    free(call->regions);
+    free(block);
     return status;
 }
 
@@ -281,10 +311,13 @@ nixl_capi_status_t nixl_capi_deregister_mem(nixl_capi_agent_t agent, nixl_capi_r
     const struct compat_descs *descs = &dlist->descs;
     nixl_capi_status_t status = compat_check_backends(agent, opt_args);
     if (status == NIXL_CAPI_SUCCESS && descs->count > 0) {
-        struct lend_region **regions = calloc(descs->count, sizeof(struct lend_region *));
+        struct lend_region *few[FEW];
+        struct lend_region **regions =
+            descs->count <= FEW ? few : malloc(descs->count * sizeof(struct lend_region *));
 
         status = regions != NULL ? deregister_all(agent, descs, regions) : NIXL_CAPI_ERROR_BACKEND;
-        free(regions);
+        if (regions != few)
+            free(regions);
     }
     compat_leave(agent);
     return status;

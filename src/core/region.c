@@ -371,12 +371,22 @@ void lend_region_remove_locked(struct lend_region *region)
     free_region_locked(region);
 }
 
+/* Room for a call that registers few, so that it need not be allocated. */
+enum { FEW = 4 };
+struct few {
+    struct lend_verify items[FEW];
+    struct lend_region *made[FEW];
+    struct lend_range_entry entries[FEW];
+    struct lend_sorted places[2 * FEW];
+};
+
 /* What one call works with. */
 struct batch {
     struct lend_agent *agent;
     const struct lend_region_desc *descs;
     uint32_t count;
     int32_t *results; /* the caller's; may be NULL */
+    void *room;       /* owned, for what follows; NULL: they are few */
     struct lend_verify *items;
     struct lend_wanted_files wanted;
     struct lend_region **made;
@@ -557,17 +567,38 @@ static enum lend_status expose_all(struct batch *batch, uint32_t *out_failed,
     return status;
 }
 
-static enum lend_status register_batch(struct batch *batch, struct lend_error *error)
+/* Arrays of as many as there are, zeroed, in one piece. False: no memory. */
+static bool take_room(struct batch *batch, struct few *few)
 {
-    struct lend_error why = {0};
+    size_t count = batch->count;
+
+    if (count <= FEW) {
+        memset(few->items, 0, count * sizeof *few->items);
+        batch->items = few->items;
+        batch->made = few->made;
+        batch->entries = few->entries;
+        batch->places = few->places;
+        return true;
+    }
+    batch->room = lend_sys->allocate(count * (sizeof *batch->items + sizeof(struct lend_region *) +
+                                              sizeof *batch->entries + 2 * sizeof *batch->places));
+    if (batch->room == NULL)
+        return false;
+    /* All are aligned as pointers are, whatever comes first. */
+    batch->items = batch->room;
+    batch->entries = (void *)(batch->items + count);
+    batch->places = (void *)(batch->entries + count);
+    batch->made = (void *)(batch->places + 2 * count);
+    return true;
+}
+
+static enum lend_status register_batch(struct batch *batch, struct few *few,
+                                       struct lend_error *error)
+{
+    struct lend_error why;
     uint32_t failed;
 
-    batch->items = lend_sys->allocate(batch->count * sizeof *batch->items);
-    batch->made = lend_sys->allocate(batch->count * sizeof(struct lend_region *));
-    batch->entries = lend_sys->allocate(batch->count * sizeof *batch->entries);
-    batch->places = lend_sys->allocate(2 * (size_t)batch->count * sizeof *batch->places);
-    if (batch->items == NULL || batch->made == NULL || batch->entries == NULL ||
-        batch->places == NULL)
+    if (!take_room(batch, few))
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory to register %u regions", batch->count);
     enum lend_status status = check_all(batch, error);
     if (status != LEND_OK)
@@ -595,10 +626,11 @@ enum lend_status lend_region_register(struct lend_agent *agent,
         return lend_fail(error, LEND_E_LIMIT, "%u regions, over regions_max (%u)", count,
                          agent->config.regions_max);
 
+    struct few few;
     struct batch batch = {.agent = agent, .descs = descs, .count = count, .results = results};
     if (results != NULL)
         memset(results, 0, count * sizeof *results);
-    status = register_batch(&batch, error);
+    status = register_batch(&batch, &few, error);
     for (uint32_t i = 0; status == LEND_OK && i < count; i++) {
         const struct lend_owner *owner = &descs[i].owner;
 
@@ -609,10 +641,7 @@ enum lend_status lend_region_register(struct lend_agent *agent,
     lend_files_drop(&batch.wanted);
     for (uint32_t i = 0; batch.items != NULL && i < count; i++)
         lend_device_release(batch.items[i].device); /* of those that share a registration */
-    lend_sys->release(batch.items);
-    lend_sys->release(batch.made);
-    lend_sys->release(batch.entries);
-    lend_sys->release(batch.places);
+    lend_sys->release(batch.room);
     return status;
 }
 

@@ -161,20 +161,26 @@ static void collect(struct walk *walk, struct lend_sorted *places, struct lend_v
 void lend_host_verify(struct lend_maps *maps, struct lend_verify *items, uint32_t count)
 {
     struct walk walk = {0};
+    struct piece few[FEW];
+    struct lend_sorted few_places[2 * FEW], *places = few_places;
 
     for (uint32_t i = 0; i < count; i++)
         walk.count += is_asked(&items[i]);
     if (walk.count == 0)
         return;
-    walk.pieces = lend_sys->allocate(walk.count * sizeof *walk.pieces);
-    struct lend_sorted *places = lend_sys->allocate(2 * (size_t)walk.count * sizeof *places);
+    bool are_few = walk.count <= FEW;
+    walk.pieces = are_few ? few : lend_sys->allocate(walk.count * sizeof *walk.pieces);
+    if (!are_few)
+        places = lend_sys->allocate(2 * (size_t)walk.count * sizeof *places);
     bool is_ready = walk.pieces != NULL && places != NULL;
     if (is_ready) {
         collect(&walk, places, items, count);
         run_walk(&walk, maps);
     }
-    lend_sys->release(walk.pieces);
-    lend_sys->release(places);
+    if (!are_few) {
+        lend_sys->release(walk.pieces);
+        lend_sys->release(places);
+    }
     for (uint32_t i = 0; i < count && !is_ready; i++) {
         if (is_asked(&items[i]))
             items[i].status = lend_fail(&items[i].error, LEND_E_NO_MEMORY,

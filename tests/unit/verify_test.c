@@ -222,30 +222,35 @@ static void test_every_call_that_fails_is_told(void **state)
     static const enum lend_status expected[] = {LEND_E_NO_MEMORY, LEND_E_NO_MEMORY, LEND_E_SYSTEM,
                                                 LEND_E_SYSTEM};
     static const char *const messages[] = {
-        "no memory to verify 2 ranges of host memory",
-        "no memory to verify 2 ranges of host memory",
+        "no memory to verify 65 ranges of host memory",
+        "no memory to verify 65 ranges of host memory",
         "opening /proc/self/maps: Too many open files",
         "reading /proc/self/maps: Input/output error",
     };
     uint64_t pages = map_pages(PROT_READ | PROT_WRITE);
 
     (void)state;
-    for (int nth = 0;; nth++) {
-        struct lend_verify items[] = {ask(pages, PAGE, true), ask(pages + PAGE, PAGE, true)};
+    /* For few, nothing is allocated. */
+    for (uint32_t count = 2, first = 2; count <= 65; count += 63, first -= 2) {
+        for (uint32_t nth = 0;; nth++) {
+            struct lend_verify items[65];
 
-        double_install(nth);
-        enum lend_status status = lend_memory_verify(NULL, items, 2);
-        if (!double_remove()) {
-            assert_int_equal(status, LEND_OK);
-            assert_true(nth >= 4);
-            break;
+            for (uint32_t i = 0; i < count; i++)
+                items[i] = ask(pages + i % 2 * PAGE, PAGE, true);
+            double_install((int)nth);
+            enum lend_status status = lend_memory_verify(NULL, items, count);
+            if (!double_remove()) {
+                assert_int_equal(status, LEND_OK);
+                assert_true(nth >= 4 - first);
+                break;
+            }
+            uint32_t which = nth + first < 4 ? nth + first : 3; /* any later one is another read */
+            for (uint32_t i = 0; i < count; i++) {
+                assert_int_equal(items[i].status, expected[which]);
+                assert_string_equal(items[i].error.message, messages[which]);
+            }
+            assert_int_equal(status, expected[which]);
         }
-        int which = nth < 4 ? nth : 3; /* any later one is another read */
-        for (int i = 0; i < 2; i++) {
-            assert_int_equal(items[i].status, expected[which]);
-            assert_string_equal(items[i].error.message, messages[which]);
-        }
-        assert_int_equal(status, expected[which]);
     }
     assert_int_equal(munmap(at(pages), PAGES * PAGE), 0);
 }
