@@ -98,9 +98,12 @@ static void renew(struct compat_chunk *chunk)
 {
     chunk->first_address = chunk->count > 0 ? chunk->at[0].address : 0;
     chunk->end_max = 0;
-    for (uint32_t i = 0; i < chunk->count; i++)
+    chunk->is_apart = true;
+    for (uint32_t i = 0; i < chunk->count; i++) {
+        chunk->is_apart &= chunk->end_max <= chunk->at[i].address;
         if (end_of(&chunk->at[i]) > chunk->end_max)
             chunk->end_max = end_of(&chunk->at[i]);
+    }
 }
 
 /* An empty chunk at that place. */
@@ -116,7 +119,7 @@ static struct compat_chunk *open_chunk(struct compat_space *space, size_t at)
     struct compat_chunk *chunk = &space->chunks[at];
     memmove(chunk + 1, chunk, (space->chunk_count - at) * sizeof *chunk);
     space->chunk_count++;
-    *chunk = (struct compat_chunk){.at = entries};
+    *chunk = (struct compat_chunk){.at = entries, .is_apart = true};
     return chunk;
 }
 
@@ -165,6 +168,10 @@ bool compat_index_add(struct compat_index *index, nixl_capi_mem_type_t type,
         .address = desc->address, .length_bytes = desc->length_bytes, .region = region};
     chunk->count++;
     chunk->first_address = chunk->at[0].address;
+    if (at > 0)
+        chunk->is_apart &= end_of(&chunk->at[at - 1]) <= desc->address;
+    if (at + 1 < chunk->count)
+        chunk->is_apart &= end_of(&chunk->at[at]) <= chunk->at[at + 1].address;
     if (end_of(&chunk->at[at]) > chunk->end_max)
         chunk->end_max = end_of(&chunk->at[at]);
     space->count++;
@@ -221,8 +228,12 @@ void compat_index_remove(struct compat_index *index, const struct compat_place *
         free(chunk->at);
         space->chunk_count--;
         memmove(chunk, chunk + 1, (space->chunk_count - place->chunk) * sizeof *chunk);
-    } else if (end == chunk->end_max || place->at == 0) {
-        renew(chunk);
+    } else {
+        chunk->first_address = chunk->at[0].address;
+        if (chunk->is_apart)
+            chunk->end_max = end_of(&chunk->at[chunk->count - 1]);
+        else if (end == chunk->end_max)
+            renew(chunk);
     }
 }
 

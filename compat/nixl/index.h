@@ -13,7 +13,7 @@
  * matters much to what one of them costs. Each chunk knows the furthest end of its ranges: that is
  * what finds the range that covers a descriptor though many others begin in between.
  */
-enum { COMPAT_CHUNK_ENTRIES = 256 };
+enum { COMPAT_CHUNK_ENTRIES = 128 };
 
 struct compat_entry {
     uintptr_t address;
@@ -27,6 +27,7 @@ struct compat_chunk {
     uint32_t count;          /* > 0 */
     uintptr_t first_address; /* of at[0]: a search looks at no other chunk than the one it finds */
     uintptr_t end_max;       /* one past the last byte of all */
+    bool is_apart;           /* none reaches into the one behind it, so that the last ends last */
 };
 
 struct compat_space {

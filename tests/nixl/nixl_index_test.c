@@ -80,6 +80,30 @@ static void drop(struct compat_index *index, size_t i)
     model[i].is_there = false;
 }
 
+/* What chunks know of their entries is true. */
+static void check_chunks(const struct compat_index *index)
+{
+    for (size_t i = 0; i < index->space_count; i++) {
+        const struct compat_space *space = &index->spaces[i];
+
+        for (size_t j = 0; j < space->chunk_count; j++) {
+            const struct compat_chunk *chunk = &space->chunks[j];
+            uintptr_t end_max = 0;
+
+            assert_true(chunk->count > 0);
+            assert_int_equal(chunk->first_address, chunk->at[0].address);
+            for (uint32_t k = 0; k < chunk->count; k++) {
+                uintptr_t end = chunk->at[k].address + chunk->at[k].length_bytes;
+
+                if (chunk->is_apart)
+                    assert_true(end_max <= chunk->at[k].address);
+                end_max = end > end_max ? end : end_max;
+            }
+            assert_int_equal(chunk->end_max, end_max);
+        }
+    }
+}
+
 static void test_random_history_is_that_of_a_list(void **state)
 {
     struct compat_index index = {0};
@@ -93,9 +117,11 @@ static void test_random_history_is_that_of_a_list(void **state)
             drop(&index, i);
         else
             add(&index, i, random_desc());
-        if (step % QUESTIONS == 0)
-            for (int k = 0; k < QUESTIONS; k++)
-                ask(&index);
+        if (step % QUESTIONS != 0)
+            continue;
+        check_chunks(&index);
+        for (int k = 0; k < QUESTIONS; k++)
+            ask(&index);
     }
     for (size_t i = 0; i < MANY; i++)
         if (model[i].is_there)
@@ -114,8 +140,11 @@ static void in_order(struct compat_index *index, bool descends)
     }
     for (int k = 0; k < 1000; k++)
         ask(index);
-    for (size_t i = 0; i < MANY; i++)
+    for (size_t i = 0; i < MANY; i++) {
         drop(index, i);
+        if (i % 64 == 0)
+            check_chunks(index);
+    }
     assert_int_equal(index->count, 0);
 }
 
