@@ -529,6 +529,7 @@ static enum lend_status check_all(struct batch *batch, struct lend_error *error)
             first = first == LEND_OK ? status : first;
         }
         batch->items[i].memory = batch->descs[i].memory;
+        batch->items[i].device = NULL; /* that is given back, whatever comes */
         batch->items[i].wants_device = true;
         batch->items[i].needs_write = (batch->descs[i].access & LEND_ACCESS_WRITE) != 0;
     }
@@ -567,21 +568,21 @@ static enum lend_status expose_all(struct batch *batch, uint32_t *out_failed,
     return status;
 }
 
-/* Arrays of as many as there are, zeroed, in one piece. False: no memory. */
+/* Arrays of as many as there are, to be filled. False: no memory. */
 static bool take_room(struct batch *batch, struct few *few)
 {
     size_t count = batch->count;
 
     if (count <= FEW) {
-        memset(few->items, 0, count * sizeof *few->items);
         batch->items = few->items;
         batch->made = few->made;
         batch->entries = few->entries;
         batch->places = few->places;
         return true;
     }
-    batch->room = lend_sys->allocate(count * (sizeof *batch->items + sizeof(struct lend_region *) +
-                                              sizeof *batch->entries + 2 * sizeof *batch->places));
+    batch->room =
+        lend_sys->allocate_dirty(count * (sizeof *batch->items + sizeof(struct lend_region *) +
+                                          sizeof *batch->entries + 2 * sizeof *batch->places));
     if (batch->room == NULL)
         return false;
     /* All are aligned as pointers are, whatever comes first. */
