@@ -9,45 +9,6 @@ static const uint8_t magic[8] = "LNDNIXL\1";
 
 enum { ROW_BYTES = 16, SPACE_BYTES = 20, CRC_BYTES = 4 };
 
-/* --- the checksum: Castagnoli's polynomial, as in RFC 3720, eight bytes at a time --- */
-
-static uint32_t crc_table[8][256];
-
-static void make_table(void)
-{
-    for (uint32_t i = 0; i < 256; i++) {
-        uint32_t crc = i;
-
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (crc & 1 ? UINT32_C(0x82f63b78) : 0);
-        crc_table[0][i] = crc;
-    }
-    for (uint32_t i = 0; i < 256; i++)
-        for (int k = 1; k < 8; k++)
-            crc_table[k][i] = crc_table[k - 1][i] >> 8 ^ crc_table[0][crc_table[k - 1][i] & 255];
-}
-
-uint32_t compat_crc32c(const void *bytes, size_t count)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    const uint8_t *at = bytes;
-    uint32_t crc = UINT32_MAX;
-
-    (void)pthread_once(&once, make_table);
-    for (; count >= 8; at += 8, count -= 8) {
-        uint64_t word;
-
-        memcpy(&word, at, sizeof word);
-        word = le64toh(word) ^ crc;
-        crc = 0;
-        for (int k = 0; k < 8; k++)
-            crc ^= crc_table[7 - k][word >> (8 * k) & 255];
-    }
-    for (; count > 0; at++, count--)
-        crc = crc >> 8 ^ crc_table[0][(crc ^ *at) & 255];
-    return ~crc;
-}
-
 /* --- writing: into room that was counted before --- */
 
 static uint8_t *put(uint8_t *to, const void *bytes, size_t count)

@@ -42,5 +42,7 @@ const char *compat_blob_decode(const void *bytes, size_t count, struct compat_bl
 bool compat_blob_index(const struct compat_blob *blob, bool skips_known, struct compat_index *out);
 
 uint32_t compat_crc32c(const void *bytes, size_t count);
+/* The same without the processor's help. */
+uint32_t compat_crc32c_portable(const void *bytes, size_t count);
 
 #endif

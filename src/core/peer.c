@@ -70,7 +70,7 @@ static enum lend_status encode(struct lend_agent *agent, void *bytes, size_t cap
 
     (void)pthread_mutex_lock(&agent->lock);
     struct lend_metadata_region *regions =
-        lend_sys->allocate((agent->table.count + 1) * sizeof *regions);
+        lend_sys->allocate_dirty((agent->table.count + 1) * sizeof *regions);
     if (regions != NULL) {
         metadata->serial = agent->serial;
         metadata->region_count = list_regions_locked(agent, regions);

@@ -119,6 +119,21 @@ static void test_mangled_metadata_is_refused_and_leaves_nothing(void **state)
     stage_unmap(memory, 1 << 16);
 }
 
+static void test_checksum_is_castagnoli_s_with_and_without_the_processor_s_help(void **state)
+{
+    uint8_t bytes[64];
+
+    (void)state;
+    assert_int_equal(compat_crc32c("123456789", 9), 0xe3069283u); /* RFC 3720's check value */
+    assert_int_equal(compat_crc32c_portable("123456789", 9), 0xe3069283u);
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 37 + 1);
+    for (size_t from = 0; from < 8; from++)
+        for (size_t count = 0; count <= sizeof bytes - from; count++)
+            assert_int_equal(compat_crc32c(bytes + from, count),
+                             compat_crc32c_portable(bytes + from, count));
+}
+
 /* Make the head and the checksum right again. */
 static void forge(uint8_t *bytes, size_t count)
 {
@@ -163,6 +178,7 @@ static void test_forged_metadata_is_parsed_within_its_bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_checksum_is_castagnoli_s_with_and_without_the_processor_s_help),
         cmocka_unit_test(test_mangled_metadata_is_refused_and_leaves_nothing),
         cmocka_unit_test(test_forged_metadata_is_parsed_within_its_bounds),
     };
