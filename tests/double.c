@@ -366,6 +366,11 @@ static int peer_address(int fd, struct sockaddr_storage *out)
     return FAILS() ? -ENOTCONN : lend_sys_real.peer_address(fd, out);
 }
 
+static int source_address(const struct sockaddr_storage *to, struct sockaddr_storage *out)
+{
+    return FAILS() ? -ENETUNREACH : lend_sys_real.source_address(to, out);
+}
+
 static int interfaces(struct sockaddr_storage *out, int capacity)
 {
     return FAILS() ? -ENOMEM : lend_sys_real.interfaces(out, capacity);
@@ -497,6 +502,7 @@ static void install(int nth, bool by_site)
     faulty.tcp_socket = make_tcp_socket, faulty.set_option = set_option;
     faulty.pending_error = pending_error, faulty.own_address = own_address;
     faulty.peer_address = peer_address, faulty.interfaces = interfaces;
+    faulty.source_address = source_address;
     faulty.load = load_library, faulty.symbol = find_symbol, faulty.unload = unload_library;
     faulty.epoll = make_epoll, faulty.epoll_control = epoll_control;
     faulty.epoll_wait = wait_epoll, faulty.event = make_event, faulty.poll = poll_descriptors;

@@ -512,6 +512,22 @@ static int real_interfaces(struct sockaddr_storage *out, int capacity)
     return count;
 }
 
+static int real_source_address(const struct sockaddr_storage *to, struct sockaddr_storage *out)
+{
+    struct sockaddr_storage target = *to;
+    int fd = or_errno(socket(to->ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+
+    if (fd < 0)
+        return fd;
+    /* A datagram's connection sends nothing, but wants a port; its place is the same for both. */
+    ((struct sockaddr_in *)&target)->sin_port = htons(1);
+    int result = or_errno(connect(fd, (struct sockaddr *)&target, sizeof target));
+    if (result == 0)
+        result = real_own_address(fd, out);
+    (void)close(fd);
+    return result;
+}
+
 /* Waiting */
 
 static int real_epoll(void)
@@ -750,6 +766,7 @@ const struct lend_sys_ops lend_sys_real = {
     .own_address = real_own_address,
     .peer_address = real_peer_address,
     .interfaces = real_interfaces,
+    .source_address = real_source_address,
     .load = real_load,
     .symbol = real_symbol,
     .unload = real_unload,

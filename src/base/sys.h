@@ -108,6 +108,9 @@ struct lend_sys_ops {
     int (*peer_address)(int fd, struct sockaddr_storage *out);
     /* Numeric addresses of the interfaces that are up, at most capacity; how many. */
     int (*interfaces)(struct sockaddr_storage *out, int capacity);
+    /* Our own address, from which this machine's routes lead to that one; -ENETUNREACH: none do. */
+    int (*source_address)(const struct sockaddr_storage *to, struct sockaddr_storage *out);
+
     /* Libraries that are loaded while we run */
     void *(*load)(const char *path, char *why, size_t capacity); /* NULL: why, in its words */
     void *(*symbol)(void *library, const char *name);            /* NULL: it has none */

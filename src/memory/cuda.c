@@ -27,35 +27,38 @@ struct answer {
 static const struct {
     const char *name;
     size_t offset;
+    bool is_optional;
 } symbols[] = {
-    {"cuInit", offsetof(struct lend_cuda_ops, init)},
-    {"cuGetErrorName", offsetof(struct lend_cuda_ops, get_error_name)},
-    {"cuDeviceGet", offsetof(struct lend_cuda_ops, device_get)},
-    {"cuDevicePrimaryCtxRetain", offsetof(struct lend_cuda_ops, primary_context_retain)},
-    {"cuDevicePrimaryCtxRelease_v2", offsetof(struct lend_cuda_ops, primary_context_release)},
-    {"cuCtxPushCurrent_v2", offsetof(struct lend_cuda_ops, context_push)},
-    {"cuCtxPopCurrent_v2", offsetof(struct lend_cuda_ops, context_pop)},
-    {"cuPointerGetAttributes", offsetof(struct lend_cuda_ops, pointer_get_attributes)},
-    {"cuMemGetAddressRange_v2", offsetof(struct lend_cuda_ops, memory_get_range)},
-    {"cuPointerSetAttribute", offsetof(struct lend_cuda_ops, pointer_set_attribute)},
-    {"cuStreamCreate", offsetof(struct lend_cuda_ops, stream_create)},
-    {"cuStreamDestroy_v2", offsetof(struct lend_cuda_ops, stream_destroy)},
-    {"cuEventCreate", offsetof(struct lend_cuda_ops, event_create)},
-    {"cuEventDestroy_v2", offsetof(struct lend_cuda_ops, event_destroy)},
-    {"cuEventRecord", offsetof(struct lend_cuda_ops, event_record)},
-    {"cuEventQuery", offsetof(struct lend_cuda_ops, event_query)},
-    {"cuMemcpyDtoHAsync_v2", offsetof(struct lend_cuda_ops, copy_to_host)},
-    {"cuMemcpyHtoDAsync_v2", offsetof(struct lend_cuda_ops, copy_to_device)},
-    {"cuMemsetD8Async", offsetof(struct lend_cuda_ops, fill)},
-    {"cuMemHostAlloc", offsetof(struct lend_cuda_ops, host_allocate)},
-    {"cuMemFreeHost", offsetof(struct lend_cuda_ops, host_free)},
+    {"cuInit", offsetof(struct lend_cuda_ops, init), false},
+    {"cuGetErrorName", offsetof(struct lend_cuda_ops, get_error_name), false},
+    {"cuDeviceGet", offsetof(struct lend_cuda_ops, device_get), false},
+    {"cuDevicePrimaryCtxRetain", offsetof(struct lend_cuda_ops, primary_context_retain), false},
+    {"cuDevicePrimaryCtxRelease_v2", offsetof(struct lend_cuda_ops, primary_context_release),
+     false},
+    {"cuCtxPushCurrent_v2", offsetof(struct lend_cuda_ops, context_push), false},
+    {"cuCtxPopCurrent_v2", offsetof(struct lend_cuda_ops, context_pop), false},
+    {"cuPointerGetAttributes", offsetof(struct lend_cuda_ops, pointer_get_attributes), false},
+    {"cuMemGetAddressRange_v2", offsetof(struct lend_cuda_ops, memory_get_range), false},
+    {"cuPointerSetAttribute", offsetof(struct lend_cuda_ops, pointer_set_attribute), false},
+    {"cuMemGetHandleForAddressRange", offsetof(struct lend_cuda_ops, memory_get_handle), true},
+    {"cuStreamCreate", offsetof(struct lend_cuda_ops, stream_create), false},
+    {"cuStreamDestroy_v2", offsetof(struct lend_cuda_ops, stream_destroy), false},
+    {"cuEventCreate", offsetof(struct lend_cuda_ops, event_create), false},
+    {"cuEventDestroy_v2", offsetof(struct lend_cuda_ops, event_destroy), false},
+    {"cuEventRecord", offsetof(struct lend_cuda_ops, event_record), false},
+    {"cuEventQuery", offsetof(struct lend_cuda_ops, event_query), false},
+    {"cuMemcpyDtoHAsync_v2", offsetof(struct lend_cuda_ops, copy_to_host), false},
+    {"cuMemcpyHtoDAsync_v2", offsetof(struct lend_cuda_ops, copy_to_device), false},
+    {"cuMemsetD8Async", offsetof(struct lend_cuda_ops, fill), false},
+    {"cuMemHostAlloc", offsetof(struct lend_cuda_ops, host_allocate), false},
+    {"cuMemFreeHost", offsetof(struct lend_cuda_ops, host_free), false},
 };
 
 enum lend_status lend_cuda_load(const char *name, struct lend_cuda_ops *out,
                                 struct lend_error *error)
 {
     void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    struct lend_cuda_ops ops;
+    struct lend_cuda_ops ops = {0};
 
     if (library == NULL)
         return lend_fail(error, LEND_E_UNSUPPORTED,
@@ -65,7 +68,7 @@ enum lend_status lend_cuda_load(const char *name, struct lend_cuda_ops *out,
     for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
         void *symbol = dlsym(library, symbols[i].name);
 
-        if (symbol == NULL) {
+        if (symbol == NULL && !symbols[i].is_optional) {
             (void)dlclose(library); /* nothing of it is in use */
             return lend_fail(
                 error, LEND_E_UNSUPPORTED,
@@ -190,6 +193,74 @@ static enum lend_status find_range(const struct lend_cuda_ops *cuda, uint64_t ad
     *out_base = base;
     *out_end = end;
     return LEND_OK;
+}
+
+/* Make the primary context of that device current, and no more so. */
+static enum lend_status enter_primary(const struct lend_cuda_ops *cuda, int32_t ordinal,
+                                      int *out_device, struct lend_error *error)
+{
+    void *context = NULL;
+    int result = cuda->device_get(out_device, ordinal);
+
+    if (result != LEND_CUDA_SUCCESS)
+        return lend_cuda_fail(error, cuda, result, "cuDeviceGet");
+    result = cuda->primary_context_retain(&context, *out_device);
+    if (result != LEND_CUDA_SUCCESS)
+        return lend_cuda_fail(error, cuda, result, "cuDevicePrimaryCtxRetain");
+    result = cuda->context_push(context);
+    if (result != LEND_CUDA_SUCCESS) {
+        (void)cuda->primary_context_release(*out_device); /* what failed first is told */
+        return lend_cuda_fail(error, cuda, result, "cuCtxPushCurrent");
+    }
+    return LEND_OK;
+}
+
+static void leave_primary(const struct lend_cuda_ops *cuda, int device)
+{
+    void *popped;
+
+    (void)cuda->context_pop(&popped);            /* it is the one that was pushed, */
+    (void)cuda->primary_context_release(device); /* and retained */
+}
+
+enum lend_status lend_cuda_allocation(uint64_t address, int32_t ordinal, uint64_t *out_base,
+                                      uint64_t *out_end, struct lend_error *error)
+{
+    const struct lend_cuda_ops *cuda = NULL;
+    int device = 0;
+    enum lend_status status = lend_cuda_open(&cuda, error);
+
+    if (status == LEND_OK)
+        status = enter_primary(cuda, ordinal, &device, error);
+    if (status != LEND_OK)
+        return status;
+    status = find_range(cuda, address, out_base, out_end, error);
+    leave_primary(cuda, device);
+    return status;
+}
+
+enum lend_status lend_cuda_export(uint64_t address, uint64_t bytes, int32_t ordinal, unsigned flags,
+                                  int *out_fd, struct lend_error *error)
+{
+    const struct lend_cuda_ops *cuda = NULL;
+    int device = 0, fd = -1;
+    enum lend_status status = lend_cuda_open(&cuda, error);
+
+    if (status != LEND_OK)
+        return status;
+    if (cuda->memory_get_handle == NULL)
+        return lend_fail(error, LEND_E_UNSUPPORTED,
+                         "this CUDA driver exports no memory as dma-buf (it needs CUDA 11.7)");
+    status = enter_primary(cuda, ordinal, &device, error);
+    if (status != LEND_OK)
+        return status;
+    int result = cuda->memory_get_handle(&fd, address, bytes, LEND_CUDA_HANDLE_DMA_BUF, flags);
+    if (result != LEND_CUDA_SUCCESS)
+        status = lend_cuda_fail(error, cuda, result, "cuMemGetHandleForAddressRange");
+    leave_primary(cuda, device);
+    if (status == LEND_OK)
+        *out_fd = fd;
+    return status;
 }
 
 /*

@@ -28,6 +28,9 @@ struct lend_cuda_ops {
     int (*memory_get_range)(uint64_t *out_base, size_t *out_bytes, uint64_t pointer);
     /* May fail for memory that cannot have it, mapped chunks among them. */
     int (*pointer_set_attribute)(const void *value, int attribute, uint64_t pointer);
+    /* A descriptor of that memory, whole pages of the host's. NULL before CUDA 11.7. */
+    int (*memory_get_handle)(void *out_handle, uint64_t pointer, size_t bytes, int type,
+                             unsigned long long flags);
 
     /* Copies. All with the context current that the stream was made in. */
     int (*stream_create)(void **out_stream, unsigned flags);
@@ -58,6 +61,8 @@ enum {
     LEND_CUDA_STREAM_NON_BLOCKING = 1,  /* it does not wait for the default stream */
     LEND_CUDA_EVENT_DISABLE_TIMING = 2, /* it tells that something is over, not when */
     LEND_CUDA_HOST_PORTABLE = 1,        /* pinned for all contexts */
+    LEND_CUDA_HANDLE_DMA_BUF = 1,       /* of memory_get_handle(): a descriptor (int) */
+    LEND_CUDA_HANDLE_BY_PCIE = 1,       /* flag of it: mapped through PCIe, for a NIC behind it */
 };
 
 /* CUpointer_attribute, those that we ask for. */
@@ -91,6 +96,15 @@ enum lend_status lend_cuda_open(const struct lend_cuda_ops **out, struct lend_er
 /* A call of the driver returned that: LEND_E_DEVICE, with the name of the result. */
 enum lend_status lend_cuda_fail(struct lend_error *error, const struct lend_cuda_ops *cuda,
                                 int result, const char *what);
+
+/* Memory of that device as a dma-buf: a new descriptor. Address and length are whole pages of the
+ * host's; flags are 0 or LEND_CUDA_HANDLE_BY_PCIE. LEND_E_UNSUPPORTED: the driver has not the call.
+ */
+enum lend_status lend_cuda_export(uint64_t address, uint64_t bytes, int32_t ordinal, unsigned flags,
+                                  int *out_fd, struct lend_error *error);
+/* The allocation that the address lies in, from its base to its end. */
+enum lend_status lend_cuda_allocation(uint64_t address, int32_t ordinal, uint64_t *out_base,
+                                      uint64_t *out_end, struct lend_error *error);
 
 /* Ask the driver about a piece of device memory; returns its status, and fills error, buffer_id,
  * allocation and, if it is wanted, device. */

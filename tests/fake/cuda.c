@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 enum {
@@ -47,6 +48,7 @@ static size_t allocation_count;
 static struct function functions[FUNCTIONS_MAX];
 static uint64_t lie_base, lie_bytes;
 static int retained, kept;
+static unsigned refused_exports; /* bit n: those with flags n */
 static bool is_initialized, is_held;
 static uint64_t buffer_id_last;
 static struct work works[WORK_MAX]; /* a ring, in the order in which it was put in */
@@ -110,6 +112,7 @@ void fake_cuda_reset(void)
     retained = kept = pushed = 0;
     is_initialized = is_held = false;
     work_put = work_done = 0;
+    refused_exports = 0;
 }
 
 void fake_cuda_add(const struct fake_cuda_allocation *allocation)
@@ -391,6 +394,27 @@ int cuMemGetAddressRange_v2(uint64_t *out_base, size_t *out_bytes, uint64_t poin
     return result;
 }
 
+void fake_cuda_refuse_exports(unsigned mask)
+{
+    refused_exports = mask;
+}
+
+/* Pages of the host's inside one allocation, as far as that goes; the descriptor names nothing. */
+int cuMemGetHandleForAddressRange(void *out_handle, uint64_t pointer, size_t bytes, int type,
+                                  unsigned long long flags)
+{
+    int result = enter_context("cuMemGetHandleForAddressRange");
+
+    if (result != 0)
+        return result;
+    if (type != LEND_CUDA_HANDLE_DMA_BUF || pointer % 4096 != 0 || bytes % 4096 != 0 || flags > 1 ||
+        (refused_exports >> flags & 1) != 0)
+        return LEND_CUDA_ERROR_INVALID_VALUE;
+    int fd = eventfd(0, EFD_CLOEXEC);
+    memcpy(out_handle, &fd, sizeof fd);
+    return fd < 0 ? LEND_CUDA_ERROR_OUT_OF_MEMORY : 0;
+}
+
 /* --- memory --- */
 
 int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes)
@@ -658,6 +682,7 @@ const struct lend_cuda_ops fake_cuda_ops = {
     .pointer_get_attributes = cuPointerGetAttributes,
     .memory_get_range = cuMemGetAddressRange_v2,
     .pointer_set_attribute = cuPointerSetAttribute,
+    .memory_get_handle = cuMemGetHandleForAddressRange,
     .stream_create = cuStreamCreate,
     .stream_destroy = cuStreamDestroy_v2,
     .event_create = cuEventCreate,

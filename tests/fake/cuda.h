@@ -54,6 +54,8 @@ int fake_cuda_under_way(void);
 int fake_cuda_calls(const char *function);
 /* Contexts pushed and not popped by this thread, primary contexts retained and not released. */
 int fake_cuda_held(void);
+/* Flags of exports of memory as dma-buf that are refused; 0: none is. */
+void fake_cuda_refuse_exports(unsigned mask);
 /* Streams, events and pinned memory that were made and not given back. */
 int fake_cuda_kept(void);
 
@@ -69,6 +71,8 @@ int cuCtxSetCurrent(void *context);
 int cuPointerGetAttributes(unsigned count, int *attributes, void **values, uint64_t pointer);
 int cuPointerSetAttribute(const void *value, int attribute, uint64_t pointer);
 int cuMemGetAddressRange_v2(uint64_t *out_base, size_t *out_bytes, uint64_t pointer);
+int cuMemGetHandleForAddressRange(void *out_handle, uint64_t pointer, size_t bytes, int type,
+                                  unsigned long long flags);
 int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes);
 int cuMemFree_v2(uint64_t pointer);
 int cuStreamCreate(void **out_stream, unsigned flags);

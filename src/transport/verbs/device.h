@@ -50,7 +50,7 @@ struct lend_verbs_abilities {
     bool has_windows_2b;  /* memory windows of type 2B, and local invalidate for them */
     bool has_on_demand;   /* on-demand paging for RC reads and writes */
     bool has_relaxed_ordering; /* the library can ask for it; it is the NIC's to follow */
-    bool has_dma_buf;          /* the library can; whether the NIC's driver can is seen when used */
+    bool has_dma_buf;          /* library, kernel and driver know the call */
 };
 
 struct lend_verbs_nic {
@@ -98,7 +98,7 @@ struct lend_verbs_place {
 struct lend_verbs_wish {
     const char *device; /* "mlx5_0" or "mlx5_0:1": this and no other */
     int32_t gid_index;  /* this and no other; -1: none is wanted */
-    /* Our own address of a connection to the peer, or the one that lend_verbs_route() tells. */
+    /* Our own address of a connection to the peer, of the control channel, say. */
     const struct sockaddr_storage *local;
     const uint8_t *peer_gid; /* of the same link as ours; RoCE: the route to it decides */
 };

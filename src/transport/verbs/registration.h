@@ -112,29 +112,40 @@ struct lend_verbs_keys {
 };
 
 /* The keys at an address, on the NIC of that index; transfers go on behind `bytes` with the next
- * lookup. False: not in this region, or this NIC has it not. No lock, no allocation. */
+ * lookup. False: not in this region, or this NIC has it not. Takes a short lock (its neighbours may
+ * be withdrawn): look up once, and again when its life has grown. mr stays for as long as the life.
+ */
 bool lend_verbs_region_keys(const struct lend_verbs_region *region, uint32_t nic, uint64_t address,
                             uint64_t bytes, struct lend_verbs_keys *out);
-/* How often its keys were made; the keys of another life are void. */
+/* May windows be bound to it on this NIC? Else a write lease needs lend_verbs_private_begin(). */
+bool lend_verbs_region_can_bind(const struct lend_verbs_region *region, uint32_t nic);
+/* How often its keys were made; the keys of another life are void. Any time; no lock. */
 uint64_t lend_verbs_region_life(const struct lend_verbs_region *region);
 /* How this NIC has it; 0: not at all. */
 enum lend_verbs_means lend_verbs_region_means(const struct lend_verbs_region *region, uint32_t nic);
-/* Why this NIC has it not, or has it by the second-best way only; NULL: it has it by the best. */
-const struct lend_error *lend_verbs_region_refusal(const struct lend_verbs_region *region,
-                                                   uint32_t nic);
+/* Why this NIC has it not, or has it by the second-best way only. False: it has it by the best. */
+bool lend_verbs_region_refusal(const struct lend_verbs_region *region, uint32_t nic,
+                               struct lend_error *out);
 
-/* The allocation of device memory that the range begins in, for struct lend_verbs_memory; as far as
- * the whole range lies in it. Else LEND_E_UNSUPPORTED, and it is registered by itself. */
+/* Fill in the allocation that device memory lies in, if all of it lies in one; else it is
+ * registered by itself, as memory of the host is. LEND_E_UNSUPPORTED, LEND_E_DEVICE: the driver's
+ * answer. */
 enum lend_status lend_verbs_allocation(struct lend_verbs_memory *memory, struct lend_error *error);
 
 /*
- * A private registration of one range on one NIC, which peers may write: for a NIC without windows.
- * It ends with lend_verbs_private_end(), whose LEND_OK is the fence.
+ * A private registration of one range on one NIC, which peers may write: for a NIC or memory
+ * without windows. The range lies in the region, and may come in pieces as the region does. It ends
+ * with lend_verbs_private_end(), whose LEND_OK is the fence, and which frees it; LEND_E_BUSY: the
+ * NIC holds it, and it may be called again. A region cannot be withdrawn while it has any.
  */
+struct lend_verbs_private;
 enum lend_status lend_verbs_private_begin(struct lend_verbs_region *region, uint32_t nic,
                                           uint64_t address, uint64_t bytes,
-                                          struct lend_verbs_mr **out, struct lend_error *error);
-enum lend_status lend_verbs_private_end(struct lend_verbs_region *region, uint32_t nic,
-                                        struct lend_verbs_mr *mr, struct lend_error *error);
+                                          struct lend_verbs_private **out,
+                                          struct lend_error *error);
+bool lend_verbs_private_keys(const struct lend_verbs_private *private, uint64_t address,
+                             uint64_t bytes, struct lend_verbs_keys *out);
+enum lend_status lend_verbs_private_end(struct lend_verbs_private *private,
+                                        struct lend_error *error);
 
 #endif

@@ -43,6 +43,7 @@ struct lend_verbs_window {
 struct lend_verbs_windows {
     struct lend_verbs_nic *nic;
     struct lend_verbs_window *free;
+    struct lend_verbs_window *worn; /* that the provider did not take back */
     uint32_t free_count;
     uint32_t keep; /* at most so many free ones */
     uint32_t made; /* windows that exist, taken or free */

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_TESTS_FAKE_VERBS_H
+#define LEND_TESTS_FAKE_VERBS_H
+
+#include "transport/verbs/door.h"
+
+#include <stdbool.h>
+
+/*
+ * A fake libibverbs with fake NICs: queue pairs of this process move bytes between its memory
+ * regions and windows, on one thread. It does what a test tells it, so that things happen which no
+ * soft-RoCE does, such as dma-buf, limits of memory windows, a device that dies, every status of a
+ * completion, and a registration that fails at the n-th call. What a NIC does is shown on one.
+ *
+ * It checks rights, bounds and keys as a provider does: a peer without a right gets
+ * LEND_VERBS_WC_REMOTE_ACCESS, and both queue pairs are in error.
+ */
+
+enum { FAKE_VERBS_DEVICES_MAX = 4, FAKE_VERBS_GIDS_MAX = 8 };
+
+/* A NIC, which a test may change before it is opened. */
+struct fake_verbs_device {
+    int link_layer; /* LEND_VERBS_LINK_...; one port */
+    int port_state;
+    int transport_type;
+    unsigned capabilities; /* LEND_VERBS_DEVICE_... */
+    uint64_t region_bytes_max;
+    int windows_max;
+    int regions_max;
+    uint32_t message_bytes_max;
+    uint64_t odp_general;
+    uint32_t odp_rc;
+    bool is_old;          /* its context has no functions beyond the first */
+    bool has_dma_buf;     /* the driver takes such memory; else EOPNOTSUPP */
+    bool has_peer_memory; /* device memory by its address; else EFAULT */
+    uint32_t gid_count;
+    struct lend_verbs_gid_entry gids[FAKE_VERBS_GIDS_MAX];
+};
+
+struct fake_verbs {
+    int device_count; /* "fake0" ... */
+    struct fake_verbs_device devices[FAKE_VERBS_DEVICES_MAX];
+    int list_errno;  /* get_device_list() fails so */
+    int open_errno;  /* and open_device() */
+    int fork_status; /* LEND_VERBS_FORK_... */
+
+    int fail_at;          /* that call which may fail does so, counted from 0; -1: none */
+    int failure;          /* with that errno */
+    int calls;            /* of them, since the reset; works and polls are not among them */
+    int fail_register_at; /* that registration fails, counted from 0; -1: none */
+    int registrations;    /* tried since the reset */
+    int deregister_errno; /* dereg_mr() fails so, until it is 0 again */
+    int deallocate_errno; /* dealloc_mw() fails so */
+    int post_errno;       /* the next post_send() fails so, once */
+
+    bool holds;    /* work waits for fake_verbs_let_go() */
+    int status_at; /* that piece of work ends with status, counted from 0; -1: none */
+    int status;    /* LEND_VERBS_WC_... */
+    int works;     /* that ended, since the reset */
+    int posts;     /* calls of post_send() that were good */
+
+    unsigned last_access; /* of the last registration */
+    int last_fd;          /* of the last registration of a dma-buf */
+    uint64_t last_offset;
+    /* Not given back. */
+    int contexts, pds, mrs, mws, channels, cqs, qps, unacknowledged;
+};
+
+extern struct fake_verbs fake_verbs;
+extern const struct lend_verbs_ops fake_verbs_ops;
+/* The same of a library of long ago: what may be NULL is. */
+extern const struct lend_verbs_ops fake_verbs_old_ops;
+
+/* Two Ethernet NICs that can do everything, with GIDs of RoCE v1 and v2: fake0 has 10.77.0.1, fake1
+ * 10.77.0.2. Nothing fails. */
+void fake_verbs_reset(void);
+/* Things made and not given back. */
+int fake_verbs_kept(void);
+/* So many pieces of held work happen, in order; how many did. */
+int fake_verbs_let_go(int count);
+/* Tell the users of a device that something happened to it, or to a port or queue pair of it; with
+ * LEND_VERBS_EVENT_DEVICE_FATAL every queue pair of it is in error, and every call fails (EIO). */
+void fake_verbs_event(int device, int type, int port, struct lend_verbs_qp *qp);
+
+#endif
