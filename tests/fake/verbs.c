@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fake/verbs.h"
 
-#include "base/sys.h"
 #include "double.h"
 #include "fake/cuda.h"
 #include "fake/verbs_objects.h"
@@ -86,8 +85,7 @@ int fake_verbs_fails(struct lend_verbs_context *context)
         return EIO;
     if (number == fake_verbs.fail_at)
         return fake_verbs.failure;
-    /* As one of the calls of the system, where those are counted. */
-    return lend_sys != &lend_sys_real && double_should_fail() ? fake_verbs.failure : 0;
+    return fake_verbs.is_swept && double_should_fail() ? fake_verbs.failure : 0;
 }
 
 static void *refuse(int number)
@@ -348,6 +346,7 @@ static int dealloc_pd(struct lend_verbs_pd *pd)
 {
     struct fake_pd *it = (struct fake_pd *)pd;
 
+    it->is_orphan = it->users > 0; /* whoever asked will not ask again */
     if (it->users > 0)
         return EBUSY;
     free(it);
@@ -432,7 +431,10 @@ static struct lend_verbs_mr *reg_dmabuf_mr(struct lend_verbs_pd *pd, uint64_t of
     if (fd < 0)
         return refuse(EBADF);
     int number = register_fails(pd, bytes, (unsigned)access);
-    if (number == 0 && (offset + iova) % 4096 != iova % 4096 && offset % 4096 != iova % 4096)
+    if (number == 0 && offset % 4096 != iova % 4096)
+        number = EINVAL;
+    if (number == 0 && device_of(pd->context)->refuses_dma_buf_windows &&
+        ((unsigned)access & LEND_VERBS_BIND) != 0)
         number = EINVAL;
     if (number != 0)
         return refuse(number);
@@ -457,6 +459,15 @@ static int dereg_mr(struct lend_verbs_mr *mr)
     free(it);
     fake_verbs.mrs--;
     return 0;
+}
+
+bool fake_verbs_knows(const struct lend_verbs_context *context, uint32_t rkey)
+{
+    for (const struct fake_mr *it = fake_verbs_table.mrs; it != NULL; it = it->next) {
+        if (it->mr.context == context && it->mr.rkey == rkey)
+            return true;
+    }
+    return false;
 }
 
 static struct lend_verbs_mw *alloc_mw(struct lend_verbs_pd *pd, int type)
@@ -496,6 +507,20 @@ static int dealloc_mw(struct lend_verbs_mw *mw)
     free(it);
     fake_verbs.mws--;
     return 0;
+}
+
+void fake_verbs_abandon(void)
+{
+    fake_verbs.deregister_errno = fake_verbs.deallocate_errno = 0;
+    while (fake_verbs_table.mws != NULL)
+        (void)dealloc_mw(&fake_verbs_table.mws->mw);
+    while (fake_verbs_table.mrs != NULL) {
+        struct lend_verbs_pd *pd = fake_verbs_table.mrs->mr.pd;
+
+        (void)dereg_mr(&fake_verbs_table.mrs->mr);
+        if (((struct fake_pd *)pd)->is_orphan && ((struct fake_pd *)pd)->users == 0)
+            (void)dealloc_pd(pd);
+    }
 }
 
 static int is_fork_initialized(void)

@@ -30,9 +30,10 @@ struct fake_verbs_device {
     uint32_t message_bytes_max;
     uint64_t odp_general;
     uint32_t odp_rc;
-    bool is_old;          /* its context has no functions beyond the first */
-    bool has_dma_buf;     /* the driver takes such memory; else EOPNOTSUPP */
-    bool has_peer_memory; /* device memory by its address; else EFAULT */
+    bool is_old;                  /* its context has no functions beyond the first */
+    bool has_dma_buf;             /* the driver takes such memory; else EOPNOTSUPP */
+    bool refuses_dma_buf_windows; /* EINVAL for the right to bind them over a dma-buf */
+    bool has_peer_memory;         /* device memory by its address; else EFAULT */
     uint32_t gid_count;
     struct lend_verbs_gid_entry gids[FAKE_VERBS_GIDS_MAX];
 };
@@ -44,9 +45,10 @@ struct fake_verbs {
     int open_errno;  /* and open_device() */
     int fork_status; /* LEND_VERBS_FORK_... */
 
-    int fail_at;          /* that call which may fail does so, counted from 0; -1: none */
-    int failure;          /* with that errno */
-    int calls;            /* of them, since the reset; works and polls are not among them */
+    int fail_at;   /* that call which may fail does so, counted from 0; -1: none */
+    int failure;   /* with that errno */
+    int calls;     /* of them, since the reset; works and polls are not among them */
+    bool is_swept; /* they are calls of the double's, too, which is installed: see double.h */
     int fail_register_at; /* that registration fails, counted from 0; -1: none */
     int registrations;    /* tried since the reset */
     int deregister_errno; /* dereg_mr() fails so, until it is 0 again */
@@ -76,6 +78,10 @@ extern const struct lend_verbs_ops fake_verbs_old_ops;
 void fake_verbs_reset(void);
 /* Things made and not given back. */
 int fake_verbs_kept(void);
+/* Has the NIC a memory region of that key? */
+bool fake_verbs_knows(const struct lend_verbs_context *context, uint32_t rkey);
+/* Free what is left, as the end of a process does; contexts that are open stay so. */
+void fake_verbs_abandon(void);
 /* So many pieces of held work happen, in order; how many did. */
 int fake_verbs_let_go(int count);
 /* Tell the users of a device that something happened to it, or to a port or queue pair of it; with

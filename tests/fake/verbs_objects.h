@@ -20,6 +20,7 @@ struct fake_context {
 struct fake_pd {
     struct lend_verbs_pd pd;
     int users;
+    bool is_orphan; /* it was to be given back, and had users */
 };
 
 struct fake_mr {

@@ -544,6 +544,22 @@ struct lend_verbs_private {
     struct lend_verbs_attachment on;
 };
 
+static enum lend_status check_private(const struct lend_verbs_region *region, uint32_t nic,
+                                      uint64_t address, uint64_t bytes, struct lend_error *error)
+{
+    uint64_t offset = address - region->memory.address;
+
+    if (nic >= region->store->nic_count)
+        return lend_fail(error, LEND_E_INVALID, "there is no NIC %u", nic);
+    if ((region->memory.rights & LEND_VERBS_MAY_WRITE) == 0)
+        return lend_fail(error, LEND_E_ACCESS, "the region is not lent for writing");
+    if (address < region->memory.address || offset >= region->memory.bytes || bytes == 0 ||
+        bytes > region->memory.bytes - offset)
+        return lend_fail(error, LEND_E_OUT_OF_RANGE, "0x%llx+%llu does not lie in the region",
+                         (unsigned long long)address, (unsigned long long)bytes);
+    return LEND_OK;
+}
+
 enum lend_status lend_verbs_private_begin(struct lend_verbs_region *region, uint32_t nic,
                                           uint64_t address, uint64_t bytes,
                                           struct lend_verbs_private **out, struct lend_error *error)
@@ -556,18 +572,20 @@ enum lend_status lend_verbs_private_begin(struct lend_verbs_region *region, uint
                                      .access = (unsigned)LEND_VERBS_LOCAL_WRITE |
                                                (unsigned)LEND_VERBS_REMOTE_WRITE};
     struct lend_verbs_exports exports;
-    struct lend_verbs_private *made = lend_sys->allocate(sizeof *made);
+    enum lend_status status = check_private(region, nic, address, bytes, error);
 
+    if (status != LEND_OK)
+        return status;
+    struct lend_verbs_private *made = lend_sys->allocate(sizeof *made);
     if (made == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a registration");
     if (store->nics[nic]->abilities.has_relaxed_ordering)
         range.access |= LEND_VERBS_RELAXED_ORDERING;
     lend_verbs_exports_init(&exports, &range);
     (void)pthread_mutex_lock(&store->lock);
-    enum lend_status status =
-        region->is_withdrawn
-            ? lend_fail(&made->on.refusal, LEND_E_REVOKED, "the region has been withdrawn")
-            : lend_verbs_attach(store->nics[nic], &range, &exports, &made->on);
+    status = region->is_withdrawn
+                 ? lend_fail(&made->on.refusal, LEND_E_REVOKED, "the region has been withdrawn")
+                 : lend_verbs_attach(store->nics[nic], &range, &exports, &made->on);
     region->privates += status == LEND_OK;
     (void)pthread_mutex_unlock(&store->lock);
     lend_verbs_exports_fini(&exports);
