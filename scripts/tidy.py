@@ -242,7 +242,8 @@ class Tidy:
             build = folder / "meson.build"
             if build.exists():
                 names = re.findall(r"'([^'\n]*)'", build.read_text())
-                if stems & set(names) or any(entry.endswith(path.name) for entry in names):
+                ends = (path.name, "/" + path.stem)
+                if stems & set(names) or any(entry.endswith(ends) for entry in names):
                     return
             if folder == self.root:
                 break

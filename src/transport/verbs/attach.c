@@ -112,7 +112,7 @@ static enum lend_status lay_out(const struct attempt *how, struct lend_verbs_att
     return LEND_OK;
 }
 
-/* Register all pieces, or none. The errno of the one that failed, or 0; LEND_E_... otherwise. */
+/* Register all pieces, or none; out_errno is that of the one that failed, or 0. */
 static enum lend_status register_all(const struct attempt *how, struct lend_verbs_attachment *out,
                                      int *out_errno, struct lend_error *error)
 {
@@ -134,7 +134,8 @@ static enum lend_status register_all(const struct attempt *how, struct lend_verb
         /* Keys that nobody was told of: what the NIC keeps of them does no harm but hold memory. */
         (void)lend_verbs_detach(how->nic, out, NULL);
         lend_verbs_attachment_forget(out);
-        return LEND_E_SYSTEM;
+        return lend_verbs_fail(error, *out_errno, "%s: registering 0x%llx+%llu", how->nic->name,
+                               (unsigned long long)out->address, (unsigned long long)out->bytes);
     }
     return LEND_OK;
 }
@@ -147,8 +148,10 @@ static enum lend_status explain_pages(const struct attempt *how, int number,
     const char *name = how->nic->name;
 
     if (number == ENOMEM) {
-        if (lend_verbs_check_memlock(bytes, error) != LEND_OK)
-            return LEND_E_LIMIT;
+        enum lend_status status = lend_verbs_check_memlock(bytes, error);
+
+        if (status != LEND_OK)
+            return status;
         return lend_fail(error, LEND_E_LIMIT,
                          "%s: no room for %llu more bytes: its %u memory regions, locked memory "
                          "(RLIMIT_MEMLOCK, in a user namespace too), or the kernel's memory",
@@ -165,10 +168,8 @@ static enum lend_status explain_pages(const struct attempt *how, int number,
                          "%s: 0x%llx+%llu cannot be pinned: part of it is not mapped or not "
                          "readable (before Linux 6.2 it has to be writable, too)",
                          name, address, bytes);
-    if (number == EINVAL || number == EOPNOTSUPP)
-        return lend_fail(error, LEND_E_MEMORY, "%s takes no such memory: 0x%llx+%llu (rights 0x%x)",
-                         name, address, bytes, how->access);
-    return lend_verbs_fail(error, number, "%s: registering 0x%llx+%llu", name, address, bytes);
+    return lend_fail(error, LEND_E_MEMORY, "%s takes no such memory: 0x%llx+%llu (rights 0x%x)",
+                     name, address, bytes, how->access);
 }
 
 static enum lend_status attach_pages(const struct attempt *how, struct lend_verbs_attachment *out,
@@ -180,11 +181,13 @@ static enum lend_status attach_pages(const struct attempt *how, struct lend_verb
     if (status != LEND_OK)
         return status;
     status = register_all(how, out, &number, error);
-    if (number != 0)
+    if (number == ENOMEM || number == EFAULT || number == EINVAL || number == EOPNOTSUPP)
         return explain_pages(how, number, error);
+    if (status != LEND_OK)
+        return status;
     out->means = LEND_VERBS_BY_PAGES;
     out->can_bind = (how->access & LEND_VERBS_BIND) != 0;
-    return status;
+    return LEND_OK;
 }
 
 /* With the descriptor of that flag; how->fd is its. */
@@ -199,8 +202,6 @@ static enum lend_status attach_export(struct attempt *how, struct lend_verbs_att
         how->access &= ~(unsigned)LEND_VERBS_BIND;
         status = register_all(how, out, &number, error);
     }
-    if (number != 0)
-        return lend_verbs_fail(error, number, "%s: registering a dma-buf", how->nic->name);
     if (status == LEND_OK) {
         out->means = LEND_VERBS_BY_DMA_BUF;
         out->can_bind = (how->access & LEND_VERBS_BIND) != 0;
