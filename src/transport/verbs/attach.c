@@ -304,7 +304,8 @@ enum lend_status lend_verbs_detach(const struct lend_verbs_nic *nic,
                          "errno %d%s",
                          nic->name, (unsigned long long)attachment->address,
                          (unsigned long long)attachment->bytes, kept, number,
-                         number == EBUSY ? " (memory windows are bound to it)" : "");
+                         number == EBUSY || number == EINVAL ? " (memory windows are bound to it)"
+                                                             : "");
     return LEND_OK;
 }
 
