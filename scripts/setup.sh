@@ -10,8 +10,8 @@ BUILD="gcc libc6-dev libcurl4-openssl-dev libjansson-dev libsmartcols-dev libsod
 TEST="$BUILD binutils g++ libcmocka-dev python3 util-linux"
 # Without one of these the tests that need it are skipped, with the reason.
 OPTIONAL="abigail-tools clang-14 clang-format-14 cmake codespell debhelper dpkg-dev
-    etcd-client etcd-server gnuplot-nox iproute2 libclang-rt-14-dev libucx-dev libucx0 ucx-utils
-    valgrind"
+    etcd-client etcd-server gnuplot-nox ibverbs-providers iproute2 libclang-rt-14-dev libibverbs-dev
+    libibverbs1 libucx-dev libucx0 ucx-utils valgrind"
 # The crates of NIXL want a newer cargo than Debian 12's, and bindgen wants libclang. Whoever has a
 # cargo has chosen it.
 command -v cargo >/dev/null || OPTIONAL="$OPTIONAL cargo-web"

@@ -24,6 +24,7 @@ enum {
     KEY_ETCD,
     KEY_UCX_DEVICES,
     KEY_UCX_LIBRARY,
+    KEY_VERBS_DEVICES,
     MODE_DEFAULT = 0600,
     PEERS_MAX = 1 << 20,
     FINDINGS_MAX = 64,
@@ -61,6 +62,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_ETCD: exam->etcd = text; return 0;
     case KEY_UCX_DEVICES: exam->ucx_devices = text; return 0;
     case KEY_UCX_LIBRARY: exam->ucx_library = text; return 0;
+    case KEY_VERBS_DEVICES: exam->verbs_devices = text; return 0;
     case KEY_JSON: doctor->is_json = true; return 0;
     case ARGP_KEY_ARG: argp_error(state, "'%s' is not expected", text); return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -84,6 +86,8 @@ static const struct argp parser = {
              0},
             {"ucx-devices", KEY_UCX_DEVICES, "DEVICE[,DEVICE...]", 0,
              "What transport ucx is to use: eth0, mlx5_0:1", 0},
+            {"verbs-devices", KEY_VERBS_DEVICES, "DEVICE[:PORT][,...]", 0,
+             "What transport verbs is to use: mlx5_0, rxe0:1", 0},
             {"ucx-library", KEY_UCX_LIBRARY, "FILE", 0, "The libucp that it is to load", 0},
             {"pid", KEY_PID, "PID", 0, "A process that is to be a peer, or that has one", 0},
             {"json", KEY_JSON, NULL, 0, "Print the result as JSON", 0},
@@ -176,6 +180,7 @@ int doctor_main(int argc, char **argv)
     run(&doctor, checks_limits);
     run(&doctor, checks_kernel);
     run(&doctor, checks_network);
+    run(&doctor, checks_rdma);
     run(&doctor, checks_process);
     if (doctor.exam.peer != 0)
         run(&doctor, checks_peer);

@@ -27,15 +27,16 @@ struct exam {
     const char *word;      /* the same, as a shell has to be given it */
     bool is_default;       /* it is the library's own */
     uint32_t socket_mode;
-    uint64_t bytes;          /* that are to be lent; 0: it was not said */
-    bool is_huge;            /* in huge pages */
-    uint64_t peers;          /* that are to be served */
-    const char *listen;      /* where an agent is to listen; NULL: nowhere */
-    const char *secret_file; /* NULL: there is no secret */
-    const char *etcd;        /* the URL of a directory; NULL: there is none */
-    const char *ucx_devices; /* that ucx is to use; NULL: no ucx */
-    const char *ucx_library; /* NULL: the default */
-    pid_t peer;              /* a process that shall reach us, or be reached; 0: none */
+    uint64_t bytes;            /* that are to be lent; 0: it was not said */
+    bool is_huge;              /* in huge pages */
+    uint64_t peers;            /* that are to be served */
+    const char *listen;        /* where an agent is to listen; NULL: nowhere */
+    const char *secret_file;   /* NULL: there is no secret */
+    const char *etcd;          /* the URL of a directory; NULL: there is none */
+    const char *ucx_devices;   /* that ucx is to use; NULL: no ucx */
+    const char *ucx_library;   /* NULL: the default */
+    const char *verbs_devices; /* that verbs is to use; NULL: no verbs */
+    pid_t peer;                /* a process that shall reach us, or be reached; 0: none */
 };
 
 struct finding {
@@ -55,6 +56,7 @@ extern const struct check checks_limits[];
 extern const struct check checks_kernel[];
 extern const struct check checks_process[];
 extern const struct check checks_network[];
+extern const struct check checks_rdma[];
 extern const struct check checks_peer[]; /* with a peer alone */
 
 /* Fill a finding: what was found, and then, for anything but OK, the remedy. */

@@ -7,7 +7,7 @@
 
 /* What `lend info' tells, gathered section by section. */
 
-enum { INFO_ROWS_MAX = 64, INFO_VALUE_BYTES = 160, INFO_MEANING_BYTES = 320 };
+enum { INFO_ROWS_MAX = 128, INFO_VALUE_BYTES = 160, INFO_MEANING_BYTES = 320 };
 
 struct info_row {
     const char *section;
@@ -32,6 +32,9 @@ void info_meaning(struct info *info, const char *format, ...) __attribute__((for
 
 /* info_nixl.c: which libnixl_capi is whose. */
 void info_tell_nixl(struct info *info);
+
+/* info_rdma.c: libibverbs, devices and ports. */
+void info_tell_rdma(struct info *info);
 
 /* info_library.c: build, memory kinds, transports, paths. info_machine.c: limits, kernel, memory.
  */

@@ -230,6 +230,7 @@ void info_tell_library(struct info *info)
     }
     tell_ucx(info);
     info_tell_nixl(info);
+    info_tell_rdma(info);
     tell_paths(info, has_local, has_loopback, has_tcp);
     tell_plugins(info);
 }

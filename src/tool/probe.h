@@ -2,6 +2,8 @@
 #ifndef LEND_TOOL_PROBE_H
 #define LEND_TOOL_PROBE_H
 
+#include "tool/probe_rdma.h"
+
 #include <lend/nixl.h>
 #include <lend/status.h>
 #include <stdbool.h>
@@ -74,6 +76,10 @@ struct probe {
     enum lend_status (*reach)(const char *url, struct lend_error *error);
     /* Load a libucp (NULL: the default one), and make a context. -ENOENT: why says why not. */
     int (*ucx)(const char *library, struct probe_ucx *out);
+    /* Load a libibverbs (NULL: the default one), and look at its devices. -ENOENT: why says why
+     * not.
+     */
+    int (*rdma)(const char *library, struct probe_rdma *out);
     /* As lend_nixl_library_find(). */
     enum lend_status (*nixl)(const char *library, struct lend_nixl_library *out,
                              struct lend_error *error);

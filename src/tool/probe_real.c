@@ -329,5 +329,6 @@ const struct probe probe_real = {
     .secret = probe_secret,
     .reach = probe_reach,
     .ucx = probe_ucx_look,
+    .rdma = probe_rdma_look,
     .nixl = probe_nixl_find,
 };

@@ -246,6 +246,15 @@ static int fake_ucx(const char *library, struct probe_ucx *out)
     return 0;
 }
 
+static struct probe_rdma planted_rdma;
+
+static int fake_rdma(const char *library, struct probe_rdma *out)
+{
+    (void)library;
+    *out = planted_rdma;
+    return out->count > 0 ? 0 : -ENOENT;
+}
+
 static const struct probe probe_fake = {
     .user = fake_user,
     .pid = fake_pid,
@@ -273,6 +282,7 @@ static const struct probe probe_fake = {
     .secret = fake_secret,
     .reach = fake_reach,
     .ucx = fake_ucx,
+    .rdma = fake_rdma,
 };
 
 static struct exam exam;
@@ -299,8 +309,8 @@ static int set_up(void **state)
     return 0;
 }
 
-static const struct check *const lists[] = {checks_folder, checks_limits, checks_kernel,
-                                            checks_process, checks_network};
+static const struct check *const lists[] = {checks_folder,  checks_limits,  checks_kernel,
+                                            checks_process, checks_network, checks_rdma};
 
 /* Run all checks: that one has this severity and these words, and every other is OK. */
 static void expect(const char *id, enum severity severity, const char *words, const char *cure)
@@ -551,6 +561,92 @@ static void test_a_missing_plugin_is_told_with_its_package(void **state)
     expect("etcd", SEVERITY_FAULT, "no answer", "endpoint health");
 }
 
+/* One device of RoCE that is well, and is asked for. */
+static void plant_rdma(void)
+{
+    planted_rdma = (struct probe_rdma){.path = "/usr/lib/libibverbs.so.1",
+                                       .is_fork_safe = true,
+                                       .count = 1,
+                                       .devices = {{.name = "mlx5_0",
+                                                    .firmware = "16.1",
+                                                    .has_windows_2b = true,
+                                                    .port_count = 1,
+                                                    .ports = {{.is_active = true,
+                                                               .is_ethernet = true,
+                                                               .has_address = true,
+                                                               .state = "ACTIVE",
+                                                               .gids = "0 RoCE v2 fe80::1"}}}}};
+    exam.verbs_devices = "mlx5_0:1,mlx5_0";
+}
+
+static void test_rdma_devices_that_are_well_are(void **state)
+{
+    (void)state;
+    plant_rdma();
+    expect(NULL, SEVERITY_OK, "", "");
+}
+
+static void test_what_keeps_a_device_from_rdma_is_told_one_by_one(void **state)
+{
+    struct probe_rdma_device *device = &planted_rdma.devices[0];
+
+    (void)state;
+    plant_rdma();
+    planted_rdma = (struct probe_rdma){.why = "libibverbs.so.1: cannot open"};
+    expect("verbs", SEVERITY_FAULT, "cannot open", "apt-get install libibverbs1");
+    plant_rdma();
+    planted_rdma.count = 0;
+    (void)snprintf(planted_rdma.why, sizeof planted_rdma.why, "this kernel has no RDMA");
+    expect("verbs", SEVERITY_FAULT, "this kernel has no RDMA", "modprobe ib_uverbs");
+    plant_rdma();
+    exam.verbs_devices = "mlx5_0,mlx5_7";
+    expect("verbs", SEVERITY_FAULT, "no RDMA device mlx5_7", "such as mlx5_0");
+    plant_rdma();
+    exam.verbs_devices = "mlx5_0:2";
+    expect("verbs", SEVERITY_FAULT, "mlx5_0 has no port 2", "1 to 1");
+    plant_rdma();
+    (void)snprintf(device->why, sizeof device->why, "it cannot be opened");
+    expect("verbs", SEVERITY_FAULT, "it cannot be opened", "--device=/dev/infiniband");
+    plant_rdma();
+    device->is_iwarp = true;
+    expect("verbs", SEVERITY_FAULT, "iWARP", "transport tcp");
+    plant_rdma();
+    device->ports[0].is_active = false;
+    (void)snprintf(device->ports[0].state, sizeof device->ports[0].state, "DOWN");
+    expect("verbs", SEVERITY_FAULT, "port 1 of mlx5_0 is DOWN", "rdma link");
+    plant_rdma();
+    device->ports[0].has_address = false;
+    expect("verbs", SEVERITY_FAULT, "no RoCE v2 GID of an address (0 RoCE v2 fe80::1)",
+           "ip address add");
+}
+
+static void test_what_makes_rdma_slower_or_dangerous_is_a_warning(void **state)
+{
+    (void)state;
+    plant_rdma();
+    planted_rdma.devices[0].has_windows_2b = false;
+    expect("verbs-windows", SEVERITY_WARNING, "mlx5_0 has no memory windows", "16.1");
+    plant_rdma();
+    planted_rdma.is_fork_safe = false;
+    expect("verbs-fork", SEVERITY_WARNING, "does not copy", "Linux 5.12");
+
+    plant_rdma();
+    fake_limit_resource = RLIMIT_MEMLOCK;
+    fake_limit = (struct rlimit){8 << 20, 8 << 20};
+    exam.bytes = 4 << 20;
+    expect(NULL, SEVERITY_OK, "", "");
+    exam.bytes = 0;
+    expect("verbs-pinning", SEVERITY_WARNING, "pin 8388608 bytes", "LimitMEMLOCK=infinity");
+    exam.bytes = 16 << 20; /* where locked-memory warns, too */
+    for (const struct check *check = checks_rdma; check->id != NULL; check++) {
+        struct finding finding = {0};
+
+        check->run(&exam, &finding);
+        assert_int_equal(finding.severity,
+                         strcmp(check->id, "verbs-pinning") == 0 ? SEVERITY_FAULT : SEVERITY_OK);
+    }
+}
+
 static void test_words_for_a_shell_are_quoted_where_they_must_be(void **state)
 {
     char text[32];
@@ -591,6 +687,9 @@ int main(void)
         TEST(test_what_was_asked_of_the_network_is_well_if_it_can_be_had),
         TEST(test_a_port_that_takes_a_right_is_told),
         TEST(test_a_missing_plugin_is_told_with_its_package),
+        TEST(test_rdma_devices_that_are_well_are),
+        TEST(test_what_keeps_a_device_from_rdma_is_told_one_by_one),
+        TEST(test_what_makes_rdma_slower_or_dangerous_is_a_warning),
         TEST(test_words_for_a_shell_are_quoted_where_they_must_be),
     };
 

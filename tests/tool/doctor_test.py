@@ -510,6 +510,18 @@ class DoctorTest(unittest.TestCase):
         self.expect(self.examine("--ucx-devices", "lo", "--ucx-library", "libno.so"), "ucx",
                     "FAULT", "libno.so", "libucx0")
 
+    def test_rdma_that_this_machine_has_not(self):
+        if os.path.isdir("/sys/class/infiniband") and os.listdir("/sys/class/infiniband"):
+            self.expect(self.examine("--verbs-devices", "nowhere0"), "verbs", "FAULT", "nowhere0",
+                        "rdma link")
+        else:
+            _, rows = self.examine("--verbs-devices", "nowhere0")
+            self.assertEqual(rows["verbs"]["severity"], "FAULT")
+            self.assertRegex(rows["verbs"]["found"], "no RDMA|libibverbs")
+            self.assertRegex(rows["verbs"]["remedy"], "modprobe ib_uverbs|libibverbs1")
+        _, rows = self.examine()
+        self.assertEqual(rows["verbs"]["found"], "not asked for (--verbs-devices)")
+
     def test_two_copies_of_ucx_in_one_process(self):
         self.skip_if_sanitized("a sanitizer must be preloaded first")
         library = self.ucx()

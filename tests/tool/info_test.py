@@ -38,8 +38,8 @@ class InfoTest(unittest.TestCase):
     def test_every_row_has_a_value_and_a_meaning(self):
         sections = self.tell_json()
         self.assertRegex(sections.pop("version"), r"^\d+\.\d+\.\d+$")
-        self.assertEqual(list(sections), ["build", "memory kinds", "transports", "paths",
-                                          "plugins", "limits", "kernel", "memory"])
+        self.assertEqual(list(sections), ["build", "memory kinds", "transports", "rdma",
+                                          "paths", "plugins", "limits", "kernel", "memory"])
         for section in sections.values():
             for name, row in section.items():
                 self.assertTrue(row["value"] and row["meaning"], name)
@@ -72,6 +72,21 @@ class InfoTest(unittest.TestCase):
         self.assertRegex(row["value"], r"^UCX \d+\.\d+")
         self.assertRegex(row["meaning"], r"^/\S*libucp\.so\S*, with (\w+,)*self")
         self.assertNotIn("TWO COPIES", row["meaning"])
+
+    def test_rdma_devices_are_those_of_the_kernel_or_what_is_missing(self):
+        rows = self.tell_json()["rdma"]
+        try:
+            devices = sorted(os.listdir("/sys/class/infiniband"))
+        except FileNotFoundError:
+            devices = []
+        if rows["libibverbs"]["value"] == "no":
+            self.assertIn("libibverbs", rows["libibverbs"]["meaning"])
+        elif not devices:
+            self.assertRegex(rows["libibverbs"]["meaning"], r"modprobe ib_uverbs|rdma link add")
+        self.assertIn("peer memory", rows)
+        for device in devices if rows["libibverbs"]["value"] == "yes" else []:
+            for row in ("", ":1", ":1 GIDs", " windows 2B", " on-demand paging", " dma-buf"):
+                self.assertIn(device + row, rows)
 
     def test_nixl_is_told_as_nvidias_or_what_is_missing(self):
         rows = self.tell_json()["transports"]

@@ -45,6 +45,10 @@ _lend() {
         mapfile -t COMPREPLY < <(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$word")
         return
         ;;
+    --verbs-devices)
+        mapfile -t COMPREPLY < <(compgen -W "$(ls /sys/class/infiniband 2>/dev/null)" -- "$word")
+        return
+        ;;
     --directory | --socket-directory)
         mapfile -t COMPREPLY < <(compgen -d -- "$word")
         return

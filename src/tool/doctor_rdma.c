@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tool/doctor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Checks of what it takes to use RDMA; each says nothing of what was not asked for. */
+
+enum { NAME_BYTES = 64 };
+
+typedef unsigned long long number; /* as printf() has it */
+
+/* The check is for transport verbs; true: it was asked for, and RDMA is there. */
+static bool begin(const struct exam *exam, struct probe_rdma *rdma, struct finding *out)
+{
+    if (exam->verbs_devices == NULL) {
+        found(out, SEVERITY_OK, "not asked for (--verbs-devices)");
+        return false;
+    }
+    if (exam->probe->rdma(NULL, rdma) == 0)
+        return true;
+    found(out, SEVERITY_FAULT, "%s", rdma->why);
+    if (rdma->path[0] == '\0')
+        remedy(out, "as root: apt-get install libibverbs1 ibverbs-providers");
+    else
+        remedy(out, "as root: modprobe ib_uverbs and the NIC's driver; or, without a NIC: modprobe "
+                    "rdma_rxe && rdma link add rxe0 type rxe netdev eth0");
+    return false;
+}
+
+/* The next of the devices that were asked for, "NAME" or "NAME:PORT". False: there is none. */
+static bool next_wanted(const char **at, char *name, unsigned long *port)
+{
+    size_t length = strcspn(*at, ",");
+    size_t word = strcspn(*at, ":,");
+
+    if (**at == '\0')
+        return false;
+    (void)snprintf(name, NAME_BYTES, "%.*s", (int)word, *at);
+    *port = word < length ? strtoul(*at + word + 1, NULL, 10) : 0;
+    *at += length + ((*at)[length] == ',');
+    return true;
+}
+
+static const struct probe_rdma_device *find_device(const struct probe_rdma *rdma, const char *name)
+{
+    for (uint32_t i = 0; i < rdma->count; i++) {
+        if (strcmp(rdma->devices[i].name, name) == 0)
+            return &rdma->devices[i];
+    }
+    return NULL;
+}
+
+/* False: something was found. */
+static bool check_port(const struct probe_rdma_device *device, uint32_t number_,
+                       struct finding *out)
+{
+    const struct probe_rdma_port *port = &device->ports[number_ - 1];
+
+    if (!port->is_active) {
+        found(out, SEVERITY_FAULT, "port %u of %s is %s", number_, device->name, port->state);
+        remedy(out, "its cable, switch or network device: rdma link; ip link set DEVICE up");
+    } else if (port->is_ethernet && !port->has_address) {
+        found(out, SEVERITY_FAULT, "port %u of %s has no RoCE v2 GID of an address (%s)", number_,
+              device->name, port->gids[0] != '\0' ? port->gids : "none is set");
+        remedy(out, "ip address add ADDRESS/BITS dev DEVICE, of its network device: rdma link");
+    } else {
+        return true;
+    }
+    return false;
+}
+
+static bool check_device(const struct probe_rdma_device *device, unsigned long port,
+                         struct finding *out)
+{
+    if (device->why[0] != '\0') {
+        found(out, SEVERITY_FAULT, "%s: %s", device->name, device->why);
+        remedy(out, "in a container: --device=/dev/infiniband; else the group of its file there");
+        return false;
+    }
+    if (device->is_iwarp) {
+        found(out, SEVERITY_FAULT, "%s is iWARP, which lend does not drive", device->name);
+        remedy(out, "a device for RoCE or InfiniBand, or transport tcp");
+        return false;
+    }
+    if (port > device->port_count) {
+        found(out, SEVERITY_FAULT, "%s has no port %lu", device->name, port);
+        remedy(out, "a port of 1 to %u", device->port_count);
+        return false;
+    }
+    for (uint32_t i = 1; i <= device->port_count; i++) {
+        if ((port == 0 || port == i) && !check_port(device, i, out))
+            return false;
+    }
+    return true;
+}
+
+static void check_verbs(const struct exam *exam, struct finding *out)
+{
+    static struct probe_rdma rdma; /* for its size */
+    char name[NAME_BYTES];
+    unsigned long port;
+
+    if (!begin(exam, &rdma, out))
+        return;
+    for (const char *at = exam->verbs_devices; next_wanted(&at, name, &port);) {
+        const struct probe_rdma_device *device = find_device(&rdma, name);
+
+        if (device == NULL) {
+            found(out, SEVERITY_FAULT, "this machine has no RDMA device %s", name);
+            remedy(out, "a device that `rdma link' shows, such as %s", rdma.devices[0].name);
+            return;
+        }
+        if (!check_device(device, port, out))
+            return;
+    }
+    found(out, SEVERITY_OK, "%s has %u devices, and those asked for are ready", rdma.path,
+          rdma.count);
+}
+
+/* What a device has not, lend does in a slower way. */
+static void check_windows(const struct exam *exam, struct finding *out)
+{
+    static struct probe_rdma rdma;
+    char name[NAME_BYTES];
+    unsigned long port;
+
+    if (exam->verbs_devices == NULL || exam->probe->rdma(NULL, &rdma) != 0) {
+        found(out, SEVERITY_OK, "%s",
+              exam->verbs_devices == NULL ? "not asked for (--verbs-devices)"
+                                          : "there is no device to ask");
+        return;
+    }
+    for (const char *at = exam->verbs_devices; next_wanted(&at, name, &port);) {
+        const struct probe_rdma_device *device = find_device(&rdma, name);
+
+        if (device == NULL || device->why[0] != '\0' || device->has_windows_2b)
+            continue;
+        found(out, SEVERITY_WARNING,
+              "%s has no memory windows of type 2B: each lease for writing takes a memory region",
+              name);
+        remedy(out, "lend for reading where that will do; or newer firmware, if it is old (%s)",
+               device->firmware);
+        return;
+    }
+    found(out, SEVERITY_OK, "leases for writing are memory windows");
+}
+
+static void check_pinning(const struct exam *exam, struct finding *out)
+{
+    enum { CAPABILITY_IPC_LOCK = 14 };
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+
+    if (exam->verbs_devices == NULL) {
+        found(out, SEVERITY_OK, "not asked for (--verbs-devices)");
+        return;
+    }
+    (void)exam->probe->limit(RLIMIT_MEMLOCK, &limit);
+    if (limit.rlim_cur == RLIM_INFINITY || probe_capability(exam->probe, CAPABILITY_IPC_LOCK)) {
+        found(out, SEVERITY_OK, "memory can be pinned without a limit of ours");
+        return;
+    }
+    if (exam->bytes != 0 && exam->bytes <= limit.rlim_cur) {
+        found(out, SEVERITY_OK, "%llu bytes may be pinned", (number)limit.rlim_cur);
+        return;
+    }
+    found(out, exam->bytes != 0 ? SEVERITY_FAULT : SEVERITY_WARNING,
+          "RLIMIT_MEMLOCK lets this process pin %llu bytes, for all of its NICs together",
+          (number)limit.rlim_cur);
+    remedy(out, "ulimit -l unlimited; LimitMEMLOCK=infinity in a unit of systemd; docker run "
+                "--ulimit memlock=-1");
+}
+
+static void check_fork(const struct exam *exam, struct finding *out)
+{
+    static struct probe_rdma rdma;
+
+    if (exam->verbs_devices == NULL) {
+        found(out, SEVERITY_OK, "not asked for (--verbs-devices)");
+        return;
+    }
+    if (exam->probe->rdma(NULL, &rdma) != 0 || rdma.is_fork_safe) {
+        found(out, SEVERITY_OK, "registered memory may be there when a process forks");
+        return;
+    }
+    found(out, SEVERITY_WARNING,
+          "this kernel or libibverbs does not copy registered pages when a process forks");
+    remedy(out, "Linux 5.12 and rdma-core 35, without IBV_FORK_SAFE and RDMAV_FORK_SAFE; or "
+                "consent, for a process that never forks");
+}
+
+const struct check checks_rdma[] = {
+    {"verbs", check_verbs},
+    {"verbs-windows", check_windows},
+    {"verbs-pinning", check_pinning},
+    {"verbs-fork", check_fork},
+    {NULL, NULL},
+};
