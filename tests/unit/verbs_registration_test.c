@@ -8,6 +8,8 @@
 
 #include "double.h"
 
+#include <stdatomic.h>
+
 /* --- rights --- */
 
 static void test_rights_are_those_that_the_memory_was_lent_with(void **state)
@@ -454,6 +456,48 @@ static void test_each_call_may_fail_and_nothing_leaks(void **state)
     }
 }
 
+/* A reader of keys, while neighbours come and go. */
+struct looker {
+    const struct lend_verbs_region *region;
+    atomic_bool is_over;
+    uint64_t found;
+};
+
+static void *look_up(void *context)
+{
+    struct looker *looker = context;
+    struct lend_verbs_keys keys;
+
+    while (!atomic_load(&looker->is_over))
+        looker->found += lend_verbs_region_keys(looker->region, 0, (uintptr_t)memory, 64, &keys);
+    return NULL;
+}
+
+static void test_keys_are_looked_up_while_neighbours_are_withdrawn(void **state)
+{
+    struct stage stage;
+    struct looker looker = {0};
+    pthread_t thread;
+
+    (void)state;
+    open_nics(&stage);
+    open_store(&stage);
+    looker.region = put(&stage, within(host(0, 1, LEND_VERBS_MAY_READ), 16));
+    assert_int_equal(pthread_create(&thread, NULL, look_up, &looker), 0);
+    for (uint32_t i = 0; i < 200; i++) {
+        struct lend_verbs_region *next = put(&stage, within(host(2, 1, LEND_VERBS_MAY_READ), 16));
+        struct lend_verbs_region *third = put(&stage, within(host(4, 1, LEND_VERBS_MAY_READ), 16));
+
+        assert_int_equal(lend_verbs_region_release(next, &stage.error), LEND_OK);
+        assert_int_equal(lend_verbs_region_release(third, &stage.error), LEND_OK);
+    }
+    atomic_store(&looker.is_over, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    struct lend_verbs_keys keys;
+    assert_true(lend_verbs_region_keys(looker.region, 0, (uintptr_t)memory, 64, &keys));
+    close_stage(&stage);
+}
+
 static void test_forked_child_frees_the_memory_and_leaves_the_nic_to_its_parent(void **state)
 {
     struct stage stage;
@@ -494,6 +538,7 @@ int main(void)
         TEST(test_private_registration_carries_the_right_to_write_for_its_range_alone),
         TEST(test_private_registration_lies_in_its_region),
         TEST(test_each_call_may_fail_and_nothing_leaks),
+        TEST(test_keys_are_looked_up_while_neighbours_are_withdrawn),
         TEST(test_forked_child_frees_the_memory_and_leaves_the_nic_to_its_parent),
     };
 
