@@ -95,6 +95,12 @@ struct lend_agent_config {
     /** NVIDIA's libnixl_capi to load; NULL: where it usually is (lend_nixl_library_find()). */
     const char *nixl_library;
 
+    /** The RDMA devices that transport `verbs` may use, as libibverbs names them, separated by
+     * commas: "mlx5_0", "mlx5_0:1" (a port). NULL: verbs is not opened. Regions are then pinned and
+     * made known to the device when they are registered, and whoever holds a ticket for some blocks
+     * of a region is given the device's key to the whole of it (docs/verbs.md). */
+    const char *verbs_devices;
+
     /** A secret of 16 .. 64 bytes that this agent shares with its peers. Both ends of each
      * connection then prove that they have it, and every control message carries a MAC under a key
      * made from it (but see LEND_AGENT_SEAL_NETWORKS); bulk data is neither encrypted nor

@@ -198,6 +198,7 @@ static const size_t kept_texts[] = {
     offsetof(struct lend_agent_config, nixl_devices),
     offsetof(struct lend_agent_config, nixl_transports),
     offsetof(struct lend_agent_config, nixl_library),
+    offsetof(struct lend_agent_config, verbs_devices),
 };
 
 static const char **kept_text(struct lend_agent *agent, size_t which)
@@ -291,6 +292,7 @@ static enum lend_status open_transports(struct lend_agent *agent,
         .incarnation = agent->incarnation,
         .words_fd = agent->slots.words_fd,
         .words_bytes = agent->slots.words_bytes,
+        .words = agent->slots.words,
         .local_directory = agent->config.local_directory,
         .local_mode = agent->config.local_mode,
         .local_is_abstract = agent->config.local_is_abstract != 0,
@@ -305,6 +307,7 @@ static enum lend_status open_transports(struct lend_agent *agent,
         .nixl_devices = agent->config.nixl_devices,
         .nixl_transports = agent->config.nixl_transports,
         .nixl_library = agent->config.nixl_library,
+        .verbs_devices = agent->config.verbs_devices,
         .notification_window_bytes = agent->config.notification_window_bytes,
         .has_secret = config->secret != NULL,
     };

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/rail.h"
 #include "core/stage.h"
 
 #include <assert.h>
@@ -355,6 +356,8 @@ static bool pump(struct lend_session *session)
         return false;
 
     moved |= lend_outbox_pump(&client->outbox);
+    lend_rail_begin(session, client->peer);
+    moved |= lend_rail_pump(session);
     sort_arrivals(client);
     moved |=
         lend_onesided_pump(&client->own, session->is_posting ? POST_BYTES_MAX : STEP_BYTES_MAX);
@@ -570,6 +573,8 @@ static enum lend_status control(struct lend_session *session, const struct lend_
         return lend_outbox_credit(&client->outbox, frame, payload, error);
     if (frame->type == LEND_FRAME_VIEW)
         return lend_onesided_view(&client->own, frame, payload, error);
+    if (frame->type == LEND_FRAME_RAIL)
+        return lend_rail_take(session, payload, frame->payload_bytes, error);
     return lend_fail(error, LEND_E_CORRUPT, "frame type %u from a server", frame->type);
 }
 
@@ -635,6 +640,7 @@ static void die(struct lend_session *session)
     bool is_quiet = lend_session_halt(session);
 
     is_quiet &= lend_stage_halt(session->stage);
+    lend_rail_halt(session);
     if (why.status != LEND_E_CANCELED)
         atomic_store(&client->peer->lost, why.status);
     else /* CANCELED is quiet, and of a WRITE only the peer could say that */

@@ -126,6 +126,10 @@ bool lend_client_sever(struct lend_session *session, struct lend_transfer *trans
         sever_later(client, slot, status, reason);
         return false;
     }
+    if (lend_onesided_is_landing(&client->own, transfer)) {
+        lend_onesided_sever(&client->own, transfer, status, reason);
+        return false;
+    }
     lend_onesided_drop(&client->own, transfer);
     lend_list_remove(&transfer->session_link);
     lend_list_remove(&transfer->notification.link);
@@ -217,9 +221,12 @@ uint64_t lend_client_timers(struct lend_session *session, uint64_t now)
     for (struct lend_list *link = client->own.all.next, *following; link != &client->own.all;
          link = following) {
         following = link->next;
-        own = run_out(session, LEND_LIST_OWNER(link, struct lend_transfer, own_link), now);
+        struct lend_transfer *transfer = LEND_LIST_OWNER(link, struct lend_transfer, own_link);
+        own = transfer->severed == LEND_OK ? run_out(session, transfer, now) : UINT64_MAX;
         next = own < next ? own : next;
     }
+    own = lend_onesided_settle(&client->own, now);
+    next = own < next ? own : next;
     for (uint32_t i = 0; i < client->requests_max; i++)
         if (client->slots[i].request != 0 && client->slots[i].transfer != NULL) {
             own = run_out_slot(client, &client->slots[i], now);

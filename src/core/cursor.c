@@ -161,6 +161,26 @@ bool lend_cursor_next(struct lend_cursor *cursor, uint64_t max, struct lend_segm
     return next(cursor, max, out);
 }
 
+bool lend_cursor_next_of_extent(struct lend_cursor *cursor, uint64_t max, struct lend_segment *out,
+                                uint64_t *out_extent)
+{
+    uint64_t extent = cursor->extent;
+
+    if (extent == cursor->extent_count || max == 0)
+        return false;
+    *out_extent = extent;
+    if (next_scattered(cursor, max, out))
+        return true;
+
+    uint64_t address = address_of(cursor);
+    uint64_t length = step(cursor, max);
+
+    while (length < max && cursor->extent == extent && address_of(cursor) == address + length)
+        length += step(cursor, max - length);
+    *out = (struct lend_segment){.address = address, .length_bytes = length};
+    return true;
+}
+
 /* The public interface counts addresses in 64 bits; here they become pointers. */
 static inline void *pointer_to(uint64_t address)
 {

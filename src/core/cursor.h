@@ -63,6 +63,10 @@ void lend_cursor_init(struct lend_cursor *cursor, const struct lend_extent *exte
  * at the end. */
 bool lend_cursor_next(struct lend_cursor *cursor, uint64_t max, struct lend_segment *out);
 
+/* The same within one extent, even where the next one touches: *out_extent says which. */
+bool lend_cursor_next_of_extent(struct lend_cursor *cursor, uint64_t max, struct lend_segment *out,
+                                uint64_t *out_extent);
+
 /* Say where the next bytes of the stream lie, at most max of them, in at most capacity pieces, and
  * step past them. Returns how many pieces. */
 uint32_t lend_cursor_pieces(struct lend_cursor *cursor, uint64_t max, struct iovec *out,

@@ -5,6 +5,7 @@
 #include "core/client.h"
 #include "core/onesided.h"
 #include "core/peer.h"
+#include "core/rail.h"
 #include "core/region.h"
 
 #include <stdio.h>
@@ -83,6 +84,7 @@ static enum lend_status judge_locked(const struct question *question, enum lend_
 
 /* What is told of a peer's paths. */
 struct answer {
+    const struct lend_peer *peer;
     struct lend_path_info *infos; /* room for LEND_PATHS_MAX */
     uint32_t count;
     bool is_staged; /* memory of a GPU is asked about, else nothing is told of its way */
@@ -92,7 +94,7 @@ struct answer {
 static void add_path(struct answer *answer, const struct lend_transport_ops *ops, enum lend_way way,
                      const struct lend_error *why)
 {
-    const char *name = ops->paths[way];
+    const char *name = lend_rail_path(answer->peer, ops, way);
 
     if (name == NULL || answer->count == LEND_PATHS_MAX ||
         (way == LEND_WAY_STAGED && !answer->is_staged))
@@ -101,7 +103,8 @@ static void add_path(struct answer *answer, const struct lend_transport_ops *ops
     *info = (struct lend_path_info){
         .struct_size = sizeof *info,
         .status = why->status,
-        .is_one_sided = way == LEND_WAY_MAPPED || way == LEND_WAY_CROSS_MEMORY,
+        .is_one_sided =
+            way == LEND_WAY_MAPPED || way == LEND_WAY_CROSS_MEMORY || way == LEND_WAY_REMOTE,
         .is_fenced = !ops->is_unfenced,
         .is_chosen = why->status == LEND_OK && !answer->has_chosen,
     };
@@ -117,7 +120,8 @@ static void add_others(struct answer *answer, const struct lend_transport_ops *o
                        const enum lend_way ways[LEND_WAYS], const struct lend_error *why)
 {
     for (int i = 0; i < LEND_WAYS; i++)
-        add_path(answer, ops, ways[i], why);
+        if (ways[i] != LEND_WAY_REMOTE) /* which goes with the one in use */
+            add_path(answer, ops, ways[i], why);
 }
 
 /* Transports that both have, and that do not reach: of another machine, say. */
@@ -136,7 +140,7 @@ static void add_unreached_locked(struct answer *answer, const struct lend_peer *
             is_reached |= peer->reaches[j].transport->ops == ops;
         for (uint32_t j = 0; j < metadata->transport_count; j++)
             is_theirs |= strcmp(metadata->transports[j].name, ops->name) == 0;
-        if (is_reached || !is_theirs)
+        if (is_reached || !is_theirs || ops->rail != NULL)
             continue;
         (void)lend_fail(
             &why, LEND_E_NO_PATH,
@@ -166,7 +170,7 @@ static void answer_locked(const struct question *question,
             add_others(answer, ops, ways, &peer->reaches[i].why);
         for (int j = 0; i == used && j < LEND_WAYS; j++) {
             why = (struct lend_error){0};
-            if (ops->paths[ways[j]] != NULL)
+            if (lend_rail_path(peer, ops, ways[j]) != NULL)
                 why.status = judge_locked(question, ways[j], region, &why);
             add_path(answer, ops, ways[j], &why);
         }
@@ -186,7 +190,7 @@ static enum lend_status answer(struct question *question,
                                struct lend_path_info infos[LEND_PATHS_MAX], uint32_t *out_count,
                                struct lend_error *error)
 {
-    struct answer answer = {.infos = infos};
+    struct answer answer = {.peer = question->peer, .infos = infos};
     struct lend_agent *agent = question->peer->agent;
     struct lend_session *session = established(question->peer);
 
@@ -310,7 +314,8 @@ static uint64_t bits_of(const struct lend_peer *peer, const char *at, size_t len
 
     for (uint32_t i = 0; i < peer->reach_count; i++)
         for (uint32_t way = 0; way < LEND_WAYS; way++)
-            if (is_word(peer->reaches[i].transport->ops->paths[way], at, length))
+            if (is_word(lend_rail_path(peer, peer->reaches[i].transport->ops, (enum lend_way)way),
+                        at, length))
                 bits |= UINT64_C(1) << (i * LEND_WAYS + way);
     return bits;
 }

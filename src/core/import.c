@@ -146,6 +146,26 @@ static void insert_reach(struct import *import, const struct lend_open_transport
     import->reaches[at] = (struct lend_peer_reach){.transport = ours, .address = *theirs};
 }
 
+/* A rail that leads to the peer, beside whatever it is reached by. */
+static void find_rail(struct lend_peer *peer, const struct lend_metadata *metadata)
+{
+    const struct lend_agent *agent = peer->agent;
+
+    for (uint32_t i = 0; i < agent->transport_count; i++) {
+        const struct lend_open_transport *ours = &agent->transports[i];
+
+        for (uint32_t j = 0; ours->ops->rail != NULL && j < metadata->transport_count; j++) {
+            const struct lend_metadata_transport *theirs = &metadata->transports[j];
+
+            if (strcmp(ours->ops->name, theirs->name) == 0 &&
+                ours->ops->rail->leads(ours->transport, theirs->address, theirs->address_bytes)) {
+                peer->rail = ours;
+                peer->rail_address = *theirs;
+            }
+        }
+    }
+}
+
 static void find_reaches(struct import *import)
 {
     const struct lend_metadata *metadata = import->metadata;
@@ -157,7 +177,7 @@ static void find_reaches(struct import *import)
         for (uint32_t j = 0; j < metadata->transport_count; j++) {
             const struct lend_metadata_transport *theirs = &metadata->transports[j];
 
-            if (strcmp(ours->ops->name, theirs->name) == 0 &&
+            if (ours->ops->rail == NULL && strcmp(ours->ops->name, theirs->name) == 0 &&
                 ours->ops->reaches(ours->transport, theirs->address, theirs->address_bytes))
                 insert_reach(import, ours, theirs);
         }
@@ -345,6 +365,7 @@ static enum lend_status enter_locked(struct import *import, struct lend_peer **o
     import->secret = (struct lend_secret){0};
     peer->reaches = LEND_TAKE(import->reaches);
     peer->reach_count = import->reach_count;
+    find_rail(peer, import->metadata);
     swap_in(peer, import);
     (void)pthread_mutex_init(&peer->lock, NULL);
     lend_list_append(&agent->peer_list, &peer->link);

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/rail.h"
 #include "wire/view.h"
 
 #include <stdio.h>
@@ -54,6 +55,13 @@ static enum lend_status describe_locked(const struct lend_lease *lease, struct l
     return LEND_OK;
 }
 
+/* Where the regions of the lease are: our rail says it, ahead of the answer. */
+static void tell_rail(const struct lend_lease *lease, struct lend_session *session)
+{
+    for (uint32_t i = 0; session->rail != NULL && i < lease->part_count; i++)
+        session->rail->ops->tell(session->rail, lease->parts[i].region_id);
+}
+
 /* Encode what the lease permits; more than capacity: it cannot be said. 0: no memory. */
 static size_t encode(struct lend_lease *lease, uint8_t *bytes, size_t capacity)
 {
@@ -83,9 +91,10 @@ static size_t refuse(const struct lend_error *why, uint8_t *bytes, size_t capaci
     return lend_view_encode(&view, bytes, capacity);
 }
 
-static size_t answer(struct lend_agent *agent, const struct lend_look *look,
+static size_t answer(struct lend_session *session, struct lend_look *look,
                      const struct lend_lease_user *user, uint8_t *bytes, size_t capacity)
 {
+    struct lend_agent *agent = session->agent;
     struct lend_lease *lease = NULL;
     struct lend_error why;
     size_t count = 0;
@@ -97,6 +106,9 @@ static size_t answer(struct lend_agent *agent, const struct lend_look *look,
             return refuse(&why, bytes, capacity);
         }
         count = encode(lease, bytes, capacity);
+        if (!look->is_told && count > 0 && count <= capacity)
+            tell_rail(lease, session);
+        look->is_told = true;
         lend_lease_put(lease);
         if (count > 0 && count <= capacity)
             return count;
@@ -119,8 +131,12 @@ bool lend_look_pump(struct lend_looks *looks, struct lend_session *session,
         return false;
     }
     size_t count =
-        answer(session->agent, &looks->waiting[0], user, bytes, lend_session_message_max(session));
+        answer(session, &looks->waiting[0], user, bytes, lend_session_message_max(session));
     LEND_INVARIANT(count <= sizeof bytes);
+    if (!lend_rail_say(session) || lend_session_room(session) < sizeof bytes) {
+        session->wanted_room = sizeof bytes;
+        return true; /* what it said has left; the answer is made anew when there is room */
+    }
     (void)lend_session_send(session, LEND_FRAME_VIEW, looks->waiting[0].id, bytes, count);
     looks->count--;
     memmove(&looks->waiting[0], &looks->waiting[1], looks->count * sizeof looks->waiting[0]);

@@ -17,6 +17,7 @@ struct lend_looks {
     struct lend_look {
         uint64_t id;
         struct lend_lease_name name;
+        bool is_told; /* our rail was told what to say ahead of the answer */
     } waiting[LEND_LOOKS_MAX];
 };
 

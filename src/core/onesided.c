@@ -7,6 +7,8 @@
 #include "core/explain.h"
 #include "core/lease.h"
 #include "core/peer.h"
+#include "core/rail.h"
+#include "core/remote.h"
 #include "core/view.h"
 
 /* Which way a read goes, and the copy and the proof of those that go ours. What leases permit is in
@@ -34,9 +36,10 @@ void lend_ways_rank(uint32_t region_flags, enum lend_way ways[LEND_WAYS])
     bool spares_owner = (region_flags & LEND_REGION_PREFER_CROSS_MEMORY) != 0;
 
     ways[0] = LEND_WAY_MAPPED;
-    ways[1] = spares_owner ? LEND_WAY_CROSS_MEMORY : LEND_WAY_SERVED;
-    ways[2] = spares_owner ? LEND_WAY_SERVED : LEND_WAY_CROSS_MEMORY;
-    ways[3] = LEND_WAY_STAGED;
+    ways[1] = LEND_WAY_REMOTE;
+    ways[2] = spares_owner ? LEND_WAY_CROSS_MEMORY : LEND_WAY_SERVED;
+    ways[3] = spares_owner ? LEND_WAY_SERVED : LEND_WAY_CROSS_MEMORY;
+    ways[4] = LEND_WAY_STAGED;
 }
 
 /* --- the probe of the owner's process --- */
@@ -167,6 +170,8 @@ enum lend_status lend_onesided_judge_locked(struct lend_onesided *own, enum lend
     if (region->kind != LEND_MEMORY_SYSTEM && region->kind != LEND_MEMORY_PINNED)
         return lend_fail(why, LEND_E_NO_PATH, "memory of kind %u is not for a processor to copy",
                          region->kind);
+    if (way == LEND_WAY_REMOTE)
+        return lend_remote_judge(own, region, why);
     return way == LEND_WAY_MAPPED ? judge_mapped(own, region, why) : judge_cross(own, why);
 }
 
@@ -176,7 +181,7 @@ static uint64_t base_of(struct lend_onesided *own, enum lend_way way,
 {
     uint64_t bytes;
 
-    if (way == LEND_WAY_CROSS_MEMORY)
+    if (way == LEND_WAY_CROSS_MEMORY || way == LEND_WAY_REMOTE)
         return region->address;
     return (uint64_t)(uintptr_t)ops_of(own)->mapped(own->session->channel, region->file, &bytes,
                                                     NULL) +
@@ -209,11 +214,14 @@ static enum lend_status place_locked(struct lend_onesided *own, struct lend_tran
 /* What the places of a transfer depend on. */
 static struct lend_placement placement_of(struct lend_onesided *own, enum lend_way way)
 {
+    const struct lend_transport_ops *ops = ops_of(own);
+
     return (struct lend_placement){
         .way = way,
         .session = own->session,
-        .mapping_stamp = ops_of(own)->mapping_stamp(own->session->channel),
+        .mapping_stamp = ops->mapping_stamp != NULL ? ops->mapping_stamp(own->session->channel) : 0,
         .metadata_stamp = atomic_load_explicit(&own->peer->metadata_stamp, memory_order_acquire),
+        .rail_stamp = lend_remote_stamp(own),
     };
 }
 
@@ -222,7 +230,8 @@ static bool is_placed(const struct lend_transfer *transfer, const struct lend_pl
     const struct lend_placement *then = &transfer->placement;
 
     return then->way == now->way && then->session == now->session &&
-           then->mapping_stamp == now->mapping_stamp && then->metadata_stamp == now->metadata_stamp;
+           then->mapping_stamp == now->mapping_stamp &&
+           then->metadata_stamp == now->metadata_stamp && then->rail_stamp == now->rail_stamp;
 }
 
 /* Work out where all of the peer's side is, that way. Known already, if nothing has changed. */
@@ -235,6 +244,7 @@ static enum lend_status place(struct lend_onesided *own, struct lend_transfer *t
     if (is_placed(transfer, &now))
         return LEND_OK;
     transfer->placement = (struct lend_placement){0};
+    transfer->is_bound = false;
     (void)pthread_mutex_lock(&own->session->agent->lock);
     for (uint64_t i = 0; status == LEND_OK && i < transfer->region_count; i++)
         status = place_locked(own, transfer, way, i, why);
@@ -267,10 +277,14 @@ static void fail(struct lend_onesided *own, struct lend_transfer *transfer,
     lend_client_fail(own->session, transfer, why);
 }
 
-/* What the lease's word says, ordered after every load of the copy before. */
+/* What the lease's word says, ordered after every load of the copy before; LEND_OK where it cannot
+ * be looked at. */
 static enum lend_status judge_word(struct lend_onesided *own, const struct lend_transfer *transfer)
 {
     uint32_t count = 0;
+
+    if (ops_of(own)->words == NULL)
+        return LEND_OK;
     const _Atomic uint64_t *words = ops_of(own)->words(own->session->channel, &count, NULL);
 
     if (words == NULL || transfer->lease.slot >= count)
@@ -285,7 +299,7 @@ static enum lend_status judge_word(struct lend_onesided *own, const struct lend_
 static void fail_without_way(struct lend_onesided *own, struct lend_transfer *transfer,
                              struct lend_error *why)
 {
-    enum lend_status cause = ops_of(own)->words != NULL ? judge_word(own, transfer) : LEND_OK;
+    enum lend_status cause = judge_word(own, transfer);
 
     if (cause != LEND_OK && cause != LEND_E_UNKNOWN)
         (void)lend_lease_explain(&transfer->lease, cause, why);
@@ -307,7 +321,8 @@ static enum lend_way choose(struct lend_onesided *own, struct lend_transfer *tra
         return now.way; /* as the last time: no lock that other peers use */
     lend_ways_rank(flags_of_peer(own, transfer), ways);
     for (int i = 0; i < LEND_WAYS; i++) {
-        if (ways[i] == LEND_WAY_STAGED || !lend_paths_allow(transfer, ways[i]))
+        if (ways[i] == LEND_WAY_STAGED || !lend_paths_allow(transfer, ways[i]) ||
+            lend_rail_path(own->peer, ops_of(own), ways[i]) == NULL)
             continue;
         if (ways[i] == LEND_WAY_SERVED)
             transfer->placement = placement_of(own, LEND_WAY_SERVED);
@@ -336,7 +351,8 @@ static enum lend_status check_reach(const struct lend_transport_ops *ops,
     bool is_allowed = false;
 
     for (int way = 0; way < LEND_WAYS; way++)
-        is_allowed |= ops->paths[way] != NULL && lend_paths_allow(transfer, (enum lend_way)way);
+        is_allowed |= lend_rail_path(transfer->peer, ops, (enum lend_way)way) != NULL &&
+                      lend_paths_allow(transfer, (enum lend_way)way);
     if (!is_allowed)
         return lend_fail(why, LEND_E_NO_PATH,
                          "%s is reached by transport %s now, which has none of the paths that the "
@@ -373,7 +389,7 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
     }
     if (lend_transfer_is_staged(transfer))
         way = choose_staged(transfer, &why);
-    else if (transfer->direction == LEND_READ && ops->words != NULL)
+    else if (transfer->direction == LEND_READ && (ops->words != NULL || own->session->rail != NULL))
         way = choose(own, transfer, &why);
     else if (!lend_paths_allow(transfer, LEND_WAY_SERVED))
         way = LEND_WAYS;
@@ -389,7 +405,7 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
         return LEND_OK;
     }
     transfer->way = way;
-    transfer->path = ops->paths[way];
+    transfer->path = lend_rail_path(own->peer, ops, way);
     if (way == LEND_WAY_SERVED || way == LEND_WAY_STAGED)
         return LEND_E_NO_PATH;
     lend_list_append(&own->all, &transfer->own_link);
@@ -398,8 +414,8 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
 }
 
 /* The way that was chosen is none: let the owner serve it from the beginning, or fail. */
-static void fall_back(struct lend_onesided *own, struct lend_transfer *transfer,
-                      struct lend_error *why)
+void lend_onesided_fall_back(struct lend_onesided *own, struct lend_transfer *transfer,
+                             struct lend_error *why)
 {
     lend_onesided_drop(own, transfer);
     if (!lend_paths_allow(transfer, LEND_WAY_SERVED)) {
@@ -457,7 +473,7 @@ static void copy_some(struct lend_onesided *own, struct lend_transfer *transfer,
         if (cause != LEND_OK)
             fail_with_lease(own, transfer, cause);
         else
-            fall_back(own, transfer, &why);
+            lend_onesided_fall_back(own, transfer, &why);
         return;
     }
     lend_cursor_copy(&transfer->local, &transfer->remote, count);
@@ -508,7 +524,7 @@ static void begin_pull(struct lend_onesided *own, struct lend_transfer *transfer
         return;
     transfer->is_pulled = false;
     lend_session_release(own->session);
-    fall_back(own, transfer, &why);
+    lend_onesided_fall_back(own, transfer, &why);
 }
 
 static void end_pull(struct lend_onesided *own, struct lend_transfer *transfer)
@@ -539,15 +555,25 @@ static void start(struct lend_onesided *own, struct lend_transfer *transfer)
 {
     enum lend_status cause = judge_word(own, transfer);
     bool has_ranges = transfer->has_ranges;
+    struct lend_error why;
 
     if (cause != LEND_OK) {
         fail_with_lease(own, transfer, cause);
         return;
     }
+    /* What the peer has said since may be where it all is. */
+    if (transfer->way == LEND_WAY_REMOTE &&
+        (place(own, transfer, LEND_WAY_REMOTE, &why) != LEND_OK ||
+         lend_remote_bind(own, transfer, &why) != LEND_OK)) {
+        lend_onesided_fall_back(own, transfer, &why);
+        return;
+    }
     lend_cursor_init(&transfer->remote, transfer->source_extents, transfer->region_count,
                      has_ranges ? transfer->local_runs : transfer->remote_runs,
                      has_ranges ? 1 : transfer->remote_run_count);
-    if (transfer->way == LEND_WAY_MAPPED)
+    if (transfer->way == LEND_WAY_REMOTE)
+        lend_remote_begin(own, transfer);
+    else if (transfer->way == LEND_WAY_MAPPED)
         lend_list_append(&own->copying, &transfer->session_link);
     else
         begin_pull(own, transfer);
@@ -559,7 +585,7 @@ void lend_onesided_permit(struct lend_onesided *own, struct lend_transfer *trans
     if (status == LEND_OK)
         start(own, transfer);
     else if (status == LEND_E_NO_PATH)
-        fall_back(own, transfer, why);
+        lend_onesided_fall_back(own, transfer, why);
     else
         fail(own, transfer, why);
 }
@@ -569,6 +595,7 @@ void lend_onesided_drop(struct lend_onesided *own, struct lend_transfer *transfe
     if (transfer->is_pulled && lend_puller_cancel(&own->session->agent->puller, &transfer->pull))
         lend_session_release(own->session); /* what done() would have given back */
     transfer->is_pulled = false;
+    lend_remote_drop(own, transfer);
     lend_list_remove(&transfer->own_link);
     lend_list_remove(&transfer->session_link);
 }
@@ -613,5 +640,5 @@ bool lend_onesided_pump(struct lend_onesided *own, uint64_t bytes)
 
 bool lend_onesided_has_more(const struct lend_onesided *own)
 {
-    return !lend_list_is_empty(&own->copying) || lend_views_want(own);
+    return !lend_list_is_empty(&own->copying) || own->on_rail_count > 0 || lend_views_want(own);
 }

@@ -32,7 +32,8 @@ struct lend_onesided {
     uint64_t next_look;
     struct lend_list all;     /* transfers that are here, by own_link */
     struct lend_list copying; /* of them, by session_link: those that we copy, in turn, */
-    struct lend_list pulling; /* and those that the puller has */
+    struct lend_list pulling; /* those that the puller has, */
+    uint32_t on_rail_count;   /* and how many the rail has */
 
     struct lend_pull probe; /* of the owner's process */
     bool is_probing;
@@ -53,6 +54,16 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
 
 /* Let go of a transfer that is here: not one more byte lands. A no-op for one that is not. */
 void lend_onesided_drop(struct lend_onesided *own, struct lend_transfer *transfer);
+
+/* Is something landing still for a transfer that is here, so that it cannot be dropped at once? */
+bool lend_onesided_is_landing(const struct lend_onesided *own,
+                              const struct lend_transfer *transfer);
+/* Then this: it ends with that status once nothing is. The reason lives for ever. */
+void lend_onesided_sever(struct lend_onesided *own, struct lend_transfer *transfer,
+                         enum lend_status status, const char *reason);
+/* The time by which that must be over, for all such; if it is past, it is ended by force.
+ * UINT64_MAX: there is none. */
+uint64_t lend_onesided_settle(struct lend_onesided *own, uint64_t now_ns);
 
 /* Ask, copy at most so many bytes, end what is over. True if anything moved. */
 bool lend_onesided_pump(struct lend_onesided *own, uint64_t bytes);

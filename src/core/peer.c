@@ -296,7 +296,8 @@ static bool has_probed(void *subject)
 {
     struct lend_onesided *own = lend_client_onesided(subject);
 
-    return atomic_load_explicit(&own->probe_status, memory_order_acquire) != LEND_PENDING ||
+    return (atomic_load_explicit(&own->probe_status, memory_order_acquire) != LEND_PENDING &&
+            atomic_load_explicit(&own->session->rail_is_known, memory_order_acquire)) ||
            atomic_load_explicit(&own->session->is_dead, memory_order_acquire);
 }
 

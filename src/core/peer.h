@@ -32,6 +32,8 @@ struct lend_peer {
     struct lend_peer_reach *reaches; /* owned; the preferred first, at least one */
     uint32_t reach_count;
     _Atomic uint32_t reach; /* that the latest connection took, or the next one tries first */
+    const struct lend_open_transport *rail; /* of ours, that the peer has too; NULL: none */
+    struct lend_metadata_transport rail_address;
 
     pthread_mutex_t lock;         /* guards the two below */
     struct lend_session *session; /* a reference; NULL: not connected */

@@ -258,6 +258,8 @@ static void reset(struct lend_transfer *transfer, const struct lend_post_desc *d
     transfer->is_canceled = false;
     atomic_store_explicit(&transfer->is_severed, false, memory_order_relaxed);
     transfer->is_summing = false;
+    transfer->rail_tries = 0;
+    transfer->severed = LEND_OK;
     transfer->status = LEND_PENDING;
     transfer->why = (struct lend_error){0};
     transfer->lease = desc->ticket->lease;

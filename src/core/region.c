@@ -5,6 +5,7 @@
 #include "base/geometry.h"
 #include "base/sys.h"
 #include "core/foreign.h"
+#include "core/rail.h"
 #include "core/share.h"
 
 #include <stdio.h>
@@ -609,6 +610,7 @@ static enum lend_status register_batch(struct batch *batch, struct few *few,
         status = expose_all(batch, &failed, &why);
     if (status != LEND_OK)
         return fail_at(batch, failed, status, &why, error);
+    lend_rail_expose_all(batch->agent, batch->made, batch->count);
     return LEND_OK;
 }
 

@@ -36,6 +36,8 @@ struct lend_region {
     bool is_file_closed;        /* on its account the file is not shared; agent's lock */
     bool is_punched;            /* its pages were taken from who did not let go; agent's lock */
     bool is_exposed;            /* to foreign peers, or was; agent's lock */
+    bool is_on_rail;            /* exposed to the NICs of peers, or was; agent's lock */
+    bool is_railing;            /* a thread is about to expose it to them; agent's lock */
     bool is_suspended;          /* and not withdrawn for good; agent's lock */
     bool is_quiet;              /* a suspension has come to its end; agent's lock */
     uint32_t life;              /* how many times it was resumed; agent's lock */

@@ -8,6 +8,7 @@
 #include "core/notification.h"
 #include "core/outgoing.h"
 #include "core/peer.h"
+#include "core/rail.h"
 #include "core/served_request.h"
 #include "core/snapshot.h"
 #include "core/stage.h"
@@ -524,6 +525,7 @@ static enum lend_status control(struct lend_session *session, const struct lend_
     case LEND_FRAME_NOTIFY: return take_notify(server, frame, payload, error);
     case LEND_FRAME_TICKET_DONE: return take_ticket_done(server, frame, payload, error);
     case LEND_FRAME_LOOK: return lend_look_take(&server->looks, frame, payload, error);
+    case LEND_FRAME_RAIL: return lend_rail_take(session, payload, frame->payload_bytes, error);
     case LEND_FRAME_HELLO:
     case LEND_FRAME_WELCOME:
     case LEND_FRAME_BYE:
@@ -593,6 +595,7 @@ static bool pump(struct lend_session *session)
     if (!session->is_welcome)
         return false;
     moved |= send_credit(server);
+    moved |= lend_rail_pump(session);
     moved |= lend_look_pump(&server->looks, session, &server->user);
     if (server->active_count == 0)
         return moved;
@@ -670,6 +673,7 @@ static void die(struct lend_session *session)
     bool is_quiet = lend_session_halt(session);
 
     (void)lend_stage_halt(session->stage);
+    lend_rail_halt(session);
     for (uint32_t i = 0; i < server->requests_max; i++) {
         struct lend_served_request *request = &server->requests[i];
 

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/rail.h"
 #include "core/stage.h"
 
 #include <assert.h>
@@ -601,6 +602,7 @@ static void drop(struct lend_session *session)
 {
     close_spent(session, false);
     close_channel(session, false);
+    lend_rail_end(session, false);
     session->role->buried(session);
     lend_session_release(session);
 }
@@ -694,6 +696,7 @@ void lend_sessions_fini(struct lend_agent *agent, bool forked)
             close_channel(session, true);
             lend_guard_fini(&session->guard);
             lend_stage_destroy(session->stage, true);
+            lend_rail_end(session, true);
             lend_sys->release(session);
             continue;
         }

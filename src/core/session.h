@@ -46,6 +46,9 @@ struct lend_session {
     struct lend_channel *spent; /* led nowhere: to be closed, and another one begun */
     _Atomic bool is_adrift;     /* there is such a one; set under the lock */
     struct lend_stage *stage;   /* for memory of GPUs; NULL: none was needed yet */
+    struct lend_rail *rail;     /* beside the channel; NULL: none */
+    bool rail_is_begun;         /* client: it was looked whether there is to be one, */
+    _Atomic bool rail_is_known; /* and whether it can be used; set under the lock */
     struct lend_error why;      /* of the death */
     _Atomic bool is_dead;       /* set under the lock */
 

@@ -210,6 +210,8 @@ static size_t lay_out(struct lend_transfer *transfer, const struct lend_transfer
         carve(base, &used, has_ranges ? 0 : blocks, sizeof *transfer->remote_runs);
     transfer->sources = carve(base, &used, sources, sizeof *transfer->sources);
     transfer->source_extents = carve(base, &used, sources, sizeof *transfer->source_extents);
+    if (transfer->peer->rail != NULL)
+        transfer->ends = carve(base, &used, sources, sizeof *transfer->ends);
     return used;
 }
 

@@ -65,6 +65,7 @@ struct lend_placement {
     const struct lend_session *session; /* NULL: not placed */
     uint64_t mapping_stamp;
     uint64_t metadata_stamp;
+    uint64_t rail_stamp;
 };
 
 struct lend_transfer {
@@ -106,7 +107,15 @@ struct lend_transfer {
     struct lend_list own_link; /* in lend_onesided::all */
     struct lend_cursor remote;
     struct lend_pull pull;
-    bool is_pulled;            /* the puller has it */
+    bool is_pulled; /* the puller has it */
+    struct lend_rail_read read;
+    struct lend_rail_ends *ends; /* NULL: the peer has no rail; of the placement, */
+    bool is_bound;               /* if they are known */
+    bool is_on_rail;             /* the rail has it */
+    uint32_t rail_tries;         /* that ended with nothing known */
+    int32_t severed; /* on the rail: how it ends once nothing lands; LEND_OK: it goes on */
+    const char *severed_why;
+    uint64_t settle_by_ns;
     _Atomic bool pull_is_done; /* and has told, on its own thread */
 
     _Atomic int32_t phase; /* a lend_transfer_phase */

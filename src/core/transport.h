@@ -2,6 +2,7 @@
 #ifndef LEND_CORE_TRANSPORT_H
 #define LEND_CORE_TRANSPORT_H
 
+#include "base/list.h"
 #include "core/cursor.h"
 #include "memory/backing.h"
 #include "wire/frame.h"
@@ -44,6 +45,7 @@ enum lend_way {
     LEND_WAY_MAPPED = 1,       /* the reader copies from a mapping of the owner's file */
     LEND_WAY_CROSS_MEMORY = 2, /* the reader's kernel copies out of the owner's process */
     LEND_WAY_STAGED = 3,       /* as served; memory of a GPU goes through the host's on its way */
+    LEND_WAY_REMOTE = 4,       /* the reader's NIC asks the owner's: by a rail, beside a channel */
     LEND_WAYS,
 };
 
@@ -81,7 +83,8 @@ struct lend_transport_open {
     const char *name; /* the agent's */
     const uint8_t *incarnation;
     int words_fd; /* the words of its leases: a file sealed against resizing and new writers, */
-    uint64_t words_bytes;        /* and its length */
+    uint64_t words_bytes;        /* its length, */
+    const void *words;           /* and where it is mapped */
     const char *local_directory; /* as in lend_agent_config, NULL if not given */
     uint32_t local_mode;         /* defaults filled in */
     bool local_is_abstract;
@@ -96,6 +99,7 @@ struct lend_transport_open {
     const char *nixl_devices;
     const char *nixl_transports;
     const char *nixl_library;
+    const char *verbs_devices;
     uint32_t notification_window_bytes;
     bool has_secret; /* peers prove that they have it */
 };
@@ -117,11 +121,13 @@ struct lend_foreign_identity {
     uint8_t address[LEND_FOREIGN_ADDRESS_MAX]; /* for reaches() and connect() */
 };
 
-/* Memory of ours that such peers may reach by themselves. */
+/* Memory of ours that such peers, or the NICs of others, may reach by themselves. */
 struct lend_exposure {
     uint64_t region_id;
     uint64_t address;
     uint64_t length_bytes;
+    uint32_t life;   /* of the region, */
+    uint32_t access; /* and what peers may do with it */
 };
 
 /*
@@ -153,6 +159,113 @@ struct lend_foreign_ops {
     bool (*is_exposed)(void *transport, uint64_t region_id, char *who, size_t capacity);
 };
 
+/*
+ * A rail: what two agents that are connected have beside their channel, so that the reader's NIC
+ * reads the owner's memory. The transport that has rails carries no frames: what the two ends of
+ * a rail have to say to each other travels as frames of whatever channel the session has.
+ */
+struct lend_rail_ops;
+
+/* One end. A transport puts it first in its own struct. */
+struct lend_rail {
+    const struct lend_rail_ops *ops;
+    struct lend_session *session; /* whose lock guards it */
+};
+
+/* What a rail has to know of the memory of an extent, at both ends of it; its own. */
+struct lend_rail_ends {
+    const void *theirs;
+    const void *ours;
+};
+
+/* One READ. The caller fills in what is above the line; its own again once done() was called, or
+ * stop() has said true. What it points to stays for as long. */
+struct lend_rail_read {
+    struct lend_cursor from;           /* addresses as the owner's metadata says them */
+    struct lend_cursor to;             /* ours; as many bytes */
+    const struct lend_rail_ends *ends; /* by extent: theirs of `from`, ours of `to` */
+    uint64_t total_bytes;
+    uint32_t slot; /* of its lease */
+    uint64_t generation;
+    /* What that slot's word says of that generation: LEND_OK while it lives, else the cause. */
+    enum lend_status (*judge)(uint64_t word, uint64_t generation);
+    /* It is over, and not one more byte lands. Within pump(), submit() or halt(). */
+    void (*done)(struct lend_rail_read *read);
+
+    /* ---- */
+    enum lend_status status; /* LEND_OK: all landed, and the word lived after that. As judge() says.
+                                LEND_E_CANCELED: stop(). LEND_E_PEER_DEAD: the peer's NIC answered
+                                nothing. LEND_E_NO_PATH: it refused, or the rail broke for another
+                                reason; whether the lease lives is not known. LEND_E_DEVICE: ours
+                                failed. */
+    int32_t code;            /* of the work completion that ended it, or 0 */
+    uint64_t proven_bytes;   /* leading ones that landed under a live word */
+
+    /* The rail's: */
+    struct lend_list link;
+    struct lend_list flying; /* its work that is under way, oldest first */
+    uint64_t posted_bytes;
+    bool is_ending; /* nothing more of it is begun */
+};
+
+struct lend_rail_desc {
+    struct lend_session *session;
+    bool is_client;         /* then: */
+    const uint8_t *address; /* of the peer's, as its metadata tells it */
+    size_t address_bytes;
+};
+
+struct lend_rail_ops {
+    uint32_t kinds; /* bit n set: memory of lend_memory_kind n can be exposed */
+
+    /* Regions: every one of these kinds is exposed, so that peers read it, and transfers land in
+     * it. As in lend_foreign_ops; but what is exposed may overlap, and a failure is no more than
+     * that there is no such way to the region. */
+    enum lend_status (*expose)(void *transport, const struct lend_exposure *exposure,
+                               struct lend_error *error);
+    void (*conceal)(void *transport, uint64_t region_id);
+    bool (*is_exposed)(void *transport, uint64_t region_id, char *who, size_t capacity);
+
+    /* Could a rail lead to who told that address in its metadata? */
+    bool (*leads)(void *transport, const uint8_t *address, size_t count);
+
+    /* Begin the end of a session's rail; the client's speaks first. It has no power over the
+     * session: what goes wrong later is told by judge(). LEND_E_NO_MEMORY. All that follows is
+     * called under the session's lock. */
+    enum lend_status (*open)(void *transport, const struct lend_rail_desc *desc,
+                             struct lend_rail **out, struct lend_error *error);
+    /* It was halted, or the process has forked. */
+    void (*close)(struct lend_rail *rail, bool forked);
+    /* The next message for the other end, at most LEND_FRAME_MESSAGE_MAX bytes; 0: none. */
+    size_t (*say)(struct lend_rail *rail, uint8_t *bytes);
+    /* One has come. LEND_E_CORRUPT: it breaks the session. */
+    enum lend_status (*hear)(struct lend_rail *rail, const uint8_t *bytes, size_t count,
+                             struct lend_error *error);
+
+    /* Server: the peer has shown a lease on that region; say where it is. */
+    void (*tell)(struct lend_rail *rail, uint64_t region_id);
+
+    /* Client: can it carry reads? LEND_OK; LEND_PENDING: it is being made, and the session is
+     * woken; LEND_E_NO_PATH, and why. */
+    enum lend_status (*judge)(struct lend_rail *rail, struct lend_error *why);
+    /* Changes with what theirs() and ours() say, of any rail of the transport, and with judge(). */
+    uint64_t (*stamp)(struct lend_rail *rail);
+    /* A region of the peer in that life, or of ours; NULL, and why. Valid until the stamp changes.
+     */
+    const void *(*theirs)(struct lend_rail *rail, uint64_t region_id, uint32_t life,
+                          struct lend_error *why);
+    const void *(*ours)(struct lend_rail *rail, uint64_t region_id, struct lend_error *why);
+
+    /* Begin a READ, while judge() says LEND_OK. */
+    void (*submit)(struct lend_rail *rail, struct lend_rail_read *read);
+    /* End it. True: nothing of it lands any more, and done() is not called. False: it will be. */
+    bool (*stop)(struct lend_rail *rail, struct lend_rail_read *read);
+    /* Look what has landed, begin more. True if anything moved, or is under way. */
+    bool (*pump)(struct lend_rail *rail);
+    /* See by force that nothing lands any more: reads that are under way end as LEND_E_NO_PATH. */
+    void (*halt)(struct lend_rail *rail);
+};
+
 struct lend_transport_ops {
     const char *name;             /* [a-z0-9_]+, at most LEND_TRANSPORT_NAME_MAX bytes */
     const char *paths[LEND_WAYS]; /* by lend_way; NULL: it has not that one. "local/served" */
@@ -162,6 +275,10 @@ struct lend_transport_ops {
 
     /* NULL: all its peers are agents of lend. */
     const struct lend_foreign_ops *foreign;
+
+    /* Not NULL: it has rails, and carries no frames. It reaches() nobody, so that of what follows
+     * it needs no more than is_wanted(), open(), close() and close_forked(), and address(). */
+    const struct lend_rail_ops *rail;
 
     /* Do settings ask for it, beyond its name? Then the agent is not made without it. NULL: none
      * do. */

@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "core/foreign.h"
 #include "core/lease.h"
+#include "core/rail.h"
 #include "core/server.h"
 #include "core/share.h"
 #include "core/stage.h"
@@ -71,6 +72,8 @@ static enum lend_status look_locked(struct lend_region *region, const struct end
         lend_file_close_locked(region);
     if (status == LEND_OK)
         status = lend_foreign_conceal_locked(region, how->mode == LEND_WITHDRAW_FORCE, error);
+    if (status == LEND_OK)
+        status = lend_rail_conceal_locked(region, error);
     return status == LEND_OK ? lend_file_await_locked(region, is_late, error) : status;
 }
 
@@ -264,6 +267,25 @@ static enum lend_status verify_place(struct lend_agent *agent, struct place *pla
     return status;
 }
 
+/* Before anybody can ask for it there: NICs know it. */
+static enum lend_status expose_place(struct lend_region *region, const struct place *place,
+                                     bool *out_is_on_rail, struct lend_error *error)
+{
+    (void)pthread_mutex_lock(&region->agent->lock);
+    enum lend_status status = check_quiet_locked(region, error);
+    if (status == LEND_OK && region->is_railing)
+        status =
+            lend_fail(error, LEND_E_BUSY, "region %s (%llu) is being resumed by another thread",
+                      region->name, (unsigned long long)region->id);
+    if (status == LEND_OK)
+        *out_is_on_rail = lend_rail_reserve_locked(region);
+    uint32_t life = region->life + 1;
+    (void)pthread_mutex_unlock(&region->agent->lock);
+    if (*out_is_on_rail)
+        lend_rail_expose(region, &place->desc.memory, life);
+    return status;
+}
+
 static enum lend_status move_in_locked(struct lend_region *region, struct place *place,
                                        struct lend_error *error)
 {
@@ -288,6 +310,7 @@ enum lend_status lend_region_resume(struct lend_region *region, const struct len
 {
     struct place place = {.desc = {.share_fd = share_fd, .share_offset_bytes = share_offset_bytes}};
     enum lend_status status = lend_handle_check(region, LEND_TAG_REGION, error);
+    bool is_on_rail = false;
 
     if (status != LEND_OK)
         return status;
@@ -306,6 +329,8 @@ enum lend_status lend_region_resume(struct lend_region *region, const struct len
         return status;
 
     status = verify_place(agent, &place, error);
+    if (status == LEND_OK)
+        status = expose_place(region, &place, &is_on_rail, error);
     if (status == LEND_OK) {
         (void)pthread_mutex_lock(&agent->lock);
         status = check_quiet_locked(region, error); /* still, and nobody was quicker */
@@ -314,6 +339,8 @@ enum lend_status lend_region_resume(struct lend_region *region, const struct len
                 lend_fail(error, LEND_E_INVALID, "region %llu is gone", (unsigned long long)id);
         if (status == LEND_OK)
             status = move_in_locked(region, &place, error);
+        if (is_on_rail)
+            lend_rail_settle_locked(region, status == LEND_OK);
         (void)pthread_mutex_unlock(&agent->lock);
     }
     lend_files_drop(&place.wanted);
@@ -356,6 +383,8 @@ enum lend_status lend_region_deregister(struct lend_region *region, struct lend_
     }
     if (status == LEND_OK)
         status = lend_foreign_conceal_locked(region, false, error);
+    if (status == LEND_OK)
+        status = lend_rail_conceal_locked(region, error);
     if (status == LEND_OK)
         status = take_file_back_locked(region, error);
     if (status == LEND_OK) {

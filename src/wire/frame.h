@@ -49,9 +49,10 @@ enum lend_frame_type {
     LEND_FRAME_CHALLENGE = 16,   /* client, before all else: prove that you have our secret */
     LEND_FRAME_ANSWER = 17,      /* server: here; and now you */
     LEND_FRAME_PROOF = 18,       /* client: here */
+    LEND_FRAME_RAIL = 19,        /* either: what our rails say to each other (core/rail.h) */
 };
 
-enum { LEND_FRAME_LAST = LEND_FRAME_PROOF };
+enum { LEND_FRAME_LAST = LEND_FRAME_RAIL };
 
 struct lend_frame {
     uint8_t type; /* a lend_frame_type */

@@ -162,7 +162,7 @@ static void test_unknown_types_are_refused(void **state)
     header[TYPE_AT] = 0;
     assert_refused(header, LEND_E_CORRUPT, "unknown type 0");
     header[TYPE_AT] = LEND_FRAME_LAST + 1;
-    assert_refused(header, LEND_E_CORRUPT, "unknown type 19");
+    assert_refused(header, LEND_E_CORRUPT, "unknown type 20");
 }
 
 static void test_payloads_have_their_limits(void **state)

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/remote.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+#include "core/client.h"
+#include "core/explain.h"
+#include "core/lease.h"
+#include "core/rail.h"
+#include "core/slot.h"
+
+enum { TRIES_MAX = 3 }; /* of one READ, where the rail broke */
+
+static struct lend_rail *rail_of(const struct lend_onesided *own)
+{
+    return own->session->rail;
+}
+
+enum lend_status lend_remote_judge(struct lend_onesided *own,
+                                   const struct lend_metadata_region *region,
+                                   struct lend_error *why)
+{
+    struct lend_rail *rail = rail_of(own);
+
+    if (rail == NULL)
+        return lend_fail(why, LEND_E_NO_PATH, "no rail leads to %s", own->peer->name);
+    if ((rail->ops->kinds >> region->kind & 1) == 0)
+        return lend_fail(why, LEND_E_NO_PATH, "memory of kind %u is not read by NICs yet",
+                         region->kind);
+    return rail->ops->judge(rail, why);
+}
+
+uint64_t lend_remote_stamp(struct lend_onesided *own)
+{
+    struct lend_rail *rail = rail_of(own);
+
+    return rail != NULL ? rail->ops->stamp(rail) : 0;
+}
+
+enum lend_status lend_remote_bind(struct lend_onesided *own, struct lend_transfer *transfer,
+                                  struct lend_error *why)
+{
+    struct lend_rail *rail = rail_of(own);
+
+    for (uint64_t i = 0; !transfer->is_bound && i < transfer->region_count; i++) {
+        uint64_t id = transfer->has_ranges ? transfer->ranges[i].region_id : transfer->remotes[i];
+        struct lend_rail_ends *ends = &transfer->ends[i];
+
+        ends->theirs = rail->ops->theirs(rail, id, transfer->sources[i].life, why);
+        if (ends->theirs == NULL)
+            return LEND_E_NO_PATH;
+        ends->ours = rail->ops->ours(rail, transfer->locals[i].id, why);
+        if (ends->ours == NULL)
+            return LEND_E_NO_PATH;
+    }
+    transfer->is_bound = true;
+    return LEND_OK;
+}
+
+/* --- ends --- */
+
+static void fail(struct lend_onesided *own, struct lend_transfer *transfer,
+                 const struct lend_error *why)
+{
+    lend_onesided_drop(own, transfer);
+    lend_client_fail(own->session, transfer, why);
+}
+
+/* The rail broke under it, and whether the lease lives is not known. Its owner says that: by
+ * serving it, or, where that is not allowed, by what it answers to a look, after which it is tried
+ * again. */
+static void ask_owner(struct lend_onesided *own, struct lend_transfer *transfer,
+                      struct lend_error *why)
+{
+    bool is_dead = atomic_load_explicit(&own->session->is_dead, memory_order_relaxed);
+
+    lend_onesided_forget(own, &transfer->lease);
+    if (lend_paths_allow(transfer, LEND_WAY_SERVED) && !is_dead) {
+        lend_onesided_fall_back(own, transfer, why);
+    } else if (transfer->rail_tries < TRIES_MAX ||
+               is_dead) { /* the session ends it, if that ends */
+        transfer->rail_tries++;
+        lend_onesided_drop(own, transfer);
+        lend_transfer_rewind(transfer);
+        lend_client_submit(own->session, transfer);
+    } else {
+        fail(own, transfer, why);
+    }
+}
+
+/* Did the rail break? Else the word has spoken. */
+static bool has_broken(const struct lend_rail_read *read)
+{
+    return read->status == LEND_E_NO_PATH || read->status == LEND_E_DEVICE ||
+           (read->status == LEND_E_PEER_DEAD && read->code != 0);
+}
+
+static void read_done(struct lend_rail_read *read)
+{
+    struct lend_transfer *transfer = LEND_LIST_OWNER(read, struct lend_transfer, read);
+    struct lend_onesided *own = lend_client_onesided(transfer->session);
+    struct lend_error why;
+
+    transfer->is_on_rail = false;
+    own->on_rail_count--;
+    transfer->proven_bytes = read->proven_bytes;
+    if (transfer->severed != LEND_OK) {
+        (void)lend_fail(&why, (enum lend_status)transfer->severed, "%s", transfer->severed_why);
+        fail(own, transfer, &why);
+    } else if (read->status == LEND_OK) {
+        lend_onesided_drop(own, transfer);
+        lend_client_succeed(own->session, transfer);
+    } else if (has_broken(read)) {
+        (void)lend_fail(&why, read->status, "the rail to %s broke (work completion %d)",
+                        own->peer->name, read->code);
+        why.device_code = read->code;
+        ask_owner(own, transfer, &why);
+    } else {
+        (void)lend_lease_explain(&transfer->lease, read->status, &why);
+        fail(own, transfer, &why);
+    }
+}
+
+void lend_remote_begin(struct lend_onesided *own, struct lend_transfer *transfer)
+{
+    transfer->read = (struct lend_rail_read){
+        .from = transfer->remote,
+        .to = transfer->local,
+        .ends = transfer->ends,
+        .total_bytes = transfer->total_bytes,
+        .slot = transfer->lease.slot,
+        .generation = transfer->lease.generation,
+        .judge = lend_slot_judge,
+        .done = read_done,
+    };
+    transfer->is_on_rail = true;
+    own->on_rail_count++;
+    rail_of(own)->ops->submit(rail_of(own), &transfer->read);
+}
+
+void lend_remote_drop(struct lend_onesided *own, struct lend_transfer *transfer)
+{
+    if (!transfer->is_on_rail)
+        return;
+    bool is_quiet = rail_of(own)->ops->stop(rail_of(own), &transfer->read);
+    LEND_INVARIANT(is_quiet);
+    transfer->is_on_rail = false;
+    own->on_rail_count--;
+}
+
+/* --- before their time --- */
+
+bool lend_onesided_is_landing(const struct lend_onesided *own, const struct lend_transfer *transfer)
+{
+    (void)own;
+    return transfer->is_on_rail && !lend_list_is_empty(&transfer->read.flying);
+}
+
+void lend_onesided_sever(struct lend_onesided *own, struct lend_transfer *transfer,
+                         enum lend_status status, const char *reason)
+{
+    if (transfer->severed != LEND_OK)
+        return;
+    transfer->severed = status;
+    transfer->severed_why = reason;
+    transfer->settle_by_ns = lend_deadline(lend_sys->now_ns(), LEND_SETTLE_NS);
+    atomic_store_explicit(&transfer->is_severed, true, memory_order_relaxed);
+    lend_poller_timer(&own->session->agent->poller, transfer->settle_by_ns);
+    (void)rail_of(own)->ops->stop(rail_of(own), &transfer->read);
+}
+
+uint64_t lend_onesided_settle(struct lend_onesided *own, uint64_t now_ns)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (struct lend_list *link = own->all.next; link != &own->all; link = link->next) {
+        const struct lend_transfer *transfer =
+            LEND_LIST_OWNER(link, struct lend_transfer, own_link);
+
+        if (transfer->severed != LEND_OK && transfer->settle_by_ns < next)
+            next = transfer->settle_by_ns;
+    }
+    if (now_ns < next)
+        return next;
+    lend_rail_halt(own->session);
+    return UINT64_MAX;
+}
