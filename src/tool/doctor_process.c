@@ -83,8 +83,8 @@ static void check_agent(const struct exam *exam, struct finding *out)
 
     for (char *name = strtok_r(names, ",", &rest); name != NULL;
          name = strtok_r(NULL, ",", &rest)) {
-        /* They open ports by themselves, where a device is named; the check `ucx' looks at one. */
-        if (strcmp(name, "ucx") == 0 || strcmp(name, "nixl") == 0)
+        /* They are opened where a device is named; checks of their own look at that. */
+        if (strcmp(name, "ucx") == 0 || strcmp(name, "nixl") == 0 || strcmp(name, "verbs") == 0)
             continue;
         if (exam->probe->open_transport(name, directory, &error) == LEND_OK)
             continue;

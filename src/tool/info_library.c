@@ -199,6 +199,7 @@ static const struct {
     {"nixl", "agents of NVIDIA NIXL, with no lend in them; nothing fences that path"},
     {"tcp", "other machines, by plain sockets; it listens only where `listen' says"},
     {"ucx", "other machines of a trusted network, by the fabrics that UCX drives"},
+    {"verbs", "RDMA NICs, which read by themselves, beside another transport's connection"},
 };
 
 static const char *meaning_of(const char *name)

@@ -7,6 +7,7 @@
 enum { OWNER, READER }; /* the two hosts */
 
 const struct battery_setup *battery_current;
+const char *battery_nics[2];
 
 static struct hosts hosts;
 

@@ -55,6 +55,8 @@ const struct CMUnitTest *battery_input(size_t *out_count);
 
 /* What runs now. */
 extern const struct battery_setup *battery_current;
+/* The devices of transport verbs, which goes beside another one: the owner's, and the reader's. */
+extern const char *battery_nics[2];
 /* Where an agent listens if its transport is tcp. */
 const char *battery_address(const struct battery_setup *setup, bool is_owner);
 /* An agent's secret; NULL: none. And how one is imported that has it. */

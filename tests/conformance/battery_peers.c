@@ -58,7 +58,7 @@ static void test_metadata_tells_what_is_lent_and_nothing_else(void **state)
     EXPECT(lend_peer_describe(pair->peer, &info, &error), LEND_OK, &error);
     assert_string_equal(info.name, "owner");
     assert_int_equal(info.region_count, 2);
-    assert_string_equal(info.transport, pair->setup->transports);
+    assert_string_equal(info.transport, pair_carrier(pair));
     EXPECT(lend_peer_region_at(pair->peer, 0, &region, &error), LEND_OK, &error);
     assert_int_equal(region.id, named.id);
     assert_int_equal(region.access, LEND_ACCESS_READ);
@@ -652,13 +652,13 @@ static void test_peer_without_a_common_transport_has_no_path(void **state)
     struct blob metadata = metadata_of(pair);
 
     config.name = "stranger";
-    config.transports = strcmp(pair->setup->transports, "local") == 0 ? "loopback" : "local";
+    config.transports = strcmp(pair_carrier(pair), "local") == 0 ? "loopback" : "local";
     config.local_directory = pair->directory;
     EXPECT(lend_agent_create(&config, &stranger, &error), LEND_OK, &error);
     EXPECT(import_copy(stranger, metadata.bytes, metadata.count, &peer, &error), LEND_E_NO_PATH,
            &error);
     SAYS(&error, config.transports);
-    SAYS(&error, pair->setup->transports);
+    SAYS(&error, pair_carrier(pair));
     assert_null(peer);
     lend_agent_destroy(stranger);
 }

@@ -71,10 +71,28 @@ bool pair_is_apart(const struct pair *pair)
     return (pair->setup->flags & BATTERY_APART) != 0;
 }
 
+const char *pair_carrier(const struct pair *pair)
+{
+    if (!pair_is_remote(pair))
+        return pair->setup->transports;
+    return strncmp(pair->setup->transports, "local,", 6) == 0 ? "local"
+           : strncmp(pair->setup->transports, "tcp,", 4) == 0 ? "tcp"
+                                                              : "loopback";
+}
+
+bool pair_is_remote(const struct pair *pair)
+{
+    return strncmp(pair->setup->path, "verbs/", 6) == 0;
+}
+
 const char *pair_path(const struct pair *pair, uint32_t direction)
 {
     bool is_local = strncmp(pair->setup->path, "local/", 6) == 0;
 
+    if (direction == LEND_WRITE && pair_is_remote(pair))
+        return strcmp(pair_carrier(pair), "local") == 0 ? "local/served"
+               : strcmp(pair_carrier(pair), "tcp") == 0 ? "tcp/served"
+                                                        : "loopback";
     return direction == LEND_WRITE && is_local && !pair_is_device(pair) ? "local/served"
                                                                         : pair->setup->path;
 }
@@ -130,6 +148,7 @@ static void note_end(void *context, const struct lend_lease_info *info)
 void pair_name_transports(const struct pair *pair, struct lend_agent_config *config)
 {
     config->transports = pair->setup->transports;
+    config->verbs_devices = battery_nics[1];
     if (strcmp(config->transports, "ucx") != 0)
         return;
     config->ucx_devices = battery_device(pair->setup);
@@ -144,7 +163,9 @@ static struct lend_agent_config config_of(struct pair *pair, bool is_owner)
     pair_name_transports(pair, &config);
     config.local_directory = pair->directory;
     config.local_is_abstract = (pair->setup->flags & BATTERY_ABSTRACT) != 0;
-    if (strcmp(pair->setup->transports, "tcp") == 0)
+    if (is_owner)
+        config.verbs_devices = battery_nics[0];
+    if (strcmp(pair_carrier(pair), "tcp") == 0)
         config.listen = battery_address(pair->setup, is_owner);
     if (pair_is_manual(pair))
         config.flags |= LEND_AGENT_MANUAL_PROGRESS;

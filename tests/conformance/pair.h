@@ -83,6 +83,10 @@ void pair_name_transports(const struct pair *pair, struct lend_agent_config *con
 /* Do reads land where they belong without a copy by their reader? */
 bool pair_is_straight(const struct pair *pair);
 bool pair_is_mapped(const struct pair *pair);
+/* The transport that carries the frames. */
+const char *pair_carrier(const struct pair *pair);
+/* The reader's NIC reads. */
+bool pair_is_remote(const struct pair *pair);
 /* The path that a transfer in that direction takes. */
 const char *pair_path(const struct pair *pair, uint32_t direction);
 /* Connect ahead of use, whoever makes the progress. */

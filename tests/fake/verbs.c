@@ -187,6 +187,7 @@ static int query_device(struct lend_verbs_context *context,
         return number;
     *out = (struct lend_verbs_device_attributes){.fw_ver = "1.2.3 of a fake",
                                                  .max_mr_size = device->region_bytes_max,
+                                                 .vendor_id = device->vendor_id,
                                                  .max_qp = 1024,
                                                  .max_qp_wr = 1024,
                                                  .device_cap_flags = device->capabilities,

@@ -24,6 +24,7 @@ struct fake_verbs_device {
     int port_state;
     int transport_type;
     unsigned capabilities; /* LEND_VERBS_DEVICE_... */
+    uint32_t vendor_id;
     uint64_t region_bytes_max;
     int windows_max;
     int regions_max;

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transport/verbs/message.h"
+
+#include "base/error.h"
+#include "base/reader.h"
+#include "base/writer.h"
+
+#include <string.h>
+
+enum { VERSION = 1, TOLD_HEAD_BYTES = 16, PIECE_BYTES = 20 };
+
+/* As the machine stores it: words of leases are read as they lie. */
+#define ORDER_MARK UINT64_C(0x0102030405060708)
+
+uint8_t lend_verbs_message_kind(const uint8_t *bytes, size_t count)
+{
+    return count > 0 ? bytes[0] : 0;
+}
+
+/* --- offers --- */
+
+size_t lend_verbs_offer_encode(const struct lend_verbs_offer *offer, bool is_answer, uint8_t *bytes,
+                               size_t capacity)
+{
+    struct lend_writer writer = lend_writer_init(bytes, capacity);
+    const uint64_t mark = ORDER_MARK;
+
+    lend_write_u8(&writer, is_answer ? LEND_VERBS_ANSWER : LEND_VERBS_CALL);
+    lend_write_u8(&writer, VERSION);
+    lend_write_u32(&writer, offer->round);
+    lend_write_bytes(&writer, &mark, sizeof mark);
+    lend_write_bytes(&writer, offer->gid, sizeof offer->gid);
+    lend_write_u16(&writer, offer->lid);
+    lend_write_u8(&writer, offer->link_layer);
+    lend_write_u8(&writer, offer->mtu);
+    lend_write_u8(&writer, offer->reads);
+    lend_write_u8(&writer, offer->lane_count);
+    for (uint32_t i = 0; i < offer->lane_count; i++) {
+        lend_write_u32(&writer, offer->lanes[i].number);
+        lend_write_u32(&writer, offer->lanes[i].first_psn);
+    }
+    if (is_answer) {
+        lend_write_u64(&writer, offer->words_address);
+        lend_write_u64(&writer, offer->words_bytes);
+        lend_write_u32(&writer, offer->words_rkey);
+    }
+    return writer.count;
+}
+
+static enum lend_status check_offer(const struct lend_verbs_offer *offer, struct lend_error *error)
+{
+    if (offer->lane_count == 0 || offer->mtu < 1 || offer->mtu > 5 || offer->reads == 0)
+        return lend_fail(error, LEND_E_CORRUPT,
+                         "a rail of %u queue pairs, MTU %u and %u reads at one time",
+                         offer->lane_count, offer->mtu, offer->reads);
+    for (uint32_t i = 0; i < offer->lane_count; i++)
+        if (offer->lanes[i].number >> 24 != 0 || offer->lanes[i].first_psn >> 24 != 0)
+            return lend_fail(error, LEND_E_CORRUPT, "queue pair 0x%x with first number 0x%x",
+                             offer->lanes[i].number, offer->lanes[i].first_psn);
+    if (offer->words_address % sizeof(uint64_t) != 0 ||
+        offer->words_bytes > UINT64_MAX - offer->words_address)
+        return lend_fail(error, LEND_E_CORRUPT, "words of leases at 0x%llx + %llu",
+                         (unsigned long long)offer->words_address,
+                         (unsigned long long)offer->words_bytes);
+    return LEND_OK;
+}
+
+enum lend_status lend_verbs_offer_decode(const uint8_t *bytes, size_t count, bool is_answer,
+                                         struct lend_verbs_offer *out, struct lend_error *error)
+{
+    struct lend_reader reader = lend_reader_init(bytes, count);
+    struct lend_verbs_offer offer = {0};
+    uint64_t mark = 0;
+
+    (void)lend_read_u8(&reader);
+    uint8_t version = lend_read_u8(&reader);
+    offer.round = lend_read_u32(&reader);
+    lend_read_bytes(&reader, &mark, sizeof mark);
+    if (!reader.bad && (version != VERSION || mark != ORDER_MARK)) {
+        out->round = offer.round;
+        return lend_fail(error, LEND_E_UNSUPPORTED,
+                         version != VERSION ? "its rails are of version %u"
+                                            : "its processor orders bytes otherwise (version %u)",
+                         version);
+    }
+    lend_read_bytes(&reader, offer.gid, sizeof offer.gid);
+    offer.lid = lend_read_u16(&reader);
+    offer.link_layer = lend_read_u8(&reader);
+    offer.mtu = lend_read_u8(&reader);
+    offer.reads = lend_read_u8(&reader);
+    offer.lane_count = lend_read_u8(&reader);
+    if (offer.lane_count > LEND_VERBS_LANES_MAX)
+        return lend_fail(error, LEND_E_CORRUPT, "a rail of %u queue pairs", offer.lane_count);
+    for (uint32_t i = 0; i < offer.lane_count; i++) {
+        offer.lanes[i].number = lend_read_u32(&reader);
+        offer.lanes[i].first_psn = lend_read_u32(&reader);
+    }
+    if (is_answer) {
+        offer.words_address = lend_read_u64(&reader);
+        offer.words_bytes = lend_read_u64(&reader);
+        offer.words_rkey = lend_read_u32(&reader);
+    }
+    if (!lend_reader_done(&reader))
+        return lend_fail(error, LEND_E_CORRUPT, "the offer of a rail in %zu bytes", count);
+    enum lend_status status = check_offer(&offer, error);
+    if (status == LEND_OK)
+        *out = offer;
+    return status;
+}
+
+/* --- refusals --- */
+
+size_t lend_verbs_refusal_encode(uint32_t round, const char *reason, uint8_t *bytes,
+                                 size_t capacity)
+{
+    struct lend_writer writer = lend_writer_init(bytes, capacity);
+
+    lend_write_u8(&writer, LEND_VERBS_REFUSAL);
+    lend_write_u32(&writer, round);
+    lend_write_bytes(&writer, reason, strnlen(reason, LEND_VERBS_REASON_MAX));
+    return writer.count;
+}
+
+enum lend_status lend_verbs_refusal_decode(const uint8_t *bytes, size_t count, uint32_t *out_round,
+                                           char reason[LEND_VERBS_REASON_MAX + 1],
+                                           struct lend_error *error)
+{
+    struct lend_reader reader = lend_reader_init(bytes, count);
+
+    (void)lend_read_u8(&reader);
+    uint32_t round = lend_read_u32(&reader);
+    size_t length = reader.left;
+    if (reader.bad || length > LEND_VERBS_REASON_MAX)
+        return lend_fail(error, LEND_E_CORRUPT, "the refusal of a rail in %zu bytes", count);
+    lend_read_bytes(&reader, reason, length);
+    reason[length] = '\0';
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)reason[i] < 0x20 || (unsigned char)reason[i] >= 0x7f)
+            reason[i] = '?';
+    *out_round = round;
+    return LEND_OK;
+}
+
+/* --- keys --- */
+
+size_t lend_verbs_told_bytes(const struct lend_verbs_told *told)
+{
+    return TOLD_HEAD_BYTES + (size_t)told->piece_count * PIECE_BYTES;
+}
+
+void lend_verbs_told_encode(const struct lend_verbs_told *told, uint8_t *bytes, size_t capacity)
+{
+    struct lend_writer writer = lend_writer_init(bytes, capacity);
+
+    lend_write_u64(&writer, told->region_id);
+    lend_write_u32(&writer, told->life);
+    lend_write_u32(&writer, told->piece_count);
+    for (uint32_t i = 0; i < told->piece_count; i++) {
+        lend_write_u64(&writer, told->pieces[i].address);
+        lend_write_u64(&writer, told->pieces[i].bytes);
+        lend_write_u32(&writer, told->pieces[i].rkey);
+    }
+    LEND_INVARIANT(lend_writer_fits(&writer));
+}
+
+/* Do its pieces follow each other without a gap? */
+static bool is_whole(const struct lend_verbs_told *told)
+{
+    for (uint32_t i = 0; i < told->piece_count; i++) {
+        const struct lend_verbs_piece *piece = &told->pieces[i];
+
+        if (piece->bytes == 0 || piece->bytes > UINT64_MAX - piece->address ||
+            (i > 0 && piece->address != piece[-1].address + piece[-1].bytes))
+            return false;
+    }
+    return true;
+}
+
+enum lend_status lend_verbs_told_decode(const uint8_t *bytes, size_t count, size_t *at,
+                                        struct lend_verbs_told *out, struct lend_error *error)
+{
+    struct lend_reader reader = lend_reader_init(bytes + *at, count - *at);
+    struct lend_verbs_told told = {0};
+
+    told.region_id = lend_read_u64(&reader);
+    told.life = lend_read_u32(&reader);
+    told.piece_count = lend_read_u32(&reader);
+    if (told.piece_count == 0 || told.piece_count > LEND_VERBS_PIECES_MAX)
+        return lend_fail(error, LEND_E_CORRUPT, "a region in %u pieces", told.piece_count);
+    for (uint32_t i = 0; i < told.piece_count; i++) {
+        told.pieces[i].address = lend_read_u64(&reader);
+        told.pieces[i].bytes = lend_read_u64(&reader);
+        told.pieces[i].rkey = lend_read_u32(&reader);
+    }
+    if (reader.bad || !is_whole(&told))
+        return lend_fail(error, LEND_E_CORRUPT, "the keys of region %llu make no whole",
+                         (unsigned long long)told.region_id);
+    *at = count - reader.left;
+    *out = told;
+    return LEND_OK;
+}

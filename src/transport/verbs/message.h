@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_TRANSPORT_VERBS_MESSAGE_H
+#define LEND_TRANSPORT_VERBS_MESSAGE_H
+
+#include <lend/status.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * What the two ends of a rail say to each other, in frames of their session's channel:
+ *
+ *     client                                    server
+ *       CALL (my queue pairs)               -->
+ *                                           <--  ANSWER (mine, and the page of words), or REFUSAL
+ *                                           <--  KEYS (where regions are): ahead of the view of a
+ *                                                lease that has them
+ *
+ * A client whose queue pairs broke calls again, with the next round.
+ */
+
+enum {
+    LEND_VERBS_LANES_MAX = 16,
+    LEND_VERBS_PIECES_MAX = 16, /* of a region, to one NIC */
+    LEND_VERBS_REASON_MAX = 200,
+};
+
+enum lend_verbs_message {
+    LEND_VERBS_CALL = 1,
+    LEND_VERBS_ANSWER = 2,
+    LEND_VERBS_REFUSAL = 3,
+    LEND_VERBS_KEYS = 4,
+};
+
+/* The queue pairs of one end. */
+struct lend_verbs_offer {
+    uint32_t round;
+    uint8_t gid[16];
+    uint16_t lid;
+    uint8_t link_layer;
+    uint8_t mtu; /* LEND_VERBS_MTU_... */
+    uint8_t
+        reads; /* client: that it would have under way on a queue pair; server: that it serves */
+    uint8_t lane_count;
+    struct {
+        uint32_t number;
+        uint32_t first_psn; /* of what this end sends */
+    } lanes[LEND_VERBS_LANES_MAX];
+    /* An ANSWER: the words of leases, as the owner's processor stores them. */
+    uint64_t words_address;
+    uint64_t words_bytes;
+    uint32_t words_rkey;
+};
+
+/* Where a region is. */
+struct lend_verbs_told {
+    uint64_t region_id;
+    uint32_t life;
+    uint32_t piece_count;
+    struct lend_verbs_piece {
+        uint64_t address; /* as metadata counts it */
+        uint64_t bytes;
+        uint32_t rkey;
+    } pieces[LEND_VERBS_PIECES_MAX];
+};
+
+/* The first byte of a message, or 0. */
+uint8_t lend_verbs_message_kind(const uint8_t *bytes, size_t count);
+
+size_t lend_verbs_offer_encode(const struct lend_verbs_offer *offer, bool is_answer, uint8_t *bytes,
+                               size_t capacity);
+/* LEND_E_CORRUPT. LEND_E_UNSUPPORTED: a version, or an order of bytes, that is not ours. */
+enum lend_status lend_verbs_offer_decode(const uint8_t *bytes, size_t count, bool is_answer,
+                                         struct lend_verbs_offer *out, struct lend_error *error);
+
+size_t lend_verbs_refusal_encode(uint32_t round, const char *reason, uint8_t *bytes,
+                                 size_t capacity);
+enum lend_status lend_verbs_refusal_decode(const uint8_t *bytes, size_t count, uint32_t *out_round,
+                                           char reason[LEND_VERBS_REASON_MAX + 1],
+                                           struct lend_error *error);
+
+/* KEYS are a first byte, and regions behind each other. */
+size_t lend_verbs_told_bytes(const struct lend_verbs_told *told);
+void lend_verbs_told_encode(const struct lend_verbs_told *told, uint8_t *bytes, size_t capacity);
+/* The one that begins at *at, which steps behind it. */
+enum lend_status lend_verbs_told_decode(const uint8_t *bytes, size_t count, size_t *at,
+                                        struct lend_verbs_told *out, struct lend_error *error);
+
+#endif

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transport/verbs/verbs.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+    PSN_MASK = 0xffffff,
+    TIMEOUT = 14,    /* 67 ms for an acknowledgment, as the NIC counts: 4.096 us << TIMEOUT */
+    RETRY_COUNT = 7, /* that many times: half a second until a peer is given up, or a little more */
+    RNR_TIMER = 12,
+    HOP_LIMIT = 64,
+    SOFT_ROCE = 0xffffff, /* its vendor */
+};
+
+static const struct lend_verbs_ops *verbs_of(const struct lend_verbs_rail *rail)
+{
+    return rail->station->verbs;
+}
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Soft-RoCE forgets a fenced request for good where a packet before it is lost (Linux 6.1). */
+static bool must_fence_itself(const struct lend_verbs_rail *rail)
+{
+    struct lend_verbs_device_attributes attributes = {0};
+
+    return verbs_of(rail)->query_device(rail->place.nic->context, &attributes) != 0 ||
+           attributes.vendor_id == SOFT_ROCE;
+}
+
+/* --- making --- */
+
+/* A queue pair of the server never sends: it has room for what every provider wants at least. */
+static enum lend_status make_pair(struct lend_verbs_rail *rail, uint32_t lane,
+                                  struct lend_error *error)
+{
+    struct lend_verbs_qp_init init = {
+        .send_cq = rail->cq,
+        .recv_cq = rail->cq,
+        .qp_type = LEND_VERBS_QP_RC,
+        .cap = {.max_send_wr = rail->is_client ? (uint32_t)LEND_VERBS_QUEUE_WORK : 1,
+                .max_recv_wr = 1,
+                .max_send_sge = rail->is_client ? rail->pieces_max : 1,
+                .max_recv_sge = 1},
+    };
+    struct lend_verbs_qp_attributes ready = {
+        .qp_state = LEND_VERBS_QP_INIT,
+        .port_num = rail->place.port->number,
+        /* Whom we read from is to do nothing here. */
+        .qp_access_flags = rail->is_client ? 0 : LEND_VERBS_REMOTE_READ,
+    };
+
+    rail->pairs[lane] = verbs_of(rail)->create_qp(rail->place.nic->pd, &init);
+    if (rail->pairs[lane] == NULL)
+        return lend_verbs_fail(error, errno, "making queue pair %u on %s", lane,
+                               rail->place.nic->name);
+    int result = lend_verbs_errno(
+        verbs_of(rail)->modify_qp(rail->pairs[lane], &ready,
+                                  LEND_VERBS_SET_STATE | LEND_VERBS_SET_PKEY_INDEX |
+                                      LEND_VERBS_SET_PORT | LEND_VERBS_SET_ACCESS));
+    if (result != 0)
+        return lend_verbs_fail(error, result, "readying queue pair %u on %s (INIT)", lane,
+                               rail->place.nic->name);
+    return LEND_OK;
+}
+
+static enum lend_status offer(struct lend_verbs_rail *rail, struct lend_error *error)
+{
+    const struct lend_verbs_abilities *abilities = &rail->place.nic->abilities;
+    uint32_t most = rail->is_client ? abilities->reads_max : abilities->served_reads_max;
+    struct lend_verbs_offer *ours = &rail->ours;
+
+    *ours = (struct lend_verbs_offer){
+        .round = rail->round,
+        .lid = rail->place.port->lid,
+        .link_layer = rail->place.port->link_layer,
+        .mtu = rail->place.port->mtu,
+        .reads = (uint8_t)least(most > 0 ? most : 1, UINT8_MAX),
+        .lane_count = LEND_VERBS_LANES,
+    };
+    memcpy(ours->gid, rail->place.gid.gid, sizeof ours->gid);
+    for (uint32_t i = 0; i < LEND_VERBS_LANES; i++) {
+        int result = lend_sys->random(&ours->lanes[i].first_psn, sizeof(uint32_t));
+
+        if (result < 0)
+            return lend_fail_errno(error, -result, "no random bytes for a queue pair");
+        ours->lanes[i].first_psn &= PSN_MASK;
+        ours->lanes[i].number = rail->pairs[i]->qp_num;
+    }
+    return LEND_OK;
+}
+
+/* The words of our leases, by that NIC. */
+static enum lend_status offer_words(struct lend_verbs_rail *rail, struct lend_error *error)
+{
+    struct lend_verbs_station *station = rail->station;
+    struct lend_verbs_keys keys;
+
+    if (!lend_verbs_region_keys(station->words, rail->nic, station->words_address,
+                                station->words_bytes, &keys) ||
+        keys.bytes != station->words_bytes)
+        return lend_fail(error, LEND_E_NO_PATH, "%s has not the words of leases",
+                         rail->place.nic->name);
+    rail->ours.words_address = keys.address;
+    rail->ours.words_bytes = keys.bytes;
+    rail->ours.words_rkey = keys.rkey;
+    return LEND_OK;
+}
+
+enum lend_status lend_verbs_pairs_make(struct lend_verbs_rail *rail, struct lend_error *error)
+{
+    /* Also what is not signaled completes, if it fails. */
+    int entries = rail->is_client ? LEND_VERBS_LANES * LEND_VERBS_QUEUE_WORK : LEND_VERBS_LANES;
+    enum lend_status status = LEND_OK;
+
+    rail->fences_itself = must_fence_itself(rail);
+    rail->cq = verbs_of(rail)->create_cq(rail->place.nic->context, entries + 1, rail, NULL, 0);
+    if (rail->cq == NULL)
+        status = lend_verbs_fail(error, errno, "making a completion queue of %d on %s", entries,
+                                 rail->place.nic->name);
+    for (uint32_t i = 0; status == LEND_OK && i < LEND_VERBS_LANES; i++)
+        status = make_pair(rail, i, error);
+    if (status == LEND_OK)
+        status = offer(rail, error);
+    if (status == LEND_OK && !rail->is_client)
+        status = offer_words(rail, error);
+    return status;
+}
+
+/* --- joining --- */
+
+static void fill_address(const struct lend_verbs_rail *rail, struct lend_verbs_address *out)
+{
+    out->port_num = rail->place.port->number;
+    out->dlid = rail->theirs.lid;
+    /* RoCE always has a global address; an InfiniBand link, where it leaves the subnet, which is
+     * not known: it does no harm. */
+    out->is_global = 1;
+    memcpy(out->grh.dgid.raw, rail->theirs.gid, sizeof out->grh.dgid.raw);
+    out->grh.sgid_index = (uint8_t)rail->place.gid.index;
+    out->grh.hop_limit = HOP_LIMIT;
+}
+
+/* Able to take requests: of a server, all there is to it. */
+static int receive(struct lend_verbs_rail *rail, uint32_t lane, uint8_t reads)
+{
+    struct lend_verbs_qp_attributes attributes = {
+        .qp_state = LEND_VERBS_QP_RTR,
+        .path_mtu = rail->ours.mtu < rail->theirs.mtu ? rail->ours.mtu : rail->theirs.mtu,
+        .dest_qp_num = rail->theirs.lanes[lane].number,
+        .rq_psn = rail->theirs.lanes[lane].first_psn,
+        .max_dest_rd_atomic = rail->is_client ? 0 : reads,
+        .min_rnr_timer = RNR_TIMER,
+    };
+
+    fill_address(rail, &attributes.ah_attr);
+    return verbs_of(rail)->modify_qp(rail->pairs[lane], &attributes,
+                                     LEND_VERBS_SET_STATE | LEND_VERBS_SET_ADDRESS |
+                                         LEND_VERBS_SET_PATH_MTU | LEND_VERBS_SET_PEER_NUMBER |
+                                         LEND_VERBS_SET_RQ_PSN | LEND_VERBS_SET_MAX_SERVED_READS |
+                                         LEND_VERBS_SET_MIN_RNR_TIMER);
+}
+
+static int go_on(struct lend_verbs_rail *rail, uint32_t lane, uint8_t reads)
+{
+    struct lend_verbs_qp_attributes attributes = {
+        .qp_state = LEND_VERBS_QP_RTS,
+        .sq_psn = rail->ours.lanes[lane].first_psn,
+        .timeout = TIMEOUT,
+        .retry_cnt = RETRY_COUNT,
+        .rnr_retry = RETRY_COUNT,
+        .max_rd_atomic = reads,
+    };
+
+    return verbs_of(rail)->modify_qp(rail->pairs[lane], &attributes,
+                                     LEND_VERBS_SET_STATE | LEND_VERBS_SET_SQ_PSN |
+                                         LEND_VERBS_SET_TIMEOUT | LEND_VERBS_SET_RETRY_COUNT |
+                                         LEND_VERBS_SET_RNR_RETRY | LEND_VERBS_SET_MAX_READS);
+}
+
+enum lend_status lend_verbs_pairs_join(struct lend_verbs_rail *rail, struct lend_error *error)
+{
+    uint8_t reads = rail->ours.reads < rail->theirs.reads ? rail->ours.reads : rail->theirs.reads;
+
+    if (rail->theirs.lane_count != LEND_VERBS_LANES)
+        return lend_fail(error, LEND_E_UNSUPPORTED, "%u queue pairs to join with %d",
+                         rail->theirs.lane_count, LEND_VERBS_LANES);
+    if (rail->theirs.link_layer != rail->ours.link_layer)
+        return lend_fail(error, LEND_E_UNSUPPORTED, "a link of layer %u to join with one of %u",
+                         rail->theirs.link_layer, rail->ours.link_layer);
+    for (uint32_t i = 0; i < LEND_VERBS_LANES; i++) {
+        int result = lend_verbs_errno(receive(rail, i, reads));
+        if (result != 0)
+            return lend_verbs_fail(error, result, "joining queue pair %u on %s (RTR)", i,
+                                   rail->place.nic->name);
+        result = rail->is_client ? lend_verbs_errno(go_on(rail, i, reads)) : 0;
+        if (result != 0)
+            return lend_verbs_fail(error, result, "joining queue pair %u on %s (RTS)", i,
+                                   rail->place.nic->name);
+    }
+    return LEND_OK;
+}
+
+/* --- the end --- */
+
+bool lend_verbs_pairs_destroy(struct lend_verbs_rail *rail)
+{
+    struct lend_verbs_qp_attributes reset = {.qp_state = LEND_VERBS_QP_RESET};
+    bool is_gone = true;
+
+    for (uint32_t i = 0; i < LEND_VERBS_LANES; i++) {
+        if (rail->pairs[i] == NULL)
+            continue;
+        /* Of a queue pair in use the reset is what stops it; that it is destroyed says so. */
+        (void)verbs_of(rail)->modify_qp(rail->pairs[i], &reset, LEND_VERBS_SET_STATE);
+        if (verbs_of(rail)->destroy_qp(rail->pairs[i]) == 0)
+            rail->pairs[i] = NULL;
+        else
+            is_gone = false;
+    }
+    if (is_gone && rail->cq != NULL) {
+        if (verbs_of(rail)->destroy_cq(rail->cq) == 0)
+            rail->cq = NULL;
+        else
+            is_gone = false;
+    }
+    return is_gone;
+}

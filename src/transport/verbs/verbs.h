@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_TRANSPORT_VERBS_VERBS_H
+#define LEND_TRANSPORT_VERBS_VERBS_H
+
+#include "core/transport.h"
+#include "transport/verbs/message.h"
+#include "transport/verbs/registration.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/*
+ * Transport `verbs`: RDMA NICs beside another transport's channel (docs/verbs.md).
+ *
+ * It carries no frames. Each end of a *rail* has a few queue pairs of type RC, which are made over
+ * the channel; only the client's ever send, and only READs: the server's go no further than RTR.
+ * A READ is cut into *batches*: work requests of one queue pair, posted at one time, the last of
+ * which reads the lease's word, fenced, and is the only one that is signaled. On a NIC whose fence
+ * is not to be relied on the word is asked for when the data has completed.
+ *
+ * verbs.c:    the station: NICs, the page of words, the table
+ * exposure.c: regions as the NICs know them
+ * rail.c:     a rail: how it is made, said and heard, and breaks
+ * pair.c:     queue pairs and their states
+ * work.c:     batches
+ * message.c:  what the ends of a rail say
+ *
+ * Locks. A rail is its session's. The table of exposures has a lock of its own, a leaf.
+ */
+
+enum {
+    LEND_VERBS_LANES = 2,             /* queue pairs of a rail */
+    LEND_VERBS_QUEUE_WORK = 64,       /* work requests that a queue pair takes, */
+    LEND_VERBS_BATCH_WORK = 16,       /* and of a batch; with that of the word */
+    LEND_VERBS_BATCH_BYTES = 1 << 20, /* of a batch, about */
+    LEND_VERBS_BATCHES = 16,          /* of a rail under way */
+    LEND_VERBS_BATCHES_OF_ONE = 6,    /* and of a READ */
+    LEND_VERBS_SGES_MAX = 4,          /* scatter entries of a work request */
+    LEND_VERBS_JOINS_MAX = 4,         /* that fail one after the other, before a pause */
+    LEND_VERBS_ADDRESS_MAX = 2 + 8 * LEND_VERBS_GID_BYTES,
+};
+
+/* A region of ours. */
+struct lend_verbs_exposure {
+    struct lend_verbs_exposure *next; /* of its bucket */
+    struct lend_exposure what;
+    struct lend_verbs_region *region; /* NULL: no NIC took it, */
+    struct lend_error why;            /* for that reason; or it was not let go of */
+};
+
+struct lend_verbs_station {
+    struct lend_agent *agent;
+    const struct lend_verbs_ops *verbs;
+    char *device; /* the only one that is wanted, with its port; NULL: there are several */
+    struct lend_verbs_nic *nics[LEND_VERBS_NICS_MAX];
+    uint32_t nic_count;
+    struct lend_verbs_store *store;
+    struct lend_verbs_region *words; /* the page of words */
+    uint64_t words_address;
+    uint64_t words_bytes;
+    /* Grows with whatever theirs(), ours() and judge() of any rail depend on. */
+    _Atomic uint64_t serial;
+
+    pthread_mutex_t lock; /* guards the table */
+    struct lend_verbs_exposure **buckets;
+    uint32_t bucket_count; /* a power of two */
+    uint32_t exposure_count;
+};
+
+/* What a peer has told of a region of its. */
+struct lend_verbs_far {
+    struct lend_verbs_far *next; /* of its bucket */
+    struct lend_verbs_told told;
+};
+
+enum lend_verbs_rail_state {
+    LEND_VERBS_RAIL_IDLE = 0, /* server: nobody has called yet */
+    LEND_VERBS_RAIL_CALLING,  /* client: until the other end answers */
+    LEND_VERBS_RAIL_UP,
+    LEND_VERBS_RAIL_BROKEN, /* why holds the reason */
+};
+
+enum lend_verbs_batch_phase {
+    LEND_VERBS_BATCH_DONE = 0,
+    LEND_VERBS_BATCH_DATA, /* its word is to be asked for once they have completed */
+    LEND_VERBS_BATCH_WORD, /* that is asked for, too */
+};
+
+/* Work requests of one READ, on one queue pair. */
+struct lend_verbs_batch {
+    struct lend_list link; /* in its READ's `flying`, or among the free ones */
+    struct lend_rail_read *read;
+    uint32_t lane;
+    uint32_t work_count; /* with that of the word */
+    uint64_t bytes;
+    enum lend_verbs_batch_phase phase;
+    enum lend_status status; /* when it is done: what its word said */
+};
+
+struct lend_verbs_rail {
+    struct lend_rail base; /* first: core knows us by it */
+    struct lend_verbs_station *station;
+    bool is_client;
+    enum lend_verbs_rail_state state;
+    struct lend_error why;
+    uint32_t round; /* how often it was made: which answer belongs to which call */
+    uint32_t failures;
+    uint64_t retry_ns; /* after too many: not before */
+    uint8_t peer_gids[8][LEND_VERBS_GID_BYTES];
+    uint32_t peer_gid_count;
+
+    struct lend_verbs_place place;
+    uint32_t nic; /* its index in the station's */
+    struct lend_verbs_cq *cq;
+    struct lend_verbs_qp *pairs[LEND_VERBS_LANES];
+    struct lend_verbs_offer ours;
+    struct lend_verbs_offer theirs;
+    bool is_stuck; /* the provider did not give something back: nobody knows what it does */
+
+    /* What is to be said. */
+    bool owes_offer; /* a call, or the answer to one */
+    bool owes_refusal;
+    uint64_t *telling; /* regions, which are told next; owned */
+    uint32_t telling_count;
+    uint32_t telling_capacity;
+
+    /* Client. */
+    struct lend_verbs_far **buckets;
+    uint32_t bucket_count;
+    uint32_t far_count;
+    uint64_t *landing; /* where words land: one for each batch; owned */
+    struct lend_verbs_region *landing_region;
+    uint32_t landing_lkey; /* by the NIC that we have chosen */
+    uint32_t free_work[LEND_VERBS_LANES];
+    uint32_t next_lane;
+    uint32_t flying_count;
+    uint32_t pieces_max; /* scatter entries of a READ */
+    bool fences_itself;  /* we wait for the data, and not the NIC */
+    uint64_t heard_ns;   /* when work last completed, or began */
+    struct lend_list reads;
+    struct lend_list free_batches;
+    struct lend_verbs_batch batches[LEND_VERBS_BATCHES];
+};
+
+static inline struct lend_verbs_rail *lend_verbs_rail_of(struct lend_rail *base)
+{
+    return (struct lend_verbs_rail *)base;
+}
+
+static inline void lend_verbs_touch(struct lend_verbs_station *station)
+{
+    (void)atomic_fetch_add_explicit(&station->serial, 1, memory_order_release);
+}
+
+/* exposure.c: the table's operations of regions, and what rails ask of them */
+enum lend_status lend_verbs_expose(void *transport, const struct lend_exposure *exposure,
+                                   struct lend_error *error);
+void lend_verbs_conceal(void *transport, uint64_t region_id);
+bool lend_verbs_is_exposed(void *transport, uint64_t region_id, char *who, size_t capacity);
+const void *lend_verbs_ours(struct lend_rail *base, uint64_t region_id, struct lend_error *why);
+/* What to tell a peer of a region, by that NIC. False: it has no part in it. */
+bool lend_verbs_describe(struct lend_verbs_station *station, uint64_t region_id, uint32_t nic,
+                         struct lend_verbs_told *out);
+void lend_verbs_exposures_fini(struct lend_verbs_station *station, bool forked);
+
+/* pair.c */
+/* Make the queue pairs of a rail, from its place, and what to offer to the other end. */
+enum lend_status lend_verbs_pairs_make(struct lend_verbs_rail *rail, struct lend_error *error);
+/* Join them to those of the other end's offer. */
+enum lend_status lend_verbs_pairs_join(struct lend_verbs_rail *rail, struct lend_error *error);
+/* Destroy them: not one more byte lands, or is read, by them. False: the provider did not do it. */
+bool lend_verbs_pairs_destroy(struct lend_verbs_rail *rail);
+
+/* work.c */
+void lend_verbs_work_init(struct lend_verbs_rail *rail);
+void lend_verbs_submit(struct lend_rail *base, struct lend_rail_read *read);
+bool lend_verbs_stop(struct lend_rail *base, struct lend_rail_read *read);
+bool lend_verbs_pump(struct lend_rail *base);
+/* The rail's queue pairs are destroyed: every READ ends with that. */
+void lend_verbs_work_end(struct lend_verbs_rail *rail, enum lend_status status, int32_t code);
+
+/* rail.c */
+enum lend_status lend_verbs_rail_open(void *transport, const struct lend_rail_desc *desc,
+                                      struct lend_rail **out, struct lend_error *error);
+void lend_verbs_rail_close(struct lend_rail *base, bool forked);
+size_t lend_verbs_rail_say(struct lend_rail *base, uint8_t *bytes);
+enum lend_status lend_verbs_rail_hear(struct lend_rail *base, const uint8_t *bytes, size_t count,
+                                      struct lend_error *error);
+void lend_verbs_rail_tell(struct lend_rail *base, uint64_t region_id);
+enum lend_status lend_verbs_rail_judge(struct lend_rail *base, struct lend_error *why);
+uint64_t lend_verbs_rail_stamp(struct lend_rail *base);
+const void *lend_verbs_rail_theirs(struct lend_rail *base, uint64_t region_id, uint32_t life,
+                                   struct lend_error *why);
+void lend_verbs_rail_halt(struct lend_rail *base);
+/* It carries nothing any more: its READs end with that status. Calls anew when it is next wanted.
+ */
+void lend_verbs_rail_break(struct lend_verbs_rail *rail, enum lend_status status, int32_t code,
+                           const struct lend_error *why);
+
+extern const struct lend_transport_ops lend_transport_verbs;
+
+#endif

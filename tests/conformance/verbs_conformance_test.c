@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: transport verbs keeps the contract, beside each of the transports that carry its frames.
+ * Method: the conformance battery: between two agents of one process under manual progress, on a
+ * fake libibverbs, whose NICs move bytes as real ones do and are on one thread. Where
+ * LEND_TEST_RDMA names two devices ("rxe0,rxe0"), on those instead, in threads and between two
+ * processes: that is how tests/rdma runs it, in a virtual machine with soft-RoCE.
+ */
+#include "battery.h"
+
+#include "fake/verbs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAME_BYTES = 64 };
+
+static int run_real(const char *devices)
+{
+    static char names[2][NAME_BYTES];
+    const char *comma = strchr(devices, ',');
+    struct battery_setup setups[] = {
+        {.name = "verbs, tcp", .transports = "tcp,verbs"},
+        {.name = "verbs, local", .transports = "local,verbs"},
+        {.name = "verbs, tcp, two processes", .transports = "tcp,verbs", .flags = BATTERY_APART},
+        {.name = "verbs, tcp, two processes, manual",
+         .transports = "tcp,verbs",
+         .flags = BATTERY_APART | BATTERY_MANUAL},
+        {.name = "verbs, local, two processes, secret",
+         .transports = "local,verbs",
+         .flags = BATTERY_APART | BATTERY_SECRET},
+    };
+
+    if (comma == NULL) {
+        (void)fprintf(stderr, "LEND_TEST_RDMA is to name two devices, with a comma between\n");
+        return 1;
+    }
+    (void)snprintf(names[0], sizeof names[0], "%.*s", (int)(comma - devices), devices);
+    (void)snprintf(names[1], sizeof names[1], "%s", comma + 1);
+    for (size_t i = 0; i < sizeof setups / sizeof setups[0]; i++) {
+        setups[i].path = "verbs/read";
+        setups[i].flags |= BATTERY_STRAIGHT;
+    }
+    battery_nics[0] = names[0];
+    battery_nics[1] = names[1];
+    return battery_run(setups, sizeof setups / sizeof setups[0]);
+}
+
+int main(void)
+{
+    static const struct battery_setup fakes[] = {
+        {.name = "verbs on a fake, loopback, manual",
+         .transports = "loopback,verbs",
+         .path = "verbs/read",
+         .flags = BATTERY_MANUAL | BATTERY_STRAIGHT},
+        {.name = "verbs on a fake, tcp, manual",
+         .transports = "tcp,verbs",
+         .path = "verbs/read",
+         .flags = BATTERY_MANUAL | BATTERY_STRAIGHT},
+        {.name = "verbs on a fake, local, secret, manual",
+         .transports = "local,verbs",
+         .path = "verbs/read",
+         .flags = BATTERY_MANUAL | BATTERY_STRAIGHT | BATTERY_SECRET},
+    };
+    const char *devices = getenv("LEND_TEST_RDMA");
+
+    if (devices != NULL)
+        return run_real(devices);
+    fake_verbs_reset();
+    lend_verbs = &fake_verbs_ops;
+    battery_nics[0] = "fake0";
+    battery_nics[1] = "fake1";
+    return battery_run(fakes, sizeof fakes / sizeof fakes[0]);
+}
