@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /*
  * Metadata in etcd, as an attachment of what lend keeps there: NIXL_ETCD_ENDPOINTS says where,
@@ -16,6 +17,7 @@
  */
 
 #define FIND_NS UINT64_C(5000000000)
+enum { FIND_TRIES = 100 }; /* in about that time */
 
 bool compat_directory_is_there(void)
 {
@@ -97,8 +99,16 @@ static bool is_connected(struct compat_peer *peer)
     return connected;
 }
 
+/* What a look is taken at the entry of a followed peer for. */
+enum cause {
+    CAUSE_FOUND,   /* it was found and loaded, and may have gone since */
+    CAUSE_LEFT,    /* it is told to have gone, */
+    CAUSE_EMPTIED, /* or to have been emptied */
+};
+
 /* Is its metadata there no more? What is told comes late at times, so that one looks. */
-static bool is_withdrawn(struct lend_directory *directory, struct compat_peer *peer, bool was_told)
+static bool is_withdrawn(struct lend_directory *directory, struct compat_peer *peer,
+                         enum cause cause)
 {
     struct lend_found *found = NULL;
 
@@ -109,15 +119,17 @@ static bool is_withdrawn(struct lend_directory *directory, struct compat_peer *p
         lend_found_release(found);
         return !has_metadata;
     }
-    return (was_told || status == LEND_E_ABSENT) && !is_connected(peer);
+    if (cause == CAUSE_EMPTIED)
+        return true;
+    return (cause == CAUSE_LEFT || status == LEND_E_ABSENT) && !is_connected(peer);
 }
 
-static void forget_withdrawn(struct compat_post *post, const char *name, bool was_told)
+static void forget_withdrawn(struct compat_post *post, const char *name, enum cause cause)
 {
     struct lend_directory *directory = atomic_load(&post->directory);
     struct compat_peer *peer = directory != NULL ? find_followed(post->agent, name) : NULL;
 
-    if (peer != NULL && is_withdrawn(directory, peer, was_told)) {
+    if (peer != NULL && is_withdrawn(directory, peer, cause)) {
         compat_log(COMPAT_INFO, "%s: the metadata of %s was taken out of etcd", post->agent->name,
                    name);
         compat_peer_withdraw(peer);
@@ -129,8 +141,10 @@ static void forget_withdrawn(struct compat_post *post, const char *name, bool wa
 static void on_event(void *context, enum lend_directory_event event, const char *name,
                      const struct lend_found *found)
 {
-    if (event == LEND_DIRECTORY_LEFT || found->attachment == NULL)
-        forget_withdrawn(context, name, true);
+    if (event == LEND_DIRECTORY_LEFT)
+        forget_withdrawn(context, name, CAUSE_LEFT);
+    else if (found->attachment == NULL)
+        forget_withdrawn(context, name, CAUSE_EMPTIED);
 }
 
 /* --- what is ordered --- */
@@ -172,22 +186,45 @@ static enum lend_status publish(struct compat_post *post, const struct compat_or
                              : status;
 }
 
+/* An entry with metadata: one that was emptied is about to go, and may come again. */
+static enum lend_status find_whole(struct compat_post *post, const char *name,
+                                   struct lend_found **out, struct lend_error *error)
+{
+    const struct timespec pause = {.tv_nsec = FIND_NS / FIND_TRIES};
+
+    for (int i = 0; i < FIND_TRIES && !atomic_load(&post->is_over); i++) {
+        struct lend_found *found = NULL;
+
+        enum lend_status status =
+            lend_directory_find(atomic_load(&post->directory), name, FIND_NS, &found, error);
+        if (status != LEND_OK)
+            return status;
+        if (found->attachment != NULL) {
+            *out = found;
+            return LEND_OK;
+        }
+        lend_found_release(found);
+        (void)nanosleep(&pause, NULL);
+    }
+    (void)snprintf(error->message, sizeof error->message, "the entry of %s has no metadata", name);
+    return LEND_E_ABSENT;
+}
+
 static enum lend_status find(struct compat_post *post, const struct compat_order *order,
                              struct lend_error *error)
 {
     struct lend_found *found = NULL;
     char *name = NULL;
 
-    enum lend_status status =
-        lend_directory_find(atomic_load(&post->directory), order->name, FIND_NS, &found, error);
+    enum lend_status status = find_whole(post, order->name, &found, error);
     if (status != LEND_OK)
         return status;
-    if (found->attachment != NULL) /* what is wrong with it was said */
-        (void)compat_metadata_load(post->agent, found->attachment, found->attachment_bytes, &name);
+    /* What is wrong with it is said there. */
+    (void)compat_metadata_load(post->agent, found->attachment, found->attachment_bytes, &name);
     lend_found_release(found);
     if (name != NULL) {
         follow(post->agent, name);
-        forget_withdrawn(post, name, false); /* it may have been since we found it */
+        forget_withdrawn(post, name, CAUSE_FOUND);
     }
     free(name);
     return LEND_OK;
