@@ -246,7 +246,7 @@ static bool regions_are_equal(const struct lend_metadata_region *a,
 
 bool metadata_is_equal(const struct lend_metadata *a, const struct lend_metadata *b)
 {
-    if (strcmp(a->name, b->name) != 0 || a->serial != b->serial ||
+    if (strcmp(a->name, b->name) != 0 || a->serial != b->serial || a->is_partial != b->is_partial ||
         memcmp(a->incarnation, b->incarnation, sizeof a->incarnation) != 0 ||
         a->transport_count != b->transport_count || a->region_count != b->region_count)
         return false;

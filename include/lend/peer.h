@@ -38,6 +38,42 @@ LEND_API LEND_MUST_USE enum lend_status lend_metadata_export(struct lend_agent *
                                                              size_t capacity, size_t *out_count,
                                                              struct lend_error *error);
 
+enum lend_export_flag {
+    LEND_EXPORT_PARTIAL = 1, /**< Of the regions that are listed, and of no others. */
+};
+
+/** What to export. Initialise with LEND_EXPORT_DESC_INIT. */
+struct lend_export_desc {
+    uint32_t struct_size; /**< sizeof(struct lend_export_desc) as compiled. */
+    uint32_t flags;       /**< ::lend_export_flag. */
+    /** With LEND_EXPORT_PARTIAL: regions of this agent; those without an access right, and those
+     * withdrawn, are left out. None: only how to reach the agent is told. Else NULL. */
+    struct lend_region *const *regions;
+    uint32_t region_count;
+    uint32_t reserved; /**< 0. */
+};
+
+#define LEND_EXPORT_DESC_INIT                                                                      \
+    {                                                                                              \
+        .struct_size = sizeof(struct lend_export_desc)                                             \
+    }
+
+/** Fill with zeros and the size; for other languages. Threads: safe. */
+LEND_API void lend_export_desc_init(struct lend_export_desc *desc);
+
+/**
+ * As lend_metadata_export(), of some of the regions if that is wanted: who imports that learns
+ * nothing of the others. What several such blobs tell adds up. A lend that knows of no such
+ * metadata refuses it: LEND_E_VERSION.
+ * @param desc  NULL: of all.
+ * @retval LEND_E_INVALID  also unknown flags, or a region that is not this agent's.
+ * @retval LEND_E_VERSION  of another struct_size.
+ * Threads: safe; but the regions must not be deregistered meanwhile. Blocks: no.
+ */
+LEND_API LEND_MUST_USE enum lend_status lend_metadata_export_with(
+    struct lend_agent *agent, const struct lend_export_desc *desc, void *bytes, size_t capacity,
+    size_t *out_count, struct lend_error *error);
+
 /**
  * Make a peer known. The same incarnation again gives the same handle, counted, and takes over what
  * the later of the two blobs says of its regions; the same name with another incarnation is another
@@ -47,7 +83,8 @@ LEND_API LEND_MUST_USE enum lend_status lend_metadata_export(struct lend_agent *
  * @retval LEND_E_CORRUPT  the bytes are cut, too many, or flipped; nothing was kept.
  * @retval LEND_E_VERSION  metadata of a later version; both are named.
  * @retval LEND_E_NO_PATH  no transport of this agent reaches that peer; names those of both.
- * @retval LEND_E_LIMIT    peers_max.
+ * @retval LEND_E_LIMIT    peers_max; or what was told in parts adds up to more than
+ *                         LEND_METADATA_BYTES_MAX.
  * @retval LEND_E_INVALID, LEND_E_NO_MEMORY, LEND_E_FORKED
  * Threads: safe; two threads may import the same bytes. Blocks: no; nothing is connected yet.
  */
@@ -114,7 +151,8 @@ LEND_API LEND_MUST_USE enum lend_status lend_peer_import_with(struct lend_agent 
  * @retval LEND_E_PEER_DEAD  the metadata is of another incarnation: the peer restarted; import it.
  * @retval LEND_E_MISMATCH   its tags are not as lend_peer_import_with() wanted them; nothing was
  *                           changed.
- * @retval LEND_E_CORRUPT, LEND_E_VERSION, LEND_E_INVALID, LEND_E_NO_MEMORY, LEND_E_FORKED
+ * @retval LEND_E_CORRUPT, LEND_E_VERSION, LEND_E_INVALID, LEND_E_LIMIT, LEND_E_NO_MEMORY,
+ *         LEND_E_FORKED
  * Threads: safe. Blocks: no.
  */
 LEND_API LEND_MUST_USE enum lend_status lend_peer_refresh(struct lend_peer *peer, const void *bytes,

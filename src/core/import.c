@@ -311,21 +311,64 @@ static void swap_in(struct lend_peer *peer, struct import *import)
     (void)atomic_fetch_add_explicit(&peer->metadata_stamp, 1, memory_order_release);
 }
 
+/* Does the peer's metadata have all that was told, in lives as late? */
+static bool has_all_locked(const struct lend_peer *peer, const struct lend_metadata *told)
+{
+    for (uint32_t i = 0; i < told->region_count; i++) {
+        const struct lend_metadata_region *known = lend_peer_find_locked(peer, told->regions[i].id);
+
+        if (known == NULL || known->life < told->regions[i].life)
+            return false;
+    }
+    return true;
+}
+
+/* What was told of some regions is added to what is known. Of all regions: it takes the place of
+ * what is known, if that is older; but what was told of some since then stays. */
+static enum lend_status complete_locked(const struct lend_peer *peer, struct import *import,
+                                        bool *out_is_newer, struct lend_error *error)
+{
+    struct lend_metadata *told = import->metadata, *merged = NULL;
+    bool is_newer =
+        told->serial > peer->whole_serial && !(told->is_partial && has_all_locked(peer, told));
+    enum lend_status status = LEND_OK;
+
+    if (is_newer && (told->is_partial || told->serial < peer->metadata->serial)) {
+        status = lend_metadata_merge(peer->metadata, told, &merged, error);
+        if (status != LEND_OK)
+            return status;
+        merged->is_partial = told->is_partial; /* of this time, as it has been */
+        lend_sys->release(told);
+        lend_range_index_fini(&import->ranges);
+        import->ranges = (struct lend_range_index){0};
+        import->metadata = merged;
+        status = index_regions(merged, &import->ranges, error);
+    }
+    *out_is_newer = is_newer;
+    return status;
+}
+
 /* Take over what is newer, if it is as the first import wanted it, and this one does. */
 static enum lend_status renew_locked(struct lend_peer *peer, struct import *import,
                                      struct lend_error *error)
 {
-    bool is_newer = import->metadata->serial > peer->metadata->serial;
-    const struct lend_metadata *metadata = is_newer ? import->metadata : peer->metadata;
+    uint64_t serial = import->metadata->serial; /* merged, it may be another */
+    bool is_newer = false;
 
     enum lend_status status = check_same_secret(peer, &import->secret, error);
+    if (status == LEND_OK)
+        status = complete_locked(peer, import, &is_newer, error);
+    const struct lend_metadata *metadata = is_newer ? import->metadata : peer->metadata;
     if (status == LEND_OK)
         status = check_tags(metadata, import->desc->tags, error);
     if (status == LEND_OK && is_newer)
         status = check_tags(metadata, peer->wanted_tags, error);
     /* The addresses of an incarnation do not change; its regions do. */
-    if (status == LEND_OK && is_newer)
+    if (status == LEND_OK && is_newer) {
+        if (!import->metadata->is_partial)
+            peer->whole_serial = serial;
         swap_in(peer, import);
+    }
     return status;
 }
 
@@ -366,6 +409,7 @@ static enum lend_status enter_locked(struct import *import, struct lend_peer **o
     peer->reaches = LEND_TAKE(import->reaches);
     peer->reach_count = import->reach_count;
     find_rail(peer, import->metadata);
+    peer->whole_serial = import->metadata->is_partial ? 0 : import->metadata->serial;
     swap_in(peer, import);
     (void)pthread_mutex_init(&peer->lock, NULL);
     lend_list_append(&agent->peer_list, &peer->link);

@@ -2,6 +2,7 @@
 #include "core/peer.h"
 
 #include "base/error.h"
+#include "base/sort.h"
 #include "base/sys.h"
 #include "core/client.h"
 #include "core/onesided.h"
@@ -16,33 +17,58 @@ enum { PREFAULT_BYTES = 4 << 20 };
 
 /* --- metadata of our own --- */
 
+static bool is_told(const struct lend_region *region)
+{
+    return region != NULL && region->access != 0 && !atomic_load(&region->is_withdrawn);
+}
+
+static void list_region_locked(const struct lend_region *region, struct lend_metadata_region *out)
+{
+    *out = (struct lend_metadata_region){
+        .id = region->id,
+        .kind = region->memory.kind,
+        .device = region->memory.device,
+        .access = region->access,
+        .address = region->memory.address,
+        .length_bytes = region->memory.length_bytes,
+        .geometry = region->geometry,
+        .flags = region->flags & LEND_METADATA_FLAGS,
+        .life = region->life,
+        .file = lend_file_number_locked(region),
+        .file_offset_bytes = region->file_offset_bytes,
+        .name = region->name,
+        .tags = region->tags != NULL ? region->tags : "",
+    };
+}
+
 static uint32_t list_regions_locked(struct lend_agent *agent, struct lend_metadata_region *out)
 {
     uint32_t count = 0;
 
-    for (uint32_t i = 0; i < agent->table.place_count; i++) {
-        const struct lend_region *region = agent->table.places[i].region;
-
-        if (region == NULL || region->access == 0 || atomic_load(&region->is_withdrawn))
-            continue;
-        out[count++] = (struct lend_metadata_region){
-            .id = region->id,
-            .kind = region->memory.kind,
-            .device = region->memory.device,
-            .access = region->access,
-            .address = region->memory.address,
-            .length_bytes = region->memory.length_bytes,
-            .geometry = region->geometry,
-            .flags = region->flags & LEND_METADATA_FLAGS,
-            .life = region->life,
-            .file = lend_file_number_locked(region),
-            .file_offset_bytes = region->file_offset_bytes,
-            .name = region->name,
-            .tags = region->tags != NULL ? region->tags : "",
-        };
-    }
+    for (uint32_t i = 0; i < agent->table.place_count; i++)
+        if (is_told(agent->table.places[i].region))
+            list_region_locked(agent->table.places[i].region, &out[count++]);
     return count;
 }
+
+/* Those regions, sorted by their ids, each once. */
+static uint32_t list_sorted_locked(const struct lend_sorted *sorted, uint32_t total,
+                                   struct lend_metadata_region *out)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < total; i++)
+        if (is_told(sorted[i].value) && (i == 0 || sorted[i].key != sorted[i - 1].key))
+            list_region_locked(sorted[i].value, &out[count++]);
+    return count;
+}
+
+/* Where the bytes go. */
+struct room {
+    void *bytes;
+    size_t capacity;
+    size_t *out_count;
+};
 
 static void list_transports(struct lend_agent *agent, struct lend_metadata *out)
 {
@@ -56,8 +82,9 @@ static void list_transports(struct lend_agent *agent, struct lend_metadata *out)
     out->transport_count = agent->transport_count;
 }
 
-static enum lend_status encode(struct lend_agent *agent, void *bytes, size_t capacity,
-                               size_t *out_count, struct lend_error *error)
+/* With sorted, of those regions alone. */
+static enum lend_status encode(struct lend_agent *agent, const struct lend_sorted *sorted,
+                               uint32_t sorted_count, struct room *room, struct lend_error *error)
 {
     struct lend_metadata *metadata = lend_sys->allocate(sizeof *metadata);
     size_t count = 0;
@@ -69,13 +96,15 @@ static enum lend_status encode(struct lend_agent *agent, void *bytes, size_t cap
     list_transports(agent, metadata);
 
     (void)pthread_mutex_lock(&agent->lock);
-    struct lend_metadata_region *regions =
-        lend_sys->allocate_dirty((agent->table.count + 1) * sizeof *regions);
+    size_t most = sorted != NULL ? sorted_count : agent->table.count;
+    struct lend_metadata_region *regions = lend_sys->allocate_dirty((most + 1) * sizeof *regions);
     if (regions != NULL) {
         metadata->serial = agent->serial;
-        metadata->region_count = list_regions_locked(agent, regions);
+        metadata->is_partial = sorted != NULL;
+        metadata->region_count = sorted != NULL ? list_sorted_locked(sorted, sorted_count, regions)
+                                                : list_regions_locked(agent, regions);
         metadata->regions = regions;
-        count = lend_metadata_encode(metadata, bytes, capacity);
+        count = lend_metadata_encode(metadata, room->bytes, room->capacity);
     }
     (void)pthread_mutex_unlock(&agent->lock);
 
@@ -83,13 +112,68 @@ static enum lend_status encode(struct lend_agent *agent, void *bytes, size_t cap
     lend_sys->release(regions);
     if (regions == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory to export metadata");
-    *out_count = count;
+    *room->out_count = count;
     return LEND_OK;
+}
+
+void lend_export_desc_init(struct lend_export_desc *desc)
+{
+    if (desc != NULL)
+        *desc = (struct lend_export_desc)LEND_EXPORT_DESC_INIT;
+}
+
+static enum lend_status check_desc(struct lend_agent *agent, const struct lend_export_desc *desc,
+                                   struct lend_error *error)
+{
+    if (desc->struct_size != sizeof *desc)
+        return lend_fail(error, LEND_E_VERSION, "lend_export_desc is %u bytes, not %zu",
+                         desc->struct_size, sizeof *desc);
+    if ((desc->flags & ~(uint32_t)LEND_EXPORT_PARTIAL) != 0 || desc->reserved != 0)
+        return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x, or reserved is %u, not 0",
+                         desc->flags, desc->reserved);
+    if (desc->regions == NULL ? desc->region_count > 0 : (desc->flags & LEND_EXPORT_PARTIAL) == 0)
+        return lend_fail(error, LEND_E_INVALID,
+                         "%u regions that are NULL, or without LEND_EXPORT_PARTIAL",
+                         desc->region_count);
+    for (uint32_t i = 0; i < desc->region_count; i++) {
+        enum lend_status status = lend_handle_check(desc->regions[i], LEND_TAG_REGION, error);
+
+        if (status != LEND_OK)
+            return status;
+        if (desc->regions[i]->agent != agent)
+            return lend_fail(error, LEND_E_INVALID, "region %u is of another agent", i);
+    }
+    return LEND_OK;
+}
+
+static enum lend_status encode_some(struct lend_agent *agent, const struct lend_export_desc *desc,
+                                    struct room *room, struct lend_error *error)
+{
+    struct lend_sorted *places =
+        lend_sys->allocate(2 * ((size_t)desc->region_count + 1) * sizeof *places);
+
+    if (places == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory to export metadata");
+    for (uint32_t i = 0; i < desc->region_count; i++)
+        places[i] = (struct lend_sorted){.key = desc->regions[i]->id, .value = desc->regions[i]};
+    enum lend_status status =
+        encode(agent, lend_sort(places, desc->region_count), desc->region_count, room, error);
+    lend_sys->release(places);
+    return status;
 }
 
 enum lend_status lend_metadata_export(struct lend_agent *agent, void *bytes, size_t capacity,
                                       size_t *out_count, struct lend_error *error)
 {
+    return lend_metadata_export_with(agent, NULL, bytes, capacity, out_count, error);
+}
+
+enum lend_status lend_metadata_export_with(struct lend_agent *agent,
+                                           const struct lend_export_desc *desc, void *bytes,
+                                           size_t capacity, size_t *out_count,
+                                           struct lend_error *error)
+{
+    struct room room = {.bytes = bytes, .capacity = capacity, .out_count = out_count};
     enum lend_status status = lend_agent_check(agent, error);
 
     if (status != LEND_OK)
@@ -97,7 +181,14 @@ enum lend_status lend_metadata_export(struct lend_agent *agent, void *bytes, siz
     if (out_count == NULL || (bytes == NULL && capacity > 0))
         return lend_fail(error, LEND_E_INVALID, "out_count, or room for %zu bytes, is NULL",
                          capacity);
-    status = encode(agent, bytes, capacity, out_count, error);
+    if (desc != NULL)
+        status = check_desc(agent, desc, error);
+    if (status != LEND_OK)
+        return status;
+    if (desc != NULL && (desc->flags & LEND_EXPORT_PARTIAL) != 0)
+        status = encode_some(agent, desc, &room, error);
+    else
+        status = encode(agent, NULL, 0, &room, error);
     if (status != LEND_OK)
         return status;
     if (*out_count > LEND_METADATA_BYTES_MAX)

@@ -22,7 +22,8 @@ struct lend_peer {
     uint32_t references;   /* the handles as one, transfers, tickets; agent's lock */
     char name[LEND_AGENT_NAME_BYTES_MAX + 1];
     uint8_t incarnation[LEND_INCARNATION_BYTES];
-    struct lend_metadata *metadata;  /* owned; replaced under the agent's lock */
+    struct lend_metadata *metadata; /* owned; replaced under the agent's lock */
+    uint64_t whole_serial;          /* of what told of all its regions; 0: nothing has; that lock */
     _Atomic uint64_t metadata_stamp; /* grows when it is replaced */
     struct lend_range_index ranges;  /* of its regions, values are indices + 1; agent's lock */
     /* What its first import asked for, and holds for its later metadata. */

@@ -24,6 +24,7 @@ enum {
     SECTION_TRANSPORTS = SECTION_REQUIRED | 2,
     SECTION_REGIONS = SECTION_REQUIRED | 3,
     SECTION_COUNT = 3,
+    SECTION_PARTIAL = SECTION_REQUIRED | 4,
 
     MEMBER_BYTES_MIN = 3, /* of a region in a row: address, shared and own bytes of its name */
     ACCESS_ALL = LEND_ACCESS_READ | LEND_ACCESS_WRITE,
@@ -155,6 +156,8 @@ size_t lend_metadata_encode(const struct lend_metadata *metadata, void *bytes, s
     write_regions(&writer, metadata);
     end_section(&writer, body);
 
+    if (metadata->is_partial)
+        (void)begin_section(&writer, SECTION_PARTIAL);
     lend_envelope_end(&writer);
     return writer.count;
 }
@@ -164,7 +167,18 @@ size_t lend_metadata_encode(const struct lend_metadata *metadata, void *bytes, s
 struct sections {
     struct lend_reader bodies[SECTION_COUNT];
     bool found[SECTION_COUNT];
+    bool is_partial;
 };
+
+static enum lend_status note_partial(struct sections *out, uint32_t length,
+                                     struct lend_error *error)
+{
+    if (out->is_partial || length > 0)
+        return lend_fail(error, LEND_E_CORRUPT, "section 0x%02x of metadata comes twice, or long",
+                         SECTION_PARTIAL);
+    out->is_partial = true;
+    return LEND_OK;
+}
 
 static enum lend_status find_sections(struct lend_reader *reader, struct sections *out,
                                       struct lend_error *error)
@@ -182,12 +196,16 @@ static enum lend_status find_sections(struct lend_reader *reader, struct section
                                  type);
             out->found[type - SECTION_AGENT] = true;
             out->bodies[type - SECTION_AGENT] = lend_reader_init(body, length);
+        } else if (type == SECTION_PARTIAL) {
+            enum lend_status status = note_partial(out, length, error);
+
+            if (status != LEND_OK)
+                return status;
         } else if (type & SECTION_REQUIRED) {
             return lend_fail(error, LEND_E_VERSION,
                              "metadata of version %d needs section 0x%02x to be understood, and "
                              "this library's version %d knows none above 0x%02x",
-                             LEND_METADATA_VERSION, type, LEND_METADATA_VERSION,
-                             SECTION_AGENT + SECTION_COUNT - 1);
+                             LEND_METADATA_VERSION, type, LEND_METADATA_VERSION, SECTION_PARTIAL);
         }
     }
     for (int i = 0; i < SECTION_COUNT; i++) {
@@ -560,6 +578,7 @@ static enum lend_status fill_in(struct lend_metadata *made, const struct section
         status = read_transports(sections->bodies[SECTION_TRANSPORTS - SECTION_AGENT], made, error);
     if (status == LEND_OK)
         status = unpack_regions(unpacking, error);
+    made->is_partial = sections->is_partial;
     made->regions = unpacking->regions;
     made->region_count = unpacking->region_count;
     return status;

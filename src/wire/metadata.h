@@ -4,6 +4,8 @@
 
 #include <lend/region.h>
 
+#include <stdbool.h>
+
 /*
  * The bytes of metadata:
  *
@@ -11,11 +13,13 @@
  *
  * A section is {u8 type | u32 length | body}. A reader skips types below 0x80 that it does not
  * know, so that later libraries can add them without another version; from 0x80 on it refuses them
- * (LEND_E_VERSION). These three stand once each, in any order:
+ * (LEND_E_VERSION). The first three of these stand once each, in any order, and the last at most
+ * once:
  *
  *     0x81 agent       name | incarnation | u64 serial
  *     0x82 transports  {name | u16 length | address} ..., to the end of the section
  *     0x83 regions     varint count of regions | rows
+ *     0x84 partial     nothing: the regions are some of the agent's, and there may be others
  *
  * A name is {u8 length | bytes}. A row is a run of like regions, whose ids follow one another:
  *
@@ -69,6 +73,7 @@ struct lend_metadata {
     char name[LEND_AGENT_NAME_BYTES_MAX + 1];
     uint8_t incarnation[LEND_INCARNATION_BYTES];
     uint64_t serial; /* grows with every change of the agent's regions */
+    bool is_partial; /* the regions are some of the agent's */
     uint32_t transport_count;
     struct lend_metadata_transport transports[LEND_METADATA_TRANSPORTS_MAX];
     uint32_t region_count;
@@ -90,5 +95,15 @@ size_t lend_metadata_encode(const struct lend_metadata *metadata, void *bytes, s
  */
 enum lend_status lend_metadata_decode(const void *bytes, size_t count, struct lend_metadata **out,
                                       struct lend_error *error);
+
+/*
+ * What is known of an agent, and what it told besides, as one, not partial; give it back as that of
+ * lend_metadata_decode(). Of two lives of a region the later one stays, and of two regions of one
+ * name that with the higher id, which was registered later. LEND_E_LIMIT: it is too much to be
+ * told. LEND_E_CORRUPT, LEND_E_NO_MEMORY.
+ */
+enum lend_status lend_metadata_merge(const struct lend_metadata *known,
+                                     const struct lend_metadata *told, struct lend_metadata **out,
+                                     struct lend_error *error);
 
 #endif

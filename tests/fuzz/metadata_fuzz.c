@@ -108,6 +108,17 @@ static void check_again(const struct lend_metadata *metadata)
     free(written);
 }
 
+/* It says nothing new to who knows it. */
+static void check_merged(const struct lend_metadata *metadata)
+{
+    struct lend_metadata *merged = NULL;
+
+    CHECK(lend_metadata_merge(metadata, metadata, &merged, NULL) == LEND_OK);
+    merged->is_partial = metadata->is_partial;
+    CHECK(metadata_is_equal(metadata, merged));
+    lend_sys->release(merged);
+}
+
 static void try_metadata(const uint8_t *bytes, size_t count)
 {
     struct lend_metadata *metadata;
@@ -123,6 +134,7 @@ static void try_metadata(const uint8_t *bytes, size_t count)
     }
     check_metadata(metadata);
     check_again(metadata);
+    check_merged(metadata);
     lend_sys->release(metadata);
 }
 

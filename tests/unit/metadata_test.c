@@ -94,6 +94,8 @@ static void test_metadata_without_regions_or_transports_comes_back(void **state)
     struct lend_metadata metadata = {.name = "a", .serial = UINT64_MAX};
 
     assert_comes_back(&metadata);
+    metadata.is_partial = true;
+    assert_comes_back(&metadata);
 }
 
 static const struct lend_geometry whole = {4096, 4096, 1, 4096, 1};
@@ -316,10 +318,10 @@ static void test_later_section_is_skipped_unless_it_is_required(void **state)
         assert_true(metadata_is_equal(metadata, again));
         lend_sys->release(again);
     }
-    count = insert_section(bytes, count, 0x84, 3);
+    count = insert_section(bytes, count, 0x85, 3);
     assert_bytes_refused(bytes, count, LEND_E_VERSION,
-                         "version 1 needs section 0x84 to be understood, and this library's "
-                         "version 1 knows none above 0x83");
+                         "version 1 needs section 0x85 to be understood, and this library's "
+                         "version 1 knows none above 0x84");
     bytes[AGENT_AT] = 0x80;
     assert_bytes_refused(bytes, count, LEND_E_VERSION, "section 0x80");
     bytes[AGENT_AT] = 0xff;
@@ -343,6 +345,15 @@ static void test_each_section_stands_there_once(void **state)
         (void)snprintf(reason, sizeof reason, "section 0x%02x of metadata comes twice", type);
         assert_bytes_refused(twice, twice_count, LEND_E_CORRUPT, reason);
     }
+    metadata.is_partial = true;
+    count = lend_metadata_encode(&metadata, bytes, sizeof bytes);
+    count = insert_section(bytes, count, 0x84, 0);
+    assert_bytes_refused(bytes, count, LEND_E_CORRUPT, "section 0x84 of metadata comes twice");
+    metadata.is_partial = false;
+    count = lend_metadata_encode(&metadata, bytes, sizeof bytes);
+    count = insert_section(bytes, count, 0x84, 1);
+    assert_bytes_refused(bytes, count, LEND_E_CORRUPT, "comes twice, or long");
+    count = lend_metadata_encode(&metadata, bytes, sizeof bytes);
     bytes[AGENT_AT] = 0x01; /* now it is one that may be skipped */
     assert_bytes_refused(bytes, count, LEND_E_CORRUPT, "metadata without section 0x81");
     assert_bytes_refused(bytes, AGENT_AT + 4, LEND_E_CORRUPT, "metadata without section 0x81");
