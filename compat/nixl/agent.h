@@ -161,8 +161,13 @@ void compat_peer_withdraw(struct compat_peer *peer);
 /* The peer in the list, whatever has become of it, with a reference; NULL: none of that name. */
 struct compat_peer *compat_peer_listed(nixl_capi_agent_t agent, const char *name);
 
-/* Metadata of lend's, for free(). */
-nixl_capi_status_t compat_lend_metadata(nixl_capi_agent_t agent, uint8_t **out, size_t *out_bytes);
+/* Metadata of lend's, for free(): of all that is registered; or as described, in about as much
+ * room.
+ */
+nixl_capi_status_t compat_lend_metadata(nixl_capi_agent_t agent, struct compat_bytes *out);
+nixl_capi_status_t compat_lend_metadata_with(nixl_capi_agent_t agent,
+                                             const struct lend_export_desc *desc, size_t room,
+                                             struct compat_bytes *out);
 
 /* Bring ourselves as a peer up to date with what is registered. */
 nixl_capi_status_t compat_peer_refresh_self(struct compat_peer *peer);

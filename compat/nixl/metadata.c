@@ -7,41 +7,83 @@
 
 /* --- exporting --- */
 
-/* What of the registered descriptors the peer is told: those of the list. */
+/* What of the registered descriptors the peer is told: those of the list, and their regions. */
 static nixl_capi_status_t select_locked(nixl_capi_agent_t agent, const struct compat_descs *partial,
-                                        struct compat_index *out)
+                                        struct compat_index *out, struct lend_region **regions,
+                                        uint32_t *out_count)
 {
     struct compat_place place;
 
     for (size_t i = 0; i < partial->count; i++) {
         const struct compat_desc *desc = &partial->at[i];
 
-        if (!compat_index_find(&agent->registered, partial->type, desc, NULL, &place))
+        /* One that is being deregistered may have no region any more. */
+        if (!compat_index_find(&agent->registered, partial->type, desc, NULL, &place) ||
+            compat_index_at(&place)->is_leaving)
             return compat_fail(NIXL_CAPI_ERROR_NOT_FOUND,
                                "descriptor %zu, 0x%zx + %zu, is not registered with agent %s", i,
                                desc->address, desc->length_bytes, agent->name);
         if (!compat_index_add(out, partial->type, desc, NULL))
             return NIXL_CAPI_ERROR_BACKEND;
+        if (compat_index_at(&place)->region != NULL)
+            regions[(*out_count)++] = compat_index_at(&place)->region;
     }
     return NIXL_CAPI_SUCCESS;
 }
 
-static nixl_capi_status_t encode_locked(nixl_capi_agent_t agent, struct compat_blob *blob,
-                                        const struct compat_descs *partial, void **out,
-                                        size_t *out_bytes)
+static nixl_capi_status_t pack_locked(nixl_capi_agent_t agent, struct compat_blob *blob,
+                                      const struct compat_index *index, struct compat_bytes *out)
 {
-    struct compat_index some = {0};
-    nixl_capi_status_t status = NIXL_CAPI_SUCCESS;
-
     blob->serial = agent->serial;
-    if (partial != NULL)
-        status = select_locked(agent, partial, &some);
+    out->bytes = compat_blob_encode(blob, index, &out->length_bytes);
+    return out->bytes != NULL ? NIXL_CAPI_SUCCESS : NIXL_CAPI_ERROR_BACKEND;
+}
+
+static nixl_capi_status_t export_whole(nixl_capi_agent_t agent, struct compat_blob *blob,
+                                       struct compat_bytes *out)
+{
+    struct compat_bytes metadata = {0};
+
+    nixl_capi_status_t status = compat_lend_metadata(agent, &metadata);
+    if (status != NIXL_CAPI_SUCCESS)
+        return status;
+    blob->flags = COMPAT_BLOB_WHOLE;
+    blob->metadata =
+        (struct compat_blob_bytes){.bytes = metadata.bytes, .count = metadata.length_bytes};
+    (void)pthread_mutex_lock(&agent->lock);
+    status = pack_locked(agent, blob, &agent->registered, out);
+    (void)pthread_mutex_unlock(&agent->lock);
+    free(metadata.bytes);
+    return status;
+}
+
+/* Of the descriptors of the list alone, and of nothing else that is registered. */
+static nixl_capi_status_t export_part(nixl_capi_agent_t agent, struct compat_blob *blob,
+                                      const struct compat_descs *partial, struct compat_bytes *out)
+{
+    struct lend_region **regions = calloc(partial->count + 1, sizeof(struct lend_region *));
+    struct lend_export_desc desc = LEND_EXPORT_DESC_INIT;
+    struct compat_bytes metadata = {0};
+    struct compat_index some = {0};
+
+    if (regions == NULL)
+        return NIXL_CAPI_ERROR_BACKEND;
+    desc.flags = LEND_EXPORT_PARTIAL;
+    desc.regions = regions;
+    /* In one go: nobody begins to deregister them meanwhile. */
+    (void)pthread_mutex_lock(&agent->lock);
+    nixl_capi_status_t status = select_locked(agent, partial, &some, regions, &desc.region_count);
+    if (status == NIXL_CAPI_SUCCESS)
+        status = compat_lend_metadata_with(agent, &desc, 4096 + 32 * partial->count, &metadata);
     if (status == NIXL_CAPI_SUCCESS) {
-        *out = compat_blob_encode(blob, partial != NULL ? &some : &agent->registered, out_bytes);
-        if (*out == NULL)
-            status = NIXL_CAPI_ERROR_BACKEND;
+        blob->metadata =
+            (struct compat_blob_bytes){.bytes = metadata.bytes, .count = metadata.length_bytes};
+        status = pack_locked(agent, blob, &some, out);
     }
+    (void)pthread_mutex_unlock(&agent->lock);
     compat_index_fini(&some);
+    free(metadata.bytes);
+    free(regions);
     return status;
 }
 
@@ -49,23 +91,21 @@ nixl_capi_status_t compat_metadata_export(nixl_capi_agent_t agent,
                                           const struct compat_descs *partial, void **out,
                                           size_t *out_bytes)
 {
-    uint8_t *metadata = NULL;
-    struct compat_blob blob = {.flags = partial == NULL ? COMPAT_BLOB_WHOLE : 0};
+    struct compat_bytes made = {0};
+    struct compat_blob blob = {0};
 
     if (atomic_load(&agent->lend) == NULL)
         return compat_fail(NIXL_CAPI_ERROR_INVALID_PARAM, "agent %s has no backend", agent->name);
-    nixl_capi_status_t status = compat_lend_metadata(agent, &metadata, &blob.metadata.count);
-    if (status != NIXL_CAPI_SUCCESS)
-        return status;
-    blob.metadata.bytes = metadata;
     (void)snprintf(blob.name, sizeof blob.name, "%s", agent->name);
     if (agent->has_key)
         blob.key = (struct compat_blob_bytes){.bytes = agent->key, .count = sizeof agent->key};
     blob.ticket = (struct compat_blob_bytes){.bytes = agent->ticket, .count = agent->ticket_bytes};
-    (void)pthread_mutex_lock(&agent->lock);
-    status = encode_locked(agent, &blob, partial, out, out_bytes);
-    (void)pthread_mutex_unlock(&agent->lock);
-    free(metadata);
+    nixl_capi_status_t status = partial != NULL ? export_part(agent, &blob, partial, &made)
+                                                : export_whole(agent, &blob, &made);
+    if (status == NIXL_CAPI_SUCCESS) {
+        *out = made.bytes;
+        *out_bytes = made.length_bytes;
+    }
     return status;
 }
 

@@ -126,15 +126,11 @@ void compat_peers_forget(nixl_capi_agent_t agent)
 
 /* --- ourselves as a peer --- */
 
-nixl_capi_status_t compat_lend_metadata(nixl_capi_agent_t agent, uint8_t **out, size_t *out_bytes)
+nixl_capi_status_t compat_lend_metadata_with(nixl_capi_agent_t agent,
+                                             const struct lend_export_desc *desc, size_t room,
+                                             struct compat_bytes *out)
 {
     struct lend_error error;
-
-    (void)pthread_mutex_lock(&agent->lock);
-    size_t room = 4096 + 16 * agent->registered.count;
-    (void)pthread_mutex_unlock(&agent->lock);
-    if (room < atomic_load_explicit(&agent->metadata_bytes, memory_order_relaxed))
-        room = atomic_load_explicit(&agent->metadata_bytes, memory_order_relaxed);
 
     for (;;) {
         uint8_t *bytes = malloc(room);
@@ -143,11 +139,9 @@ nixl_capi_status_t compat_lend_metadata(nixl_capi_agent_t agent, uint8_t **out, 
         if (bytes == NULL)
             return NIXL_CAPI_ERROR_BACKEND;
         enum lend_status status =
-            lend_metadata_export(atomic_load(&agent->lend), bytes, room, &count, &error);
+            lend_metadata_export_with(atomic_load(&agent->lend), desc, bytes, room, &count, &error);
         if (status == LEND_OK) {
-            atomic_store_explicit(&agent->metadata_bytes, count + count / 8, memory_order_relaxed);
-            *out = bytes;
-            *out_bytes = count;
+            *out = (struct compat_bytes){.bytes = bytes, .length_bytes = count};
             return NIXL_CAPI_SUCCESS;
         }
         free(bytes);
@@ -157,23 +151,37 @@ nixl_capi_status_t compat_lend_metadata(nixl_capi_agent_t agent, uint8_t **out, 
     }
 }
 
+nixl_capi_status_t compat_lend_metadata(nixl_capi_agent_t agent, struct compat_bytes *out)
+{
+    (void)pthread_mutex_lock(&agent->lock);
+    size_t room = 4096 + 16 * agent->registered.count;
+    (void)pthread_mutex_unlock(&agent->lock);
+    size_t last = atomic_load_explicit(&agent->metadata_bytes, memory_order_relaxed);
+
+    nixl_capi_status_t status =
+        compat_lend_metadata_with(agent, NULL, room > last ? room : last, out);
+    if (status == NIXL_CAPI_SUCCESS)
+        atomic_store_explicit(&agent->metadata_bytes, out->length_bytes + out->length_bytes / 8,
+                              memory_order_relaxed);
+    return status;
+}
+
 static nixl_capi_status_t create_self(nixl_capi_agent_t agent, struct compat_peer **out)
 {
     struct lend_peer *lend = NULL;
     struct lend_ticket *ticket = NULL;
+    struct compat_bytes metadata = {0};
     struct lend_error error;
-    uint8_t *bytes = NULL;
-    size_t count = 0;
 
     (void)pthread_mutex_lock(&agent->lock);
     uint64_t serial = agent->serial;
     (void)pthread_mutex_unlock(&agent->lock);
-    nixl_capi_status_t status = compat_lend_metadata(agent, &bytes, &count);
+    nixl_capi_status_t status = compat_lend_metadata(agent, &metadata);
     if (status != NIXL_CAPI_SUCCESS)
         return status;
-    enum lend_status result =
-        lend_peer_import(atomic_load(&agent->lend), bytes, count, &lend, &error);
-    free(bytes);
+    enum lend_status result = lend_peer_import(atomic_load(&agent->lend), metadata.bytes,
+                                               metadata.length_bytes, &lend, &error);
+    free(metadata.bytes);
     if (result == LEND_OK)
         result = lend_ticket_import(lend, agent->ticket, agent->ticket_bytes, &ticket, &error);
     struct compat_peer *peer =
@@ -227,9 +235,8 @@ static nixl_capi_status_t find_self(nixl_capi_agent_t agent, struct compat_peer 
 nixl_capi_status_t compat_peer_refresh_self(struct compat_peer *peer)
 {
     nixl_capi_agent_t agent = peer->agent;
+    struct compat_bytes metadata = {0};
     struct lend_error error;
-    uint8_t *bytes = NULL;
-    size_t count = 0;
 
     (void)pthread_mutex_lock(&agent->lock);
     uint64_t serial = agent->serial;
@@ -238,11 +245,12 @@ nixl_capi_status_t compat_peer_refresh_self(struct compat_peer *peer)
     if (!is_old)
         return NIXL_CAPI_SUCCESS;
 
-    nixl_capi_status_t status = compat_lend_metadata(agent, &bytes, &count);
+    nixl_capi_status_t status = compat_lend_metadata(agent, &metadata);
     if (status == NIXL_CAPI_SUCCESS)
         status = compat_peer_enter(peer);
     if (status == NIXL_CAPI_SUCCESS) {
-        enum lend_status result = lend_peer_refresh(peer->lend, bytes, count, &error);
+        enum lend_status result =
+            lend_peer_refresh(peer->lend, metadata.bytes, metadata.length_bytes, &error);
 
         if (result != LEND_OK)
             status = compat_fail_lend(result, &error, "reaching ourselves");
@@ -253,7 +261,7 @@ nixl_capi_status_t compat_peer_refresh_self(struct compat_peer *peer)
         peer->serial = serial;
         (void)pthread_mutex_unlock(&agent->lock);
     }
-    free(bytes);
+    free(metadata.bytes);
     return status;
 }
 

@@ -8,7 +8,10 @@
  */
 #include "stage.h"
 
+#include "blob.h"
+
 #include <fcntl.h>
+#include <lend/lend.h>
 #include <unistd.h>
 
 enum { MIB = 1 << 20 };
@@ -460,6 +463,64 @@ static void test_parts_of_metadata_add_up(void **state)
     OK(nixl_capi_destroy_reg_dlist(wrong));
 }
 
+/* How many regions of lend's such metadata tells of, to an agent of lend's. */
+static uint32_t regions_in(const void *bytes, size_t count)
+{
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+    struct lend_peer_info info = {.struct_size = sizeof info};
+    struct lend_agent *agent = NULL;
+    struct lend_peer *peer = NULL;
+    struct compat_blob blob;
+
+    config.name = "curious";
+    config.transports = "loopback";
+    config.flags = LEND_AGENT_NO_STATISTICS;
+    assert_null(compat_blob_decode(bytes, count, &blob));
+    assert_int_equal(lend_agent_create(&config, &agent, NULL), LEND_OK);
+    assert_int_equal(lend_peer_import(agent, blob.metadata.bytes, blob.metadata.count, &peer, NULL),
+                     LEND_OK);
+    assert_int_equal(lend_peer_describe(peer, &info, NULL), LEND_OK);
+    lend_peer_forget(peer);
+    lend_agent_destroy(agent);
+    return info.region_count;
+}
+
+static uint32_t regions_in_part(nixl_capi_reg_dlist_t list)
+{
+    void *bytes = NULL;
+    size_t count = 0;
+
+    OK(nixl_capi_get_local_partial_md(target, list, &bytes, &count, NULL));
+    uint32_t regions = regions_in(bytes, count);
+    free(bytes);
+    return regions;
+}
+
+static void test_a_part_of_metadata_tells_nothing_of_the_rest(void **state)
+{
+    enum { COUNT = 1000, BYTES = 1024 };
+    nixl_capi_reg_dlist_t all = stage_reg(there, BYTES), some = stage_reg(there + 7 * BYTES, BYTES);
+    void *whole = NULL;
+    size_t count = 0;
+
+    (void)state;
+    for (uintptr_t i = 1; i < COUNT; i++)
+        OK(nixl_capi_reg_dlist_add_desc(all, (uintptr_t)there + i * BYTES, BYTES, 0, NULL, 0));
+    OK(nixl_capi_register_mem(target, all, NULL));
+    OK(nixl_capi_get_local_md(target, &whole, &count));
+    assert_int_equal(regions_in(whole, count), COUNT);
+    free(whole);
+    assert_int_equal(regions_in_part(all), COUNT);
+    assert_int_equal(regions_in_part(some), 1);
+    for (uintptr_t i = 3; i <= 7; i += 4) /* one more, and one that is listed twice then */
+        OK(nixl_capi_reg_dlist_add_desc(some, (uintptr_t)there + i * BYTES, BYTES, 0, NULL, 0));
+    assert_int_equal(regions_in_part(some), 2);
+    OK(nixl_capi_reg_dlist_clear(some));
+    assert_int_equal(regions_in_part(some), 0);
+    OK(nixl_capi_destroy_reg_dlist(some));
+    OK(nixl_capi_destroy_reg_dlist(all));
+}
+
 /* --- notifications --- */
 
 static void test_a_notification_leaves_though_nobody_polls(void **state)
@@ -589,6 +650,7 @@ int main(void)
         STAGED(test_sides_and_counts_are_checked),
         STAGED(test_a_failed_load_leaves_the_name_usable),
         STAGED(test_parts_of_metadata_add_up),
+        STAGED(test_a_part_of_metadata_tells_nothing_of_the_rest),
         STAGED(test_a_notification_leaves_though_nobody_polls),
         STAGED(test_notifications_of_any_length_arrive_whole_and_in_order),
         STAGED(test_our_own_memory_is_a_target_too),
