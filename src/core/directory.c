@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/crc32c.h"
 #include "base/error.h"
 #include "base/sys.h"
-#include "core/found.h"
+#include "core/finding.h"
 #include "core/peer.h"
 #include "core/roster.h"
 #include "core/service.h"
@@ -72,62 +71,7 @@ static uint64_t longer(uint64_t pause_ns)
     return pause_ns * 2 < PAUSE_LAST ? pause_ns * 2 : PAUSE_LAST;
 }
 
-/* --- what entries say --- */
-
-/* An entry that was looked at. */
-struct finding {
-    struct lend_directory *directory;
-    const char *name; /* that was asked for */
-    struct lend_found *found;
-    struct lend_roster_row row;
-    enum lend_status status;
-    struct lend_error error;
-};
-
-/* Is that what an agent of that name would publish? */
-static enum lend_status judge_metadata(const struct lend_entry *entry, const char *name,
-                                       struct lend_error *error)
-{
-    struct lend_metadata *metadata = NULL;
-
-    enum lend_status status =
-        lend_metadata_decode(entry->bytes, entry->metadata_bytes, &metadata, error);
-    if (status != LEND_OK)
-        return status;
-    if (strcmp(metadata->name, name) != 0)
-        status = lend_fail(error, LEND_E_CORRUPT, "the entry of %s is the metadata of %s", name,
-                           metadata->name);
-    else if (memcmp(metadata->incarnation, entry->incarnation, LEND_INCARNATION_BYTES) != 0)
-        status = lend_fail(error, LEND_E_CORRUPT,
-                           "the entry of %s and the metadata in it are of two incarnations", name);
-    lend_sys->release(metadata);
-    return status;
-}
-
-static enum lend_status judge(struct finding *finding, const char *name, const void *bytes,
-                              uint64_t count)
-{
-    struct lend_error *error = &finding->error;
-    struct lend_entry entry;
-
-    if (count > LEND_ENTRY_BYTES_MAX)
-        return lend_fail(error, LEND_E_CORRUPT, "the entry of %s has %llu bytes, over %u", name,
-                         (unsigned long long)count, LEND_ENTRY_BYTES_MAX);
-    enum lend_status status = lend_entry_decode(bytes, (size_t)count, &entry, error);
-    if (status == LEND_OK)
-        status = judge_metadata(&entry, name, error);
-    if (status == LEND_OK)
-        status = lend_found_make(entry.bytes, entry.metadata_bytes, entry.attachment_bytes,
-                                 &finding->found, error);
-    if (status != LEND_OK)
-        return status;
-    /* Not of all: with the checksum that an entry ends with, every entry's would be the same. */
-    finding->row = (struct lend_roster_row){.crc = lend_crc32c(0, bytes, (size_t)count - 4),
-                                            .bytes = (uint32_t)count};
-    memcpy(finding->row.name, name, strlen(name) + 1);
-    memcpy(finding->row.incarnation, entry.incarnation, LEND_INCARNATION_BYTES);
-    return LEND_OK;
-}
+/* --- watching: on the watcher's thread --- */
 
 /* A name of the service's, copied to out; false: no agent has such a one. */
 static bool take_name(const char *name, uint64_t bytes, char *out)
@@ -139,8 +83,6 @@ static bool take_name(const char *name, uint64_t bytes, char *out)
     out[bytes] = '\0';
     return true;
 }
-
-/* --- watching: on the watcher's thread --- */
 
 static void tell(struct lend_directory *directory, int event, const char *name,
                  const struct lend_found *found)
@@ -160,13 +102,13 @@ static void see_entry(void *context, const char *name, uint64_t name_bytes, cons
                       uint64_t count)
 {
     struct lend_directory *directory = context;
-    struct finding finding = {.directory = directory};
+    struct lend_finding finding = {0};
     char text[LEND_AGENT_NAME_BYTES_MAX + 1];
     int event = 0;
 
     if (!take_name(name, name_bytes, text) || is_our_name(directory, text))
         return;
-    enum lend_status status = judge(&finding, text, bytes, count);
+    enum lend_status status = lend_finding_judge(&finding, text, bytes, count);
     if (status == LEND_OK) {
         (void)pthread_mutex_lock(&directory->lock);
         status = lend_roster_enter(&directory->roster, &finding.row, &event, &finding.error);
@@ -518,12 +460,12 @@ enum lend_status lend_directory_unpublish(struct lend_directory *directory,
 static void take_entry(void *context, const char *name, uint64_t name_bytes, const void *bytes,
                        uint64_t count)
 {
-    struct finding *finding = context;
+    struct lend_finding *finding = context;
 
     (void)name;
     (void)name_bytes;
     if (finding->found == NULL)
-        finding->status = judge(finding, finding->name, bytes, count);
+        finding->status = lend_finding_judge(finding, finding->name, bytes, count);
 }
 
 static void ignore_listed(void *context)
@@ -541,7 +483,7 @@ static void ignore_gone(void *context, const char *name, uint64_t name_bytes)
 static enum lend_status find_once(struct lend_directory *directory, const char *name,
                                   struct lend_found **out, struct lend_error *error)
 {
-    struct finding finding = {.directory = directory, .name = name, .status = LEND_PENDING};
+    struct lend_finding finding = {.name = name, .status = LEND_PENDING};
     const struct lend_directory_watcher watcher = {
         .struct_size = sizeof watcher,
         .context = &finding,
