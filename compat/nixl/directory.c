@@ -163,6 +163,7 @@ static enum lend_status open_it(struct compat_post *post, struct lend_error *err
                        sizeof url - 16);
         return LEND_E_INVALID;
     }
+    config.flags = LEND_DIRECTORY_NO_REGIONS; /* they are told of in the attachment */
     config.url = url;
     config.plugin = compat_setting("lend_etcd_plugin");
     config.on_event = on_event;

@@ -20,7 +20,8 @@
 extern "C" {
 #endif
 
-#define LEND_ATTACHMENT_BYTES_MAX (UINT32_C(64) << 10)
+/** As of metadata. A directory may take less: etcd 1.5 MiB of both, if it was told nothing else. */
+#define LEND_ATTACHMENT_BYTES_MAX (UINT32_C(16) << 20)
 
 /**
  * Give, replace, or with count 0 take away, the attachment of this agent.
@@ -84,10 +85,17 @@ enum lend_directory_event {
     LEND_DIRECTORY_LEFT,     /**< It took its entry back, or its time ran out. */
 };
 
+enum lend_directory_flag {
+    /** Publish how to reach us, and the attachment, and nothing of our regions: metadata that is
+     * partial, as of lend_metadata_export_with() without regions. For those who carry what they
+     * tell of their regions in the attachment. */
+    LEND_DIRECTORY_NO_REGIONS = 1,
+};
+
 /** Initialise with LEND_DIRECTORY_CONFIG_INIT. */
 struct lend_directory_config {
     uint32_t struct_size; /**< sizeof(struct lend_directory_config) as compiled. */
-    uint32_t flags;       /**< 0. */
+    uint32_t flags;       /**< ::lend_directory_flag. */
     /** Required: "etcd://HOST:PORT[,HOST:PORT...][/PREFIX]"; the prefix is "lend" if none is given;
      * entries lie under PREFIX/agents/NAME. "etcds://" for TLS, with the system's authorities. */
     const char *url;
@@ -131,7 +139,7 @@ LEND_API LEND_MUST_USE enum lend_status lend_directory_open(
  * alive, until the directory is closed. Again: look now whether they changed.
  * @retval LEND_E_BUSY   a live agent of another incarnation has the name; it is taken over when
  * that one's entry goes.
- * @retval LEND_E_LIMIT  it is more than the service takes (etcd: 1.5 MB a request by default).
+ * @retval LEND_E_LIMIT  it is more than the service takes (etcd: 1.5 MiB a request by default).
  * @retval LEND_E_TIMEOUT, LEND_E_NO_PATH  the service does not answer; it is published when it
  * does.
  * @retval LEND_E_INVALID, LEND_E_NO_MEMORY, LEND_E_FORKED

@@ -295,12 +295,18 @@ static enum lend_status put(struct lend_directory *directory, const struct lend_
     return status;
 }
 
+static bool is_bare(const struct lend_directory *directory)
+{
+    return (directory->config.flags & LEND_DIRECTORY_NO_REGIONS) != 0;
+}
+
 static enum lend_status publish(struct lend_directory *directory, uint64_t until_ns,
                                 struct lend_error *error)
 {
     struct lend_snapshot *snapshot = NULL;
 
-    enum lend_status status = lend_snapshot_take(directory->agent, UINT32_MAX, &snapshot, error);
+    enum lend_status status =
+        lend_snapshot_take(directory->agent, UINT32_MAX, is_bare(directory), &snapshot, error);
     if (status != LEND_OK)
         return status;
     limit(directory, until_ns);
@@ -327,7 +333,8 @@ static void note_outcome(struct lend_directory *directory, enum lend_status stat
 static bool has_changed(struct lend_directory *directory)
 {
     const struct lend_snapshot seen = {.serial = directory->serial,
-                                       .attachment = directory->attachment};
+                                       .attachment = directory->attachment,
+                                       .is_bare = is_bare(directory)};
 
     return lend_snapshot_is_old(directory->agent, &seen);
 }
@@ -570,7 +577,7 @@ static enum lend_status check_config(const struct lend_directory_config *config,
     if (config->struct_size != sizeof *config)
         return lend_fail(error, LEND_E_VERSION, "lend_directory_config is %u bytes, not %zu",
                          config->struct_size, sizeof *config);
-    if (config->flags != 0)
+    if ((config->flags & ~(uint32_t)LEND_DIRECTORY_NO_REGIONS) != 0)
         return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x", config->flags);
     if (config->url == NULL)
         return lend_fail(error, LEND_E_INVALID, "the directory's url is NULL");

@@ -44,7 +44,8 @@ enum lend_status lend_agent_attach(struct lend_agent *agent, const void *bytes, 
 
 static bool is_current_locked(const struct lend_agent *agent, const struct lend_snapshot *snapshot)
 {
-    return snapshot->serial == agent->serial && snapshot->attachment == agent->attachment_serial;
+    return (snapshot->is_bare || snapshot->serial == agent->serial) &&
+           snapshot->attachment == agent->attachment_serial;
 }
 
 bool lend_snapshot_is_old(struct lend_agent *agent, const struct lend_snapshot *snapshot)
@@ -55,9 +56,9 @@ bool lend_snapshot_is_old(struct lend_agent *agent, const struct lend_snapshot *
     return !is_current;
 }
 
-/* One that somebody else has, and that is as new; NULL: none. Says how many others there are, and
- * how they would be named. */
-static struct lend_snapshot *share(struct lend_agent *agent, struct lend_snapshot *out_next,
+/* One that somebody else has, and that is as new; NULL: none. Says how many others there are, how
+ * one of now would be named, and how long its attachment would be. */
+static struct lend_snapshot *share(struct lend_agent *agent, struct lend_snapshot *now,
                                    uint32_t *out_count)
 {
     struct lend_snapshot *found = NULL;
@@ -69,31 +70,35 @@ static struct lend_snapshot *share(struct lend_agent *agent, struct lend_snapsho
         struct lend_snapshot *snapshot = LEND_LIST_OWNER(link, struct lend_snapshot, link);
 
         (*out_count)++;
-        if (is_current_locked(agent, snapshot))
+        if (snapshot->is_bare == now->is_bare && is_current_locked(agent, snapshot))
             found = snapshot;
     }
     if (found != NULL)
         found->references++;
-    out_next->serial = agent->serial;
-    out_next->attachment = agent->attachment_serial;
+    now->serial = agent->serial;
+    now->attachment = agent->attachment_serial;
+    now->attachment_bytes = agent->attachment_bytes;
     (void)pthread_mutex_unlock(&agent->lock);
     return found;
 }
 
-/* The metadata with room for an attachment behind it. */
-static enum lend_status make(struct lend_agent *agent, struct lend_snapshot **out,
-                             struct lend_error *error)
+/* The metadata, and behind it room for so long an attachment. */
+static enum lend_status make(struct lend_agent *agent, const struct lend_snapshot *now,
+                             struct lend_snapshot **out, struct lend_error *error)
 {
+    struct lend_export_desc desc = LEND_EXPORT_DESC_INIT;
     size_t room = 4096;
 
+    desc.flags = now->is_bare ? LEND_EXPORT_PARTIAL : 0;
     for (;;) {
         size_t count = 0;
         struct lend_snapshot *snapshot =
-            lend_sys->allocate(sizeof *snapshot + room + LEND_ATTACHMENT_BYTES_MAX);
+            lend_sys->allocate(sizeof *snapshot + room + now->attachment_bytes);
 
         if (snapshot == NULL)
             return lend_fail(error, LEND_E_NO_MEMORY, "no memory to tell of ourselves");
-        enum lend_status status = lend_metadata_export(agent, snapshot->bytes, room, &count, error);
+        enum lend_status status =
+            lend_metadata_export_with(agent, &desc, snapshot->bytes, room, &count, error);
         if (status == LEND_OK) {
             snapshot->metadata_bytes = (uint32_t)count;
             *out = snapshot;
@@ -106,40 +111,50 @@ static enum lend_status make(struct lend_agent *agent, struct lend_snapshot **ou
     }
 }
 
-static void add_attachment_locked(struct lend_agent *agent, struct lend_snapshot *snapshot)
+/* False: it is another one by now, and there is no room for it. */
+static bool add_attachment_locked(struct lend_agent *agent, struct lend_snapshot *snapshot,
+                                  uint32_t room)
 {
+    if (agent->attachment_bytes > room)
+        return false;
     snapshot->attachment_bytes = agent->attachment_bytes;
     if (agent->attachment_bytes > 0)
         memcpy(snapshot->bytes + snapshot->metadata_bytes, agent->attachment,
                agent->attachment_bytes);
+    return true;
 }
 
-enum lend_status lend_snapshot_take(struct lend_agent *agent, uint32_t max,
+enum lend_status lend_snapshot_take(struct lend_agent *agent, uint32_t max, bool is_bare,
                                     struct lend_snapshot **out, struct lend_error *error)
 {
-    struct lend_snapshot names = {0}, *snapshot;
+    struct lend_snapshot now = {.is_bare = is_bare}, *snapshot;
+    bool is_whole = false;
     uint32_t count;
 
-    snapshot = share(agent, &names, &count);
-    if (snapshot != NULL) {
-        *out = snapshot;
-        return LEND_OK;
+    while (!is_whole) {
+        snapshot = share(agent, &now, &count);
+        if (snapshot != NULL)
+            break;
+        if (count >= max)
+            return lend_fail(error, LEND_E_BUSY,
+                             "%u others are being told older metadata, and slowly; ask again later",
+                             count);
+        enum lend_status status = make(agent, &now, &snapshot, error);
+        if (status != LEND_OK)
+            return status;
+        /* Of before we looked: so that what changed since is never taken for seen. */
+        snapshot->serial = now.serial;
+        snapshot->attachment = now.attachment;
+        snapshot->is_bare = is_bare;
+        snapshot->references = 1;
+        (void)pthread_mutex_lock(&agent->lock);
+        is_whole = add_attachment_locked(agent, snapshot, now.attachment_bytes);
+        if (is_whole)
+            lend_list_append(&agent->snapshots, &snapshot->link);
+        (void)pthread_mutex_unlock(&agent->lock);
+        if (!is_whole)
+            lend_sys->release(snapshot);
     }
-    if (count >= max)
-        return lend_fail(error, LEND_E_BUSY,
-                         "%u others are being told older metadata, and slowly; ask again later",
-                         count);
-    enum lend_status status = make(agent, &snapshot, error);
-    if (status != LEND_OK)
-        return status;
-    /* Of before we looked: so that what changed since is never taken for seen. */
-    snapshot->serial = names.serial;
-    snapshot->attachment = names.attachment;
-    snapshot->references = 1;
-    (void)pthread_mutex_lock(&agent->lock);
-    add_attachment_locked(agent, snapshot);
-    lend_list_append(&agent->snapshots, &snapshot->link);
-    (void)pthread_mutex_unlock(&agent->lock);
     *out = snapshot;
     return LEND_OK;
 }
@@ -186,7 +201,7 @@ enum lend_status lend_telling_begin(struct lend_telling *telling, struct lend_se
     if (session->channel->ops->parse == NULL)
         return lend_fail(error, LEND_E_ACCESS,
                          "%s tells its metadata only where it was asked to listen", agent->name);
-    return lend_snapshot_take(agent, LEND_SNAPSHOTS_MAX, &telling->snapshot, error);
+    return lend_snapshot_take(agent, LEND_SNAPSHOTS_MAX, false, &telling->snapshot, error);
 }
 
 bool lend_telling_pump(struct lend_telling *telling, struct lend_session *session)

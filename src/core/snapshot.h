@@ -17,18 +17,19 @@ struct lend_snapshot {
     uint32_t references;   /* agent's lock */
     uint64_t serial;       /* of the metadata, or an earlier one, */
     uint64_t attachment;   /* and of the attachment */
+    bool is_bare;          /* the metadata tells of no regions */
     uint32_t metadata_bytes;
     uint32_t attachment_bytes;
     uint8_t bytes[];
 };
 
 /* LEND_E_BUSY: there are max others already. LEND_E_LIMIT, LEND_E_NO_MEMORY. */
-enum lend_status lend_snapshot_take(struct lend_agent *agent, uint32_t max,
+enum lend_status lend_snapshot_take(struct lend_agent *agent, uint32_t max, bool is_bare,
                                     struct lend_snapshot **out, struct lend_error *error);
 /* NULL is a no-op. */
 void lend_snapshot_release(struct lend_agent *agent, struct lend_snapshot *snapshot);
 
-/* Has the agent changed since? */
+/* Has the agent changed since, so that it would say something else? */
 bool lend_snapshot_is_old(struct lend_agent *agent, const struct lend_snapshot *snapshot);
 
 /* At the agent's end. */

@@ -11,7 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FORMAT = 1, BASE64_BYTES_MAX = 4 * (ENDPOINT_BYTES_MAX / 3 + 1) + 1 };
+enum {
+    FORMAT = 1,
+    BASE64_BYTES_MAX = 4 * (ENDPOINT_BYTES_MAX / 3 + 1) + 1,
+    /* Of JSON that others tell, which takes many times as much in memory. */
+    TOLD_BYTES_MAX = 64 << 10,
+};
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -196,6 +201,10 @@ enum lend_status export_file_find(const char *where, const struct lend_found *fo
                        "%s told %zu bytes of metadata, and there is room "
                        "for %zu",
                        where, found->metadata_bytes, sizeof out->metadata);
+    if (found->attachment_bytes > TOLD_BYTES_MAX)
+        return trouble(error, LEND_E_CORRUPT,
+                       "the agent of %s is not `lend serve': it told %zu bytes, over %d", where,
+                       found->attachment_bytes, TOLD_BYTES_MAX);
     json_t *value =
         json_loadb(found->attachment, found->attachment_bytes, JSON_REJECT_DUPLICATES, &why);
     if (value == NULL)

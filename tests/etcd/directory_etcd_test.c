@@ -477,6 +477,7 @@ static void test_what_is_too_large_is_refused(void **state)
     publish(one, "small");
     (void)lend_pages(one->agent, memory, MANY);
     assert_int_equal(lend_directory_publish(one->directory, &error), LEND_E_LIMIT);
+    assert_non_null(strstr(error.message, "--max-request-bytes (1.5 MiB,"));
     expect_found(one, "one", "small"); /* as it was */
     leave(one);
     free(memory);

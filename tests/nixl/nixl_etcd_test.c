@@ -3,7 +3,8 @@
  * Goal: metadata goes by way of etcd to another process, which moves bytes with it; once it is
  * invalidated nobody knows the agent any more, and once it is sent again it is found again; what a
  * dead agent left goes by itself, and who had fetched it forgets it; an entry that is lost, while
- * its agent is well and connected, costs nothing. Method: a real etcd-server of the test's own, and
+ * its agent is well and connected, costs nothing; metadata of tens of thousands of descriptors fits
+ * in one; and what is not sent is not there. Method: a real etcd-server of the test's own, and
  * children for the other side, which do what they are told by a letter. Whatever has to come is
  * waited for; how soon it comes decides nothing.
  */
@@ -234,6 +235,86 @@ static void test_a_lost_entry_costs_no_connection(void **state)
     stage_unmap(local, BYTES);
 }
 
+/* Pieces of the owner's memory that differ in where they begin, or in how long they are. */
+static nixl_capi_reg_dlist_t pieces_of_shared(size_t count)
+{
+    nixl_capi_reg_dlist_t list = NULL;
+
+    OK(nixl_capi_create_reg_dlist(NIXL_CAPI_MEM_DRAM, &list));
+    for (size_t i = 0; i < count; i++)
+        OK(nixl_capi_reg_dlist_add_desc(list, (uintptr_t)shared + i, 1, 0, NULL, 0));
+    return list;
+}
+
+static nixl_capi_status_t check_piece(nixl_capi_agent_t agent, const char *name, size_t at)
+{
+    nixl_capi_xfer_dlist_t list = stage_xfer(shared + at, 1);
+
+    nixl_capi_status_t status = nixl_capi_check_remote_md(agent, name, list);
+    OK(nixl_capi_destroy_xfer_dlist(list));
+    return status;
+}
+
+static void test_metadata_of_many_descriptors_goes_in_one_entry(void **state)
+{
+    enum { MANY = 40000 };
+    nixl_capi_agent_t agent = stage_agent("reader"), other = stage_agent("many");
+    nixl_capi_reg_dlist_t list = pieces_of_shared(MANY);
+    void *bytes = NULL;
+    size_t count = 0;
+
+    (void)state;
+    OK(nixl_capi_register_mem(other, list, NULL));
+    OK(nixl_capi_get_local_md(other, &bytes, &count));
+    assert_in_range(count, 512 << 10, 1536 << 10); /* which is the most that etcd takes */
+    free(bytes);
+    OK(nixl_capi_send_local_md(other, NULL));
+    fetch(agent, "many");
+    OK(check_piece(agent, "many", 0));
+    OK(check_piece(agent, "many", MANY - 1));
+    OK(nixl_capi_destroy_reg_dlist(list));
+    OK(nixl_capi_destroy_agent(agent));
+    OK(nixl_capi_destroy_agent(other));
+}
+
+/* Does what etcd has of an agent hold those bytes? */
+static bool entry_has(const char *name, const void *bytes, size_t count)
+{
+    static uint8_t entry[1 << 16];
+    char key[64], path[80];
+
+    (void)snprintf(key, sizeof key, "test/of/nixl/agents/%s", name);
+    (void)snprintf(path, sizeof path, "%s/entry", etcd.folder);
+    etcd_control(&etcd, NULL, "entry",
+                 (const char *const[]){"get", "--print-value-only", key, NULL});
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    size_t length = fread(entry, 1, sizeof entry, file);
+    (void)fclose(file);
+    assert_in_range(length, 1, sizeof entry - 1);
+    return memmem(entry, length, bytes, count) != NULL;
+}
+
+static void test_etcd_is_told_nothing_of_what_is_not_sent(void **state)
+{
+    nixl_capi_agent_t agent = stage_agent("reader"), other = stage_agent("careful");
+    nixl_capi_reg_dlist_t sent = pieces_of_shared(3);
+    uintptr_t told = (uintptr_t)shared + 2, hidden = (uintptr_t)shared + 4097;
+
+    (void)state;
+    OK(nixl_capi_register_mem(other, sent, NULL));
+    stage_register(other, shared + 4097, 1);
+    OK(nixl_capi_send_local_partial_md(other, sent, NULL));
+    fetch(agent, "careful");
+    OK(check_piece(agent, "careful", 2));
+    assert_int_equal(check_piece(agent, "careful", 4097), NIXL_CAPI_ERROR_NOT_FOUND);
+    assert_true(entry_has("careful", &told, sizeof told));
+    assert_false(entry_has("careful", &hidden, sizeof hidden));
+    OK(nixl_capi_destroy_reg_dlist(sent));
+    OK(nixl_capi_destroy_agent(agent));
+    OK(nixl_capi_destroy_agent(other));
+}
+
 int main(void)
 {
     const char *plugin = getenv("LEND_NIXL_ETCD_PLUGIN");
@@ -242,6 +323,8 @@ int main(void)
         cmocka_unit_test(test_who_invalidates_goes_on_to_be_told_of_others),
         cmocka_unit_test(test_what_a_dead_agent_left_goes),
         cmocka_unit_test(test_a_lost_entry_costs_no_connection),
+        cmocka_unit_test(test_metadata_of_many_descriptors_goes_in_one_entry),
+        cmocka_unit_test(test_etcd_is_told_nothing_of_what_is_not_sent),
     };
 
     if (plugin == NULL || plugin[0] == '\0') {

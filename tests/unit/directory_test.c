@@ -2,8 +2,9 @@
 /*
  * Goal: what lend does with a directory's service keeps to its deadlines, whatever the service
  * does: a call has one, of which waiting for its turn is a part; so has closing, though the keeper
- * is under way; who waits within a callback does not keep it from being closed; and slow askers of
- * the agent do not keep it from being published.
+ * is under way; who waits within a callback does not keep it from being closed; what is unpublished
+ * is left alone; regions may be left out; and slow askers of the agent do not keep it from being
+ * published.
  * Method: a fake service in the place of the plugin, whose calls wait to be let go, and take all
  * the time that they are given: of a clock that is set forward, not of ours.
  */
@@ -23,6 +24,7 @@
 #include "base/sys.h"
 #include "core/snapshot.h"
 #include "wire/entry.h"
+#include "wire/metadata.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -50,7 +52,9 @@ static struct service {
     uint64_t slow_ns;  /* so long takes a KEEP */
     uint8_t *entry;    /* for the watch to tell; NULL: it is told */
     size_t entry_bytes;
-    unsigned told;      /* entries, by the watch */
+    unsigned told;     /* entries, by the watch */
+    uint8_t put[8192]; /* the latest entry */
+    size_t put_bytes;
     unsigned counts[5]; /* of each kind of call */
     uint64_t limits[5]; /* of the last one */
 } service = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -118,8 +122,11 @@ static enum lend_status fake_put(void *handle, const char *name, const void *byt
                                  struct lend_error *error)
 {
     (void)name;
-    (void)bytes;
-    (void)count;
+    (void)pthread_mutex_lock(&service.lock);
+    assert_true(count <= sizeof service.put);
+    memcpy(service.put, bytes, count);
+    service.put_bytes = count;
+    (void)pthread_mutex_unlock(&service.lock);
     return answer(handle, PUT, error);
 }
 
@@ -276,6 +283,7 @@ struct stage {
     struct lend_directory *directory;
     enum lend_status found; /* by look_for_who_never_comes() */
     enum lend_status unpublished;
+    uint32_t flags; /* of the directory */
 };
 
 static void attach(struct stage *stage, const char *text)
@@ -310,6 +318,7 @@ static void stage_up(struct stage *stage,
     entering.time_to_live_ns = TIME_TO_LIVE_NS;
     entering.on_event = on_event;
     entering.context = stage;
+    entering.flags = stage->flags;
     assert_int_equal(lend_directory_open(stage->agent, &entering, &stage->directory, &error),
                      LEND_OK);
 }
@@ -433,7 +442,7 @@ static void let_come(const char *name)
     config.transports = "loopback";
     config.flags = LEND_AGENT_NO_STATISTICS;
     assert_int_equal(lend_agent_create(&config, &agent, NULL), LEND_OK);
-    assert_int_equal(lend_snapshot_take(agent, 1, &snapshot, NULL), LEND_OK);
+    assert_int_equal(lend_snapshot_take(agent, 1, false, &snapshot, NULL), LEND_OK);
     lend_agent_incarnation(agent, entry.incarnation);
     entry.metadata_bytes = snapshot->metadata_bytes;
     entry.bytes = snapshot->bytes;
@@ -530,6 +539,64 @@ static void test_what_cannot_be_unpublished_is_not_kept_alive(void **state)
     stage_down(&stage);
 }
 
+static void lend_bytes(struct stage *stage, uint8_t *bytes, size_t count)
+{
+    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
+    struct lend_region *region = NULL;
+
+    assert_int_equal(lend_memory_system(bytes, count, &desc.memory, NULL), LEND_OK);
+    desc.access = LEND_ACCESS_READ;
+    assert_int_equal(lend_region_register(stage->agent, &desc, 1, &region, NULL, NULL), LEND_OK);
+}
+
+/* What the latest entry tells of regions, and of how they are told. */
+static uint32_t regions_put(bool *out_is_partial)
+{
+    struct lend_metadata *metadata = NULL;
+    struct lend_entry entry;
+
+    assert_int_equal(lend_entry_decode(service.put, service.put_bytes, &entry, NULL), LEND_OK);
+    assert_int_equal(lend_metadata_decode(entry.bytes, entry.metadata_bytes, &metadata, NULL),
+                     LEND_OK);
+    uint32_t count = metadata->region_count;
+    *out_is_partial = metadata->is_partial;
+    lend_sys->release(metadata);
+    return count;
+}
+
+static void test_regions_may_be_left_out(void **state)
+{
+    static uint8_t memory[8192];
+    struct stage stage = {.flags = LEND_DIRECTORY_NO_REGIONS};
+    bool is_partial = false;
+
+    (void)state;
+    stage_up(&stage, NULL);
+    lend_bytes(&stage, memory, 4096);
+    assert_int_equal(lend_directory_publish(stage.directory, NULL), LEND_OK);
+    assert_int_equal(regions_put(&is_partial), 0);
+    assert_true(is_partial);
+    lend_bytes(&stage, memory + 4096, 4096); /* nobody is told */
+    let_come("other");
+    await_told();
+    assert_int_equal(service.counts[PUT], 1);
+    attach(&stage, "changed");
+    await_count(PUT, 2);
+    lend_directory_close(stage.directory);
+    stage.directory = NULL;
+    assert_int_equal(service.counts[PUT], 2);
+    assert_int_equal(regions_put(&is_partial), 0);
+    stage_down(&stage);
+
+    stage = (struct stage){0};
+    stage_up(&stage, NULL);
+    lend_bytes(&stage, memory, 4096);
+    assert_int_equal(lend_directory_publish(stage.directory, NULL), LEND_OK);
+    assert_int_equal(regions_put(&is_partial), 1);
+    assert_false(is_partial);
+    stage_down(&stage);
+}
+
 static void test_slow_askers_do_not_keep_an_agent_from_being_published(void **state)
 {
     struct lend_snapshot *snapshots[LEND_SNAPSHOTS_MAX];
@@ -541,8 +608,9 @@ static void test_slow_askers_do_not_keep_an_agent_from_being_published(void **st
     for (int i = 0; i < LEND_SNAPSHOTS_MAX; i++) {
         (void)snprintf(text, sizeof text, "%d", i);
         attach(&stage, text);
-        assert_int_equal(lend_snapshot_take(stage.agent, LEND_SNAPSHOTS_MAX, &snapshots[i], NULL),
-                         LEND_OK);
+        assert_int_equal(
+            lend_snapshot_take(stage.agent, LEND_SNAPSHOTS_MAX, false, &snapshots[i], NULL),
+            LEND_OK);
     }
     attach(&stage, "the latest");
     assert_int_equal(lend_directory_publish(stage.directory, NULL), LEND_OK);
@@ -561,6 +629,7 @@ int main(void)
         cmocka_unit_test(test_who_waits_in_a_callback_does_not_keep_it_from_being_closed),
         cmocka_unit_test(test_what_is_unpublished_stays_so_until_it_is_published_again),
         cmocka_unit_test(test_what_cannot_be_unpublished_is_not_kept_alive),
+        cmocka_unit_test(test_regions_may_be_left_out),
         cmocka_unit_test(test_slow_askers_do_not_keep_an_agent_from_being_published),
     };
 

@@ -227,16 +227,17 @@ static void test_what_slow_askers_hold_is_bounded(void **state)
     (void)state;
     for (int i = 0; i < LEND_SNAPSHOTS_MAX; i++) {
         check(lend_agent_attach(agent, &i, sizeof i, &error), &error);
-        check(lend_snapshot_take(agent, LEND_SNAPSHOTS_MAX, &held[i], &error), &error);
+        check(lend_snapshot_take(agent, LEND_SNAPSHOTS_MAX, false, &held[i], &error), &error);
         assert_memory_equal(held[i]->bytes + held[i]->metadata_bytes, &i, sizeof i);
         assert_false(lend_snapshot_is_old(agent, held[i]));
         assert_true(i == 0 || lend_snapshot_is_old(agent, held[i - 1]));
     }
     /* The newest is shared; one more that is different is not to be had. */
-    check(lend_snapshot_take(agent, LEND_SNAPSHOTS_MAX, &again, &error), &error);
+    check(lend_snapshot_take(agent, LEND_SNAPSHOTS_MAX, false, &again, &error), &error);
     assert_ptr_equal(again, held[LEND_SNAPSHOTS_MAX - 1]);
     check(lend_agent_attach(agent, "newer", 5, &error), &error);
-    assert_int_equal(lend_snapshot_take(agent, LEND_SNAPSHOTS_MAX, &other, &error), LEND_E_BUSY);
+    assert_int_equal(lend_snapshot_take(agent, LEND_SNAPSHOTS_MAX, false, &other, &error),
+                     LEND_E_BUSY);
     assert_null(other);
 
     struct lend_agent *asker = make_agent("asker", "loopback", 0);

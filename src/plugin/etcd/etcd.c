@@ -336,6 +336,13 @@ static enum lend_status etcd_put(void *object, const char *name, const void *byt
         status = try_to_put(handle, name, bytes, count, error);
     if (status == LEND_PENDING)
         return fail(error, LEND_E_NO_PATH, "the entry of %s changes under our hands", name);
+    if (status == LEND_E_LIMIT)
+        return fail(error, status,
+                    "etcd at %s does not take an entry of %llu bytes (code %ld): its limits are "
+                    "--max-request-bytes (1.5 MiB, if nothing else was said) and, for all entries, "
+                    "--quota-backend-bytes",
+                    handle->http.place.endpoints[handle->http.endpoint], (unsigned long long)count,
+                    handle->http.code);
     return status;
 }
 
