@@ -427,6 +427,9 @@ enum lend_status lend_directory_publish(struct lend_directory *directory, struct
     uint64_t until = call_deadline(directory);
     status = begin_turn(directory, until, error);
     if (status == LEND_OK) {
+        (void)pthread_mutex_lock(&directory->lock);
+        directory->is_name_free = false; /* what went before is put now */
+        (void)pthread_mutex_unlock(&directory->lock);
         status = publish(directory, until, error);
         note_outcome(directory, status);
         end_turn(directory);
