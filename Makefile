@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 MESON_OPTIONS ?= --buildtype=release -Dwerror=false -Dtests=disabled -Dtool=enabled
 
-.PHONY: all demo bench plots test test-nixl install abi clean
+.PHONY: all demo bench plots test test-nixl test-rdma install abi clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -42,6 +42,10 @@ test:
 # The part of it that takes the published crates of NIXL, and NVIDIA's library.
 test-nixl:
 	@$(MAKE) --no-print-directory test SUITES=nixl
+
+# The part of it that needs RDMA devices: soft-RoCE in a virtual machine.
+test-rdma:
+	@$(MAKE) --no-print-directory test SUITES=rdma
 
 # DESTDIR is a packager's root for the tree of PREFIX. A new library of this system is told to its
 # linker.

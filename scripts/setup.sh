@@ -12,6 +12,8 @@ TEST="$BUILD binutils g++ libcmocka-dev python3 util-linux"
 OPTIONAL="abigail-tools clang-14 clang-format-14 cmake codespell debhelper dpkg-dev
     etcd-client etcd-server gnuplot-nox ibverbs-providers iproute2 libclang-rt-14-dev libibverbs-dev
     libibverbs1 libucx-dev libucx0 ucx-utils valgrind"
+# The virtual machine of the suite rdma.
+OPTIONAL="$OPTIONAL busybox-static qemu-system-x86"
 # The crates of NIXL want a newer cargo than Debian 12's, and bindgen wants libclang. Whoever has a
 # cargo has chosen it.
 command -v cargo >/dev/null || OPTIONAL="$OPTIONAL cargo-web"

@@ -18,6 +18,7 @@ import sys
 import time
 
 import crates
+import rdma
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0))
@@ -141,6 +142,14 @@ class Suites:
             if self.check("nixl: build", ["ninja", "-C", str(folder)]):
                 crates.Crates(self, folder).everything()
 
+    def rdma(self):
+        """What is done over verbs, over soft-RoCE in a virtual machine."""
+        folder = ROOT / "build-gcc"
+        if ((folder / "build.ninja").exists()
+                or self.build("gcc", "-Dtool=enabled", "-Dtests=enabled", CC="gcc")):
+            if self.check("rdma: build", ["ninja", "-C", str(folder)]):
+                rdma.Rdma(self, folder).everything()
+
     def clang(self):
         """The other compiler, and its analysis of locks."""
         clang = compiler("clang")
@@ -256,7 +265,7 @@ def without_random_addresses():
     return command if works else ()
 
 
-ORDER = ("style", "gcc", "release", "nixl", "clang", "asan", "tsan", "valgrind", "fuzz")
+ORDER = ("style", "gcc", "release", "nixl", "rdma", "clang", "asan", "tsan", "valgrind", "fuzz")
 
 
 def main():

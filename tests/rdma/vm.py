@@ -39,9 +39,9 @@ MEMORY = "2048M"
 # Under emulation each instruction costs: no string moves byte by byte, no fifth level of pages, no
 # mitigations, and the same addresses each time, as what is at new ones has to be translated anew.
 CPU = "max,la57=off,erms=off,fsrm=off"
-KERNEL = ("console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off nokaslr norandmaps "
+KERNEL = ("console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off nokaslr norandmaps "
           "nowatchdog audit=0 apparmor=0 random.trust_cpu=on tsc=reliable dummy.numdummies=0")
-BOOT_SECONDS, BOOTS = 90, 3
+BOOT_SECONDS, BOOTS = 45, 4
 END_SECONDS = 20
 LATE = 124  # the status of what was not over in time, as timeout(1) has it
 FAULTS = r"BUG:|Oops|WARNING:|blocked for more than|Call Trace"
@@ -202,8 +202,8 @@ class Machine:
             for boot in range(BOOTS):
                 if self.boot(run, sum(step.limit for step in steps), devices, loss):
                     break
-                print(f"vm: the guest did not come up, at boot {boot + 1} of {BOOTS}",
-                      file=sys.stderr)
+                print(f"vm: the guest did not come up, at boot {boot + 1} of {BOOTS}; it said: "
+                      f"{read(run / 'console')[-600:]}", file=sys.stderr)
             console = read(run / "console")
             if not (run / "started").exists():
                 raise MachineError(f"{BOOTS} times the guest did not come up\n"

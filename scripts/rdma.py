@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests over real verbs, in the virtual machine of tests/rdma/vm.py: the suite rdma of test.py.
+
+Each fabric is a boot of its own, in which all programs run one after the other. Their tests are
+counted as those of other suites are. A machine on which no virtual machine comes up fails.
+"""
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests/rdma"))
+import vm  # noqa: E402
+
+# What they run over: devices, packets lost of a hundred, and the divisor of all counts.
+FABRICS = {
+    "one device": (1, 0, 1),
+    "two devices": (2, 0, 5),
+    "two devices, 2 % lost": (2, 2, 20),
+}
+# The programs of the build folder's tests, and how many seconds each may take.
+PROGRAMS = {"window_rdma_test": 60, "word_rdma_test": 120, "fence_rdma_test": 240}
+
+
+def environment(devices, loss, divisor):
+    names = {"LEND_TEST_RDMA": " ".join(f"rxe{number}" for number in range(devices)),
+             "LEND_SCALE": str(divisor)}
+    return names | ({"LEND_TEST_RDMA_LOSS": str(loss)} if loss else {})
+
+
+class Rdma:
+    def __init__(self, suites, folder):
+        self.suites = suites
+        self.programs = {folder / "tests" / name: limit for name, limit in PROGRAMS.items()}
+
+    def everything(self):
+        missing = [path.name for path in self.programs if not path.exists()]
+        if missing:
+            self.suites.count("rdma", False, f"not in this build: {', '.join(missing)} "
+                                             "(Debian: libibverbs-dev)")
+            return
+        try:
+            machine = vm.Machine(ROOT / "build-rdma")
+            for fabric, (devices, loss, divisor) in FABRICS.items():
+                self.over(machine, fabric, devices, loss, divisor)
+        except vm.MachineError as error:
+            self.suites.count("rdma: the virtual machine", False, str(error))
+
+    def over(self, machine, fabric, devices, loss, divisor):
+        steps = [vm.Step([path], limit, environment(devices, loss, divisor))
+                 for path, limit in self.programs.items()]
+        faults = machine.run(*steps, devices=devices, loss=loss)
+        failed = self.suites.failed
+        for step in steps:
+            self.suites.count_test(f"rdma: {fabric}", {
+                "name": step.command[0].name.removesuffix("_rdma_test"),
+                "result": "OK" if step.status == 0 else "FAIL", "returncode": step.status,
+                "stdout": step.out, "stderr": step.err})
+        # rxe has faults of its own, which some of these tests bring about (docs/fencing.md).
+        if self.suites.failed > failed:
+            print("\n".join(f"the guest's kernel: {line}" for line in faults), flush=True)
