@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal: after the fence nothing lands. A hostile peer writes as fast as it can through a window
- * that was lent to it, and goes on when it is revoked; from the moment that the owner's fence is
- * over, not one byte of the memory changes. Which calls are a fence, and which are not: after the
- * invalidate alone, or with the reset of the queue pair after it, a packet may land, and no more
- * than one. And what an owner writes after a deregistration is read by nobody. Method: 1,000 rounds
- * for each fence, and 200 for what is none (LEND_TIMES, LEND_SCALE), in which the peer has work
- * requests under way when the owner revokes, at a random moment after the first of them landed; a
- * round in which it was stopped by something else is not counted, and done again. After the revoke
- * the owner uses the memory at once for something else, and compares it byte for byte when all of
- * the peer's work requests have ended.
+ * Goal: after the fence nothing lands. A hostile peer writes as fast as it can where that was lent
+ * to it, and goes on when it is taken back; from the moment that the owner's fence is over, not one
+ * byte of the memory changes, and what the owner writes then is read by nobody. An invalidate alone
+ * is no fence on rxe: a packet may land after it, and no more than one. (Why neither the reset of a
+ * queue pair nor a deregistration after an invalidate is among these: docs/fencing.md.)
+ * Method: 1,000 rounds for a deregistration, and 200 for the others (LEND_TIMES, LEND_SCALE), in
+ * which the peer has work requests under way when the owner revokes, at a random moment after the
+ * first of them landed; a round in which it was stopped by something else is not counted, and done
+ * again. After the revoke the owner uses the memory at once for something else, and compares it
+ * byte for byte when all of the peer's work requests have ended.
  */
 #include "scene.h"
 
@@ -22,7 +22,8 @@ enum {
     IDLE_MAX = 4, /* rounds to do again for each that counts */
 };
 
-/* What follows the invalidate. */
+/* How writing is taken back: the invalidate of a window, alone or with the destruction of the queue
+ * pair after it, or the deregistration of a region of the lent blocks. */
 enum fence { NONE, DESTRUCTION, DEREGISTRATION };
 
 /* What was seen in all rounds. */
@@ -47,18 +48,25 @@ static void await_first(const struct scene *scene, uint64_t delay_ns)
         continue;
 }
 
-static void revoke(struct scene *scene, uint32_t key, enum fence fence)
+/* False: the peer has broken the queue pair before, and nothing is invalidated on it any more. */
+static bool revoke(struct scene *scene, uint32_t key, enum fence fence)
 {
     struct line *line = &scene->peers[0].line;
 
     atomic_store(scene->peers[0].begun, 1);
-    assert_int_equal(line_invalidate(line, key), IBV_WC_SUCCESS);
+    if (fence == DEREGISTRATION) {
+        scene_take_back(scene);
+        return true;
+    }
+    enum ibv_wc_status status = line_invalidate(line, key);
+    if (status == IBV_WC_WR_FLUSH_ERR)
+        return false;
+    assert_int_equal(status, IBV_WC_SUCCESS);
     if (fence == DESTRUCTION) {
         assert_int_equal(ibv_destroy_qp(line->pair), 0);
         line->pair = NULL;
     }
-    if (fence == DEREGISTRATION)
-        assert_int_equal(ibv_dereg_mr(scene->region), 0);
+    return true;
 }
 
 /* Packets that landed where the owner has used the memory again. */
@@ -88,19 +96,6 @@ static bool judge(struct tally *tally, const struct hostile_report *report, bool
     return true;
 }
 
-/* Ready for another round. */
-static void begin_again(struct scene *scene, enum fence fence)
-{
-    if (fence == DEREGISTRATION)
-        scene_register(scene);
-    if (fence == DESTRUCTION) {
-        line_close(&scene->peers[0].line);
-        hostile_meet(&scene->peers[0], &scene->host);
-    } else {
-        hostile_join(&scene->peers[0]);
-    }
-}
-
 static void tell(const char *what, const struct tally *tally)
 {
     print_message("%s: %u rounds with %u work requests under way, %u refused, %u unanswered; in %u "
@@ -111,28 +106,34 @@ static void tell(const char *what, const struct tally *tally)
 
 static void write_on(const char *what, enum fence fence)
 {
-    bool is_fence = fence == DESTRUCTION || fence == DEREGISTRATION;
     struct acts_chance chance = acts_chance_begin(what);
-    uint32_t rounds = acts_count(is_fence ? ROUNDS : FEWER);
+    uint32_t rounds = acts_count(fence == DEREGISTRATION ? ROUNDS : FEWER);
     struct tally tally = {0};
     struct scene scene;
 
     scene_open(&scene, 1);
     while (tally.rounds < rounds) {
         memset(scene.memory, SCENE_BYTE, SCENE_BYTES);
-        struct hostile_keys keys = scene_lend(&scene, 0);
+        struct hostile_keys keys =
+            fence == DEREGISTRATION ? scene_lend_region(&scene) : scene_lend(&scene, 0);
         hostile_begin(&scene.peers[0], &keys, IBV_WR_RDMA_WRITE);
         await_first(&scene, acts_chance_below(&chance, DELAY_NS));
-        revoke(&scene, keys.key, fence);
+        if (!revoke(&scene, keys.key, fence)) {
+            tally.again++;
+            (void)hostile_end(&scene.peers[0]);
+            scene_renew(&scene, 0);
+            hostile_join(&scene.peers[0]);
+            continue;
+        }
         memset(scene.memory, HOSTILE_OWNERS_BYTE, SCENE_BYTES);
         struct hostile_report report = hostile_end(&scene.peers[0]);
         uint32_t late = count_late(&scene);
         if (judge(&tally, &report, fence == DESTRUCTION))
             tally.late += late > 0;
-        if (late > !is_fence)
+        if (late > (fence == NONE))
             fail_msg("round %u: %u packets landed afterwards", tally.rounds, late);
         assert_true(tally.again < IDLE_MAX * rounds);
-        begin_again(&scene, fence);
+        hostile_join(&scene.peers[0]);
     }
     tell(what, &tally);
     scene_close(&scene);
@@ -153,7 +154,7 @@ static void test_after_the_destruction_of_the_queue_pair_nothing_lands(void **st
 static void test_after_a_deregistration_nothing_lands(void **state)
 {
     (void)state;
-    write_on("invalidate and deregistration", DEREGISTRATION);
+    write_on("deregistration", DEREGISTRATION);
 }
 
 static void test_after_a_deregistration_nothing_is_read(void **state)
@@ -178,7 +179,8 @@ static void test_after_a_deregistration_nothing_is_read(void **state)
         /* What was being answered ends unanswered, or flushed. */
         (void)judge(&tally, &report, true);
         assert_true(tally.again < IDLE_MAX * rounds);
-        begin_again(&scene, DEREGISTRATION);
+        scene_register(&scene);
+        hostile_join(&scene.peers[0]);
     }
     tell("reads and deregistration", &tally);
     scene_close(&scene);

@@ -88,6 +88,8 @@ static bool answer(struct state *state, const struct message *message)
 
     switch ((enum order)message->order) {
     case MEET:
+        if (!line_renew(&state->line))
+            return false;
         end = line_end(&state->line);
         return send(state->channel, &end, sizeof end, 0) == sizeof end;
     case JOIN:
@@ -180,10 +182,16 @@ struct hostile_report hostile_end(struct hostile *hostile)
 void hostile_meet(struct hostile *hostile, struct line_host *host)
 {
     assert_true(line_open(&hostile->line, host));
-    hostile_join(hostile);
+    hostile_rejoin(hostile);
 }
 
 void hostile_join(struct hostile *hostile)
+{
+    assert_true(line_renew(&hostile->line));
+    hostile_rejoin(hostile);
+}
+
+void hostile_rejoin(struct hostile *hostile)
 {
     struct message message = {.order = MEET};
     struct line_end theirs;

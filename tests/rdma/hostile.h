@@ -57,8 +57,10 @@ struct hostile {
 void hostile_start(struct hostile *hostile, uint32_t device);
 /* Give it the owner's end of a line. */
 void hostile_meet(struct hostile *hostile, struct line_host *host);
-/* A new connection between the same two queue pairs. */
+/* A new connection, of new queue pairs. */
 void hostile_join(struct hostile *hostile);
+/* The same, but the owner's queue pair is the one before. */
+void hostile_rejoin(struct hostile *hostile);
 /* One write or read. */
 struct hostile_report hostile_try(struct hostile *hostile, const struct hostile_keys *keys,
                                   enum ibv_wr_opcode opcode);

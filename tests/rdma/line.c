@@ -86,22 +86,37 @@ void line_host_close(struct line_host *host)
     memset(host, 0, sizeof *host);
 }
 
-bool line_open(struct line *line, struct line_host *host)
+static bool make_pair(struct line *line)
 {
-    memset(line, 0, sizeof *line);
-    line->host = host;
-    line->completions = ibv_create_cq(host->device, 4 * LINE_DEPTH, NULL, NULL, 0);
-    if (line->completions == NULL)
-        return say("ibv_create_cq");
-
     struct ibv_qp_init_attr wanted = {
         .qp_type = IBV_QPT_RC,
         .send_cq = line->completions,
         .recv_cq = line->completions,
         .cap = {.max_send_wr = LINE_DEPTH, .max_recv_wr = 1, .max_send_sge = 1, .max_recv_sge = 1},
     };
-    line->pair = ibv_create_qp(host->domain, &wanted);
+    line->pair = ibv_create_qp(line->host->domain, &wanted);
     return line->pair != NULL || say("ibv_create_qp");
+}
+
+bool line_open(struct line *line, struct line_host *host)
+{
+    memset(line, 0, sizeof *line);
+    line->host = host;
+    line->completions = ibv_create_cq(host->device, 4 * LINE_DEPTH, NULL, NULL, 0);
+    return line->completions != NULL ? make_pair(line) : say("ibv_create_cq");
+}
+
+bool line_renew(struct line *line)
+{
+    struct ibv_wc old;
+
+    errno = line->pair != NULL ? ibv_destroy_qp(line->pair) : 0;
+    line->pair = NULL;
+    if (errno != 0)
+        return say("ibv_destroy_qp");
+    while (ibv_poll_cq(line->completions, 1, &old) > 0)
+        continue; /* of the one before */
+    return make_pair(line);
 }
 
 void line_close(struct line *line)

@@ -58,6 +58,10 @@ void line_host_close(struct line_host *host);
 bool line_open(struct line *line, struct line_host *host);
 void line_close(struct line *line);
 struct line_end line_end(const struct line *line);
+/* Another queue pair in the place of this one, which is better than to reset it: rxe of Linux 6.1
+ * counts wrong what refers to a queue pair that is reset while packets come for it. No window may
+ * be bound to it. */
+bool line_renew(struct line *line);
 /* Join it with another's, anew if it was joined before. Both count packets from that number on. */
 bool line_join(struct line *line, const struct line_end *other, uint32_t number);
 /* Take the queue pair to that state, from which no more comes of it. */

@@ -44,6 +44,13 @@ void scene_register(struct scene *scene)
     assert_non_null(scene->region);
 }
 
+void scene_renew(struct scene *scene, uint32_t peer)
+{
+    assert_int_equal(ibv_dealloc_mw(scene->windows[peer]), 0);
+    scene->windows[peer] = ibv_alloc_mw(scene->host.domain, IBV_MW_TYPE_2);
+    assert_non_null(scene->windows[peer]);
+}
+
 struct hostile_keys scene_lend(struct scene *scene, uint32_t peer)
 {
     assert_int_equal(line_bind(&scene->peers[peer].line, scene->windows[peer], scene->region,
@@ -51,6 +58,20 @@ struct hostile_keys scene_lend(struct scene *scene, uint32_t peer)
                      IBV_WC_SUCCESS);
     return (struct hostile_keys){(uintptr_t)scene->memory, scene->windows[peer]->rkey,
                                  HOSTILE_BYTES};
+}
+
+struct hostile_keys scene_lend_region(struct scene *scene)
+{
+    scene->lent = ibv_reg_mr(scene->host.domain, scene->memory, HOSTILE_BYTES,
+                             IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+    assert_non_null(scene->lent);
+    return (struct hostile_keys){(uintptr_t)scene->memory, scene->lent->rkey, HOSTILE_BYTES};
+}
+
+void scene_take_back(struct scene *scene)
+{
+    assert_int_equal(ibv_dereg_mr(scene->lent), 0);
+    scene->lent = NULL;
 }
 
 struct hostile_keys scene_reading(const struct scene *scene)

@@ -20,6 +20,7 @@ struct scene {
     struct line_host host;
     uint8_t *memory;
     struct ibv_mr *region;
+    struct ibv_mr *lent; /* of what is lent, where that is not by a window */
     struct ibv_mw *windows[SCENE_PEERS];
     struct hostile peers[SCENE_PEERS];
     uint32_t count;
@@ -29,8 +30,14 @@ void scene_open(struct scene *scene, uint32_t peers);
 void scene_close(struct scene *scene);
 /* Register the memory again, after an ibv_dereg_mr(). */
 void scene_register(struct scene *scene);
+/* Another window for that peer: deallocation ends one that no invalidate can reach any more. */
+void scene_renew(struct scene *scene, uint32_t peer);
 /* Lend the first half to that peer for writing; what it then holds. */
 struct hostile_keys scene_lend(struct scene *scene, uint32_t peer);
+/* The same, by a region of these blocks alone: for whoever knows its key. scene_take_back() is its
+ * end. */
+struct hostile_keys scene_lend_region(struct scene *scene);
+void scene_take_back(struct scene *scene);
 /* Its keys for reading the same. */
 struct hostile_keys scene_reading(const struct scene *scene);
 /* Nothing but that byte is in those. */

@@ -44,7 +44,7 @@ KERNEL = ("console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off nokaslr 
 BOOT_SECONDS, BOOTS = 45, 4
 END_SECONDS = 20
 LATE = 124  # the status of what was not over in time, as timeout(1) has it
-FAULTS = r"BUG:|Oops|WARNING:|blocked for more than|Call Trace"
+FAULTS = r"BUG:|Oops|WARNING:|blocked for more than|RIP: 0010"
 
 
 class MachineError(Exception):

@@ -87,20 +87,45 @@ static void test_a_window_of_rxe_ends_where_its_region_ends(void **state)
     (void)state;
 
     scene_open(&scene, 1);
-    struct hostile_keys keys = scene_lend(&scene, 0), beside = keys;
+    struct hostile_keys beside = scene_lend(&scene, 0);
     beside.address += HOSTILE_BYTES;
     expect(&scene, 0, &beside, WRITE, IBV_WC_SUCCESS);
     assert_true(scene_is(&scene, 0, HOSTILE_BYTES, SCENE_BYTE));
     assert_true(scene_is(&scene, HOSTILE_BYTES, HOSTILE_BYTES, HOSTILE_BYTE));
     for (int32_t way = -1; way <= 1; way += 2) {
-        struct hostile_keys outside = keys;
-
+        scene_renew(&scene, 0);
+        hostile_join(&scene.peers[0]);
+        struct hostile_keys outside = scene_lend(&scene, 0);
         memset(scene.memory, SCENE_BYTE, SCENE_BYTES);
         outside.address += way < 0 ? UINT64_MAX : HOSTILE_BYTES + 1;
         expect(&scene, 0, &outside, WRITE, IBV_WC_REM_ACCESS_ERR);
         assert_true(scene_is(&scene, 0, SCENE_BYTES, SCENE_BYTE));
+    }
+    scene_close(&scene);
+}
+
+static void test_a_region_of_the_lent_blocks_ends_at_its_borders(void **state)
+{
+    struct scene scene;
+    (void)state;
+
+    scene_open(&scene, 1);
+    struct hostile_keys keys = scene_lend_region(&scene);
+    expect(&scene, 0, &keys, WRITE, IBV_WC_SUCCESS);
+    assert_true(scene_is(&scene, 0, HOSTILE_BYTES, HOSTILE_BYTE));
+    assert_true(scene_is(&scene, HOSTILE_BYTES, HOSTILE_BYTES, SCENE_BYTE));
+    memset(scene.memory, SCENE_BYTE, SCENE_BYTES);
+    for (int32_t way = -1; way <= 1; way += 2) {
+        struct hostile_keys outside = keys;
+
+        outside.address += way < 0 ? UINT64_MAX : 1;
+        expect(&scene, 0, &outside, WRITE, IBV_WC_REM_ACCESS_ERR);
+        assert_true(scene_is(&scene, 0, SCENE_BYTES, SCENE_BYTE));
         hostile_join(&scene.peers[0]);
     }
+    scene_take_back(&scene);
+    expect(&scene, 0, &keys, WRITE, IBV_WC_REM_ACCESS_ERR);
+    assert_true(scene_is(&scene, 0, SCENE_BYTES, SCENE_BYTE));
     scene_close(&scene);
 }
 
@@ -133,7 +158,7 @@ static void test_a_window_outlives_the_reset_of_its_queue_pair(void **state)
     struct hostile_keys keys = scene_lend(&scene, 0);
     assert_true(line_stop(&scene.peers[0].line, IBV_QPS_ERR));
     assert_true(line_stop(&scene.peers[0].line, IBV_QPS_RESET));
-    hostile_join(&scene.peers[0]);
+    hostile_rejoin(&scene.peers[0]);
     expect(&scene, 0, &keys, WRITE, IBV_WC_SUCCESS);
     assert_true(scene_is(&scene, 0, HOSTILE_BYTES, HOSTILE_BYTE));
     scene_close(&scene);
@@ -231,6 +256,7 @@ int main(void)
         cmocka_unit_test(test_the_key_of_the_region_reads_and_does_not_write),
         cmocka_unit_test(test_a_window_for_writing_does_not_read),
         cmocka_unit_test(test_a_window_of_rxe_ends_where_its_region_ends),
+        cmocka_unit_test(test_a_region_of_the_lent_blocks_ends_at_its_borders),
         cmocka_unit_test(
             test_the_key_of_an_invalidated_window_is_refused_and_that_of_its_next_life_is_not),
         cmocka_unit_test(test_a_window_outlives_the_reset_of_its_queue_pair),
