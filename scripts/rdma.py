@@ -38,8 +38,11 @@ class Rdma:
             self.suites.count("rdma", False, f"not in this build: {', '.join(missing)} "
                                              "(Debian: libibverbs-dev)")
             return
+        cache = ROOT / "build-rdma"
         try:
-            machine = vm.Machine(ROOT / "build-rdma")
+            machine = vm.Machine(cache)
+            self.suites.check("rdma: the virtual machine", [
+                sys.executable, str(ROOT / "tests/rdma/vm_test.py"), str(cache)])
             for fabric, (devices, loss, divisor) in FABRICS.items():
                 self.over(machine, fabric, devices, loss, divisor)
         except vm.MachineError as error:

@@ -14,7 +14,7 @@ enum {
     READS = 16,        /* at one time, either way */
     RETRY_PERIOD = 10, /* 4.096 us times 2 to this: what goes unanswered so long is sent again */
     RETRIES = 3,
-    LOSSY_RETRIES = 7, /* the most there is */
+    LOSSY_RETRIES = 6, /* 7 is for ever on rxe */
     RNR_PERIOD = 12,
 };
 
@@ -37,6 +37,11 @@ const char *line_device(uint32_t number)
 bool line_is_lossy(void)
 {
     return getenv("LEND_TEST_RDMA_LOSS") != NULL;
+}
+
+bool line_is_rxe(const struct line_host *host)
+{
+    return strncmp(ibv_get_device_name(host->device->device), "rxe", 3) == 0;
 }
 
 /* The address of RoCE version 2 that is one of IPv4: routers and loss are those of an IP network.

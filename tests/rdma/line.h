@@ -54,6 +54,8 @@ const char *line_device(uint32_t number);
 bool line_is_lossy(void);
 bool line_host_open(struct line_host *host, const char *device);
 void line_host_close(struct line_host *host);
+/* Whether the device is soft-RoCE, by its name. */
+bool line_is_rxe(const struct line_host *host);
 
 bool line_open(struct line *line, struct line_host *host);
 void line_close(struct line *line);
