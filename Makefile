@@ -43,9 +43,10 @@ test:
 test-nixl:
 	@$(MAKE) --no-print-directory test SUITES=nixl
 
-# The part of it that needs RDMA devices: soft-RoCE in a virtual machine.
+# No part of it: what needs RDMA devices, on soft-RoCE in a virtual machine.
 test-rdma:
-	@$(MAKE) --no-print-directory test SUITES=rdma
+	@scripts/setup.sh rdma
+	@python3 scripts/test.py rdma
 
 # DESTDIR is a packager's root for the tree of PREFIX. A new library of this system is told to its
 # linker.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Install what is missing to build (setup.sh build), to test (setup.sh test), or to draw plots
-# (setup.sh plots), saying so.
+# Install what is missing to build (setup.sh build), to test (setup.sh test, setup.sh rdma), or to
+# draw plots (setup.sh plots), saying so.
 # Debian 12, or an Ubuntu of that age or later. Without the right to install: say what is missing.
 set -eu
 
@@ -12,12 +12,12 @@ TEST="$BUILD binutils g++ libcmocka-dev python3 util-linux"
 OPTIONAL="abigail-tools clang-14 clang-format-14 cmake codespell debhelper dpkg-dev
     etcd-client etcd-server gnuplot-nox ibverbs-providers iproute2 libclang-rt-14-dev libibverbs-dev
     libibverbs1 libucx-dev libucx0 ucx-utils valgrind"
-# The virtual machine of the suite rdma.
-OPTIONAL="$OPTIONAL busybox-static qemu-system-x86"
 # The crates of NIXL want a newer cargo than Debian 12's, and bindgen wants libclang. Whoever has a
 # cargo has chosen it.
 command -v cargo >/dev/null || OPTIONAL="$OPTIONAL cargo-web"
 OPTIONAL="$OPTIONAL libclang1-14 python3-pip"
+# The suite rdma, and its virtual machine.
+RDMA="$TEST busybox-static ibverbs-providers iproute2 libibverbs-dev qemu-system-x86"
 PLOTS="gnuplot-nox python3"
 # What Debian asks before it starts a service; the tests have their own in its place.
 POLICY=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
@@ -31,12 +31,16 @@ test)
     wanted=$TEST
     optional=$OPTIONAL
     ;;
+rdma)
+    wanted=$RDMA
+    optional=
+    ;;
 plots)
     wanted=$PLOTS
     optional=
     ;;
 *)
-    echo "usage: $0 build|test|plots" >&2
+    echo "usage: $0 build|test|rdma|plots" >&2
     exit 2
     ;;
 esac

@@ -29,7 +29,7 @@ const char *line_device(uint32_t number)
     static char names[2][32];
     const char *text = getenv("LEND_TEST_RDMA");
 
-    if (text == NULL || sscanf(text, "%31s %31s", names[0], names[1]) < 1)
+    if (text == NULL || sscanf(text, "%31[^,],%31s", names[0], names[1]) < 1)
         return NULL;
     return names[number][0] != '\0' ? names[number] : names[0];
 }

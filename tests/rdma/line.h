@@ -48,7 +48,8 @@ struct line_work {
     unsigned flags;
 };
 
-/* The devices that the tests may use: LEND_TEST_RDMA names one or two, or it is the first. */
+/* The devices that the tests may use: LEND_TEST_RDMA names one, or two with a comma between,
+ * or it is the first. */
 const char *line_device(uint32_t number);
 /* Whether the link loses packets: LEND_TEST_RDMA_LOSS is set. */
 bool line_is_lossy(void);
