@@ -80,16 +80,18 @@ class MachineTest(unittest.TestCase):
             machine.run(vm.Step(["true"]))
 
     def test_a_killed_caller_leaves_no_machine(self):
-        caller = subprocess.Popen(
-            [sys.executable, str(HERE / "vm.py"), "--cache", CACHE, "--", "sleep", "600"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        try:
-            self.assertTrue(wait_until(lambda: qemu_of(caller.pid)))
-            machines = qemu_of(caller.pid)
-        finally:
-            caller.kill()
-            caller.wait()
-        self.assertTrue(wait_until(lambda: not any(map(is_alive, machines))))
+        with tempfile.TemporaryDirectory() as folder:  # it cannot remove its own
+            caller = subprocess.Popen(
+                [sys.executable, str(HERE / "vm.py"), "--cache", CACHE, "--", "sleep", "600"],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                env=os.environ | {"TMPDIR": folder})
+            try:
+                self.assertTrue(wait_until(lambda: qemu_of(caller.pid)))
+                machines = qemu_of(caller.pid)
+            finally:
+                caller.kill()
+                caller.wait()
+            self.assertTrue(wait_until(lambda: not any(map(is_alive, machines))))
 
 
 if __name__ == "__main__":
