@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -571,6 +572,20 @@ static int real_event(void)
     return or_errno(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 }
 
+static int real_timer(void)
+{
+    return or_errno(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+}
+
+static int real_set_timer(int fd, uint64_t in_ns)
+{
+    const struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)(in_ns / 1000000000), .tv_nsec = (long)(in_ns % 1000000000)},
+    };
+
+    return or_errno(timerfd_settime(fd, 0, &when, NULL));
+}
+
 static int real_poll(struct pollfd *fds, unsigned count, uint64_t timeout_ns)
 {
     const struct timespec timeout = to_timespec(timeout_ns);
@@ -696,6 +711,14 @@ static unsigned real_libraries(const char *name, const void *address, char *path
     return search.count;
 }
 
+static unsigned real_processors(void)
+{
+    cpu_set_t set;
+
+    /* It fails where there are more than the set has room for. */
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : CPU_SETSIZE;
+}
+
 static void real_yield(void)
 {
     (void)sched_yield(); /* never fails on Linux */
@@ -775,9 +798,12 @@ const struct lend_sys_ops lend_sys_real = {
     .epoll_control = real_epoll_control,
     .epoll_wait = real_epoll_wait,
     .event = real_event,
+    .timer = real_timer,
+    .set_timer = real_set_timer,
     .poll = real_poll,
     .pidfd_self = real_pidfd_self,
     .self = real_self,
+    .processors = real_processors,
     .yield = real_yield,
     .thread = real_thread,
     .wait = real_wait,

@@ -123,13 +123,16 @@ struct lend_sys_ops {
     int (*epoll)(void);
     int (*epoll_control)(int epoll, int operation, int fd, struct epoll_event *event);
     int (*epoll_wait)(int epoll, struct epoll_event *events, int count, uint64_t timeout_ns);
-    int (*event)(void); /* an eventfd, non-blocking */
+    int (*event)(void);                       /* an eventfd, non-blocking */
+    int (*timer)(void);                       /* a timerfd, non-blocking, */
+    int (*set_timer)(int fd, uint64_t in_ns); /* which is readable once after so long, > 0 */
     int (*poll)(struct pollfd *fds, unsigned count, uint64_t timeout_ns);
     int (*pidfd_self)(void);
     void (*self)(struct ucred *out); /* our process, effective user and group */
 
     /* Threads */
-    void (*yield)(void); /* let others have the processor, if any wait for it */
+    unsigned (*processors)(void); /* that this thread may run on */
+    void (*yield)(void);          /* let others have the processor, if any wait for it */
     int (*thread)(pthread_t *out, void *(*body)(void *context), void *context, const char *name);
     /* pthread_cond_timedwait() for at most that long; may wake early. The condition has the default
      * clock. */

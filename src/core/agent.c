@@ -536,6 +536,7 @@ enum lend_status lend_agent_create(const struct lend_agent_config *config, struc
     agent->event_fd = -1;
     agent->poller.epoll_fd = -1;
     agent->poller.kick_fd = -1;
+    agent->poller.timer_watch.fd = -1;
     agent->statistics.fd = -1;
     init_locks(agent);
     init_lists(agent);
@@ -596,6 +597,7 @@ void lend_agent_clear(struct lend_agent *agent)
      * worst. */
     (void)lend_sys->read(agent->event_fd, &count, sizeof count);
     atomic_store_explicit(&agent->event_is_set, false, memory_order_seq_cst);
+    lend_poller_rely(&agent->poller);
 }
 
 enum lend_status lend_agent_arm(struct lend_agent *agent, struct lend_error *error)

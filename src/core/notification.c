@@ -224,11 +224,25 @@ static void await_with_thread(struct lend_agent *agent, uint64_t until_ns)
     lend_agent_dispatch(agent);
 }
 
+/* And who looks again and again does it too. */
+static void poll_last_notifier(struct lend_agent *agent)
+{
+    struct lend_session *session = hold_last_notifier(agent);
+
+    if (session == NULL)
+        return;
+    lend_session_poll(session);
+    lend_session_release(session);
+    lend_agent_dispatch(agent);
+}
+
 static void await_any(struct lend_agent *agent, uint64_t timeout_ns)
 {
     if (timeout_ns == 0) { /* one look */
         if (lend_agent_is_manual(agent))
             (void)lend_poller_progress(&agent->poller, 0);
+        else
+            poll_last_notifier(agent);
         return;
     }
 

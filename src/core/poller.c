@@ -18,6 +18,12 @@ enum {
     YIELD_AFTER_NS = 4000,     /* a peer with a processor of its own has often answered by then */
     YIELD_NS_MAX = 2000000,    /* longer than a peer takes to fill or empty its ring */
     YIELD_PAUSE_NS = 20000000, /* after one that was longer */
+
+    SPIN_TIMES = 4, /* as long as usual, where that would have spared the last sleep */
+
+    POLL_GAP_NS = 10000,    /* between polls of a caller that does nothing else */
+    POLLS_ALONE = 4,        /* that only look: what they look for is often there by then */
+    POLLED_NS_MAX = 500000, /* after the last, until the session is seen to by the poller */
 };
 
 /* --- descriptors --- */
@@ -83,7 +89,8 @@ static void kicked(struct lend_watch *watch, uint32_t events)
     (void)lend_sys->read(watch->fd, &count, sizeof count);
 }
 
-/* Wait for descriptors, at most that long, and let their watchers know. */
+/* Wait for descriptors, at most that long, and let their watchers know. True if anything came but
+ * the end of the timer. */
 static bool look(struct lend_poller *poller, uint64_t timeout_ns)
 {
     struct epoll_event events[EVENTS_MAX];
@@ -99,9 +106,10 @@ static bool look(struct lend_poller *poller, uint64_t timeout_ns)
         if (watch != NULL)
             watch->ready(watch, events[i].events);
     }
+    bool came = count > 0 && !(count == 1 && poller->batch[0].data.ptr == &poller->timer_watch);
     poller->batch = NULL;
     poller->batch_count = 0;
-    return count > 0;
+    return came;
 }
 
 /* --- hot sessions --- */
@@ -177,6 +185,14 @@ static unsigned count_hot(struct lend_poller *poller)
     return atomic_load_explicit(&poller->hot_count, memory_order_seq_cst);
 }
 
+static void end_polling_locked(struct lend_session *session)
+{
+    if (!atomic_load_explicit(&session->is_polled, memory_order_relaxed))
+        return;
+    lend_list_remove(&session->polled_link);
+    atomic_store_explicit(&session->is_polled, false, memory_order_seq_cst);
+}
+
 void lend_session_close_hot(struct lend_session *session)
 {
     struct lend_poller *poller = &session->agent->poller;
@@ -184,17 +200,20 @@ void lend_session_close_hot(struct lend_session *session)
     (void)pthread_mutex_lock(&poller->hot_lock);
     session->is_closed = true;
     make_cold_locked(poller, session);
+    end_polling_locked(session);
     (void)pthread_mutex_unlock(&poller->hot_lock);
 }
 
+/* Do threads of the application step it? */
 static bool has_helpers(struct lend_session *session)
 {
-    return atomic_load_explicit(&session->helpers, memory_order_seq_cst) > 0;
+    return atomic_load_explicit(&session->helpers, memory_order_seq_cst) > 0 ||
+           atomic_load_explicit(&session->is_polled, memory_order_seq_cst);
 }
 
-/* A session that a waiting thread steps is that thread's, which will wake it when it leaves. If it
- * left before we took the session off the list, its wake found the session hot, and is ours to do.
- */
+/* A session that a waiting thread steps is that thread's, which will wake it when it leaves, and
+ * one that is polled is that caller's, until the timer ends. If they left before we took the
+ * session off the list, their wake found the session hot, and is ours to do. */
 static void leave_to_helpers(struct lend_poller *poller, struct lend_session *session)
 {
     (void)pthread_mutex_lock(&poller->hot_lock);
@@ -240,6 +259,123 @@ static bool cool_down(struct lend_poller *poller)
         }
     }
     return all;
+}
+
+/* --- callers that poll --- */
+
+/* Is it polled again and again, and not now and then? A hint, and so are its loads and stores. */
+static bool is_polled_on(struct lend_session *session, uint64_t now)
+{
+    uint64_t before = atomic_load_explicit(&session->polled_ns, memory_order_relaxed);
+    uint32_t polls = atomic_load_explicit(&session->polls, memory_order_relaxed);
+
+    atomic_store_explicit(&session->polled_ns, now, memory_order_relaxed);
+    if (now - before >= POLL_GAP_NS)
+        polls = 0;
+    else if (polls < POLLS_ALONE)
+        polls++;
+    atomic_store_explicit(&session->polls, polls, memory_order_relaxed);
+    return polls >= POLLS_ALONE;
+}
+
+/* See that the timer ends, and not much too soon: it is set anew once in a long while. */
+static void set_timer(struct lend_poller *poller, uint64_t now)
+{
+    uint64_t due = atomic_load_explicit(&poller->timer_due_ns, memory_order_seq_cst);
+
+    if (due <= now + POLLED_NS_MAX / 2 &&
+        atomic_compare_exchange_strong_explicit(&poller->timer_due_ns, &due, now + POLLED_NS_MAX,
+                                                memory_order_seq_cst, memory_order_seq_cst))
+        (void)lend_sys->set_timer(poller->timer_watch.fd, POLLED_NS_MAX);
+}
+
+static void begin_polling(struct lend_poller *poller, struct lend_session *session)
+{
+    (void)pthread_mutex_lock(&poller->hot_lock);
+    if (!session->is_closed && !atomic_load_explicit(&session->is_polled, memory_order_relaxed)) {
+        lend_list_append(&poller->polled, &session->polled_link);
+        atomic_store_explicit(&session->is_polled, true, memory_order_seq_cst);
+    }
+    (void)pthread_mutex_unlock(&poller->hot_lock);
+}
+
+void lend_session_poll(struct lend_session *session)
+{
+    struct lend_poller *poller = &session->agent->poller;
+    uint64_t now = lend_sys->now_ns();
+
+    if (!is_polled_on(session, now) || poller->timer_watch.fd < 0 ||
+        atomic_load_explicit(&poller->is_relied_on, memory_order_relaxed))
+        return;
+    begin_polling(poller, session);
+    set_timer(poller, now);
+    if (lend_session_step(session, false)) /* which may take long */
+        atomic_store_explicit(&session->polled_ns, lend_sys->now_ns(), memory_order_relaxed);
+    /* Put to sleep between the two, it may be up again since, and nobody's. */
+    if (!atomic_load_explicit(&session->is_polled, memory_order_seq_cst))
+        lend_session_wake(session);
+}
+
+static bool has_polled(struct lend_poller *poller)
+{
+    (void)pthread_mutex_lock(&poller->hot_lock);
+    bool has_any = !lend_list_is_empty(&poller->polled);
+    (void)pthread_mutex_unlock(&poller->hot_lock);
+    return has_any;
+}
+
+/* One that has not been polled since then, which is polled no more, with a reference; NULL: there
+ * is none. */
+static struct lend_session *take_unpolled(struct lend_poller *poller, uint64_t since_ns)
+{
+    struct lend_session *found = NULL;
+
+    (void)pthread_mutex_lock(&poller->hot_lock);
+    for (struct lend_list *link = poller->polled.next; link != &poller->polled && found == NULL;
+         link = link->next) {
+        struct lend_session *session = LEND_LIST_OWNER(link, struct lend_session, polled_link);
+
+        if (atomic_load_explicit(&session->polled_ns, memory_order_relaxed) <= since_ns)
+            found = session;
+    }
+    if (found != NULL) {
+        lend_session_retain(found);
+        end_polling_locked(found);
+    }
+    (void)pthread_mutex_unlock(&poller->hot_lock);
+    return found;
+}
+
+/* Put those to sleep, or make them hot. */
+static void take_over(struct lend_poller *poller, uint64_t since_ns)
+{
+    for (struct lend_session *session; (session = take_unpolled(poller, since_ns)) != NULL;) {
+        if (!lend_session_sleep(session))
+            lend_session_wake(session);
+        lend_session_release(session);
+    }
+}
+
+void lend_poller_rely(struct lend_poller *poller)
+{
+    atomic_store_explicit(&poller->is_relied_on, true, memory_order_relaxed);
+    if (has_polled(poller))
+        take_over(poller, UINT64_MAX);
+}
+
+/* The timer has ended. */
+static void timer_ended(struct lend_watch *watch, uint32_t events)
+{
+    struct lend_poller *poller = LEND_LIST_OWNER(watch, struct lend_poller, timer_watch);
+    uint64_t now = lend_sys->now_ns(), count;
+
+    (void)events;
+    (void)lend_sys->read(watch->fd, &count, sizeof count);
+    /* Before we look: who polls from here on sets it anew. */
+    atomic_store_explicit(&poller->timer_due_ns, 0, memory_order_seq_cst);
+    take_over(poller, now - POLLED_NS_MAX / 2);
+    if (has_polled(poller))
+        set_timer(poller, now);
 }
 
 /* --- time --- */
@@ -341,10 +477,19 @@ void lend_poller_give_way(struct lend_poller *poller, uint64_t now_ns, uint64_t 
         atomic_store_explicit(no_yield_until_ns, after_ns + YIELD_PAUSE_NS, memory_order_relaxed);
 }
 
+/* How long to spin the next time, after a sleep. What comes soon after falling asleep costs both
+ * sides more than to have looked that long; but nobody is to pay for what may never come, so once
+ * it was in vain it is over. And with one processor, it is the peer's that we look with. */
+static void adapt_spin(struct lend_poller *poller, bool came, uint64_t idle_ns)
+{
+    uint64_t usual = poller->agent->config.spin_ns;
+    bool pays = came && poller->has_processors && idle_ns / SPIN_TIMES < usual;
+
+    poller->spin_ns = pays ? usual * SPIN_TIMES : usual;
+}
+
 static bool take_turn(struct lend_poller *poller, uint64_t until_ns)
 {
-    const struct lend_agent *agent = poller->agent;
-
     for (;;) {
         uint64_t now;
         bool moved = pass(poller, &now);
@@ -353,7 +498,7 @@ static bool take_turn(struct lend_poller *poller, uint64_t until_ns)
             poller->moved_ns = now;
         if (moved || now >= until_ns || atomic_load_explicit(&poller->stop, memory_order_seq_cst))
             return moved;
-        bool may_spin = now - poller->moved_ns < agent->config.spin_ns;
+        bool may_spin = now - poller->moved_ns < poller->spin_ns;
         if (may_spin && count_hot(poller) > 0) {
             lend_poller_give_way(poller, now, now - poller->moved_ns);
             continue;
@@ -365,6 +510,7 @@ static bool take_turn(struct lend_poller *poller, uint64_t until_ns)
         uint64_t wake = timer < until_ns ? timer : until_ns;
         bool came = look(poller, wake == UINT64_MAX ? UINT64_MAX : wake > now ? wake - now : 0);
         poller->looked_ns = poller->passed_ns = lend_sys->now_ns();
+        adapt_spin(poller, came, poller->looked_ns - poller->moved_ns);
         if (came)
             poller->moved_ns = poller->looked_ns;
     }
@@ -444,7 +590,10 @@ enum lend_status lend_poller_init(struct lend_poller *poller, struct lend_agent 
     (void)pthread_mutex_init(&poller->turn, NULL);
     (void)pthread_mutex_init(&poller->hot_lock, NULL);
     lend_list_init(&poller->hot);
+    lend_list_init(&poller->polled);
     atomic_init(&poller->timer_at_ns, UINT64_MAX);
+    poller->spin_ns = agent->config.spin_ns;
+    poller->has_processors = lend_sys->processors() > 1;
 
     poller->epoll_fd = lend_sys->epoll();
     if (poller->epoll_fd < 0)
@@ -456,8 +605,20 @@ enum lend_status lend_poller_init(struct lend_poller *poller, struct lend_agent 
     return lend_agent_watch(agent, &poller->kick_watch, EPOLLIN, error);
 }
 
+/* Without one, callers that poll leave it all to the thread. */
+static void make_timer(struct lend_poller *poller)
+{
+    poller->timer_watch = (struct lend_watch){.ready = timer_ended, .fd = lend_sys->timer()};
+    if (poller->timer_watch.fd < 0 ||
+        lend_agent_watch(poller->agent, &poller->timer_watch, EPOLLIN, NULL) == LEND_OK)
+        return;
+    lend_sys->close(poller->timer_watch.fd);
+    poller->timer_watch.fd = -1;
+}
+
 enum lend_status lend_poller_start(struct lend_poller *poller, struct lend_error *error)
 {
+    make_timer(poller);
     int result = lend_sys->thread(&poller->thread, run, poller, "lend-progress");
 
     if (result < 0)
@@ -478,6 +639,8 @@ void lend_poller_stop(struct lend_poller *poller)
 
 void lend_poller_fini(struct lend_poller *poller)
 {
+    if (poller->timer_watch.fd >= 0)
+        lend_sys->close(poller->timer_watch.fd);
     if (poller->kick_fd >= 0)
         lend_sys->close(poller->kick_fd);
     if (poller->epoll_fd >= 0)

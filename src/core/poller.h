@@ -34,7 +34,9 @@ struct lend_poller {
 
     pthread_mutex_t turn; /* whose turn it is; guards the alarms and the graveyard */
     struct lend_alarm alarms[LEND_ALARMS_MAX];
-    uint64_t moved_ns;                  /* when something last moved */
+    uint64_t moved_ns;                  /* when something last moved, */
+    uint64_t spin_ns;                   /* and for how long we look again then */
+    bool has_processors;                /* more than one */
     _Atomic uint64_t no_yield_until_ns; /* see lend_poller_give_way() */
     uint32_t passes_since_look;
     uint64_t passed_ns;        /* when the last pass was over, */
@@ -45,6 +47,13 @@ struct lend_poller {
     pthread_mutex_t hot_lock; /* a leaf */
     struct lend_list hot;
     _Atomic uint32_t hot_count; /* of them; changed under the lock */
+
+    /* Sessions that callers poll: none without a thread, which sees to those that are polled no
+     * more when the timer ends. */
+    struct lend_list polled; /* hot_lock */
+    struct lend_watch timer_watch;
+    _Atomic uint64_t timer_due_ns; /* when it ends at the latest; 0: it is not set */
+    _Atomic bool is_relied_on;     /* see lend_poller_rely() */
 
     _Atomic bool is_asleep; /* in epoll_wait, or about to */
     _Atomic bool stop;
@@ -72,6 +81,10 @@ bool lend_poller_arm(struct lend_poller *poller);
 
 /* See that timers are looked at by then. Any lock may be held. */
 void lend_poller_timer(struct lend_poller *poller, uint64_t at_ns);
+
+/* The application waits for the agent's descriptor, however often it looks in between: no session
+ * is left to callers that poll, from now on. */
+void lend_poller_rely(struct lend_poller *poller);
 
 /* Wake the poller if it sleeps. Any lock may be held. */
 void lend_poller_kick(struct lend_poller *poller);

@@ -391,17 +391,6 @@ static enum lend_status look(struct lend_transfer *transfer)
     return is_complete(transfer) ? (enum lend_status)transfer->status : LEND_PENDING;
 }
 
-enum lend_status lend_transfer_test(struct lend_transfer *transfer)
-{
-    enum lend_status status = check_posted(transfer);
-
-    if (status != LEND_OK)
-        return status;
-    if (!is_complete(transfer) && lend_agent_is_manual(transfer->agent))
-        (void)lend_poller_progress(&transfer->agent->poller, 0);
-    return look(transfer);
-}
-
 struct lend_session *lend_transfer_session(struct lend_transfer *transfer)
 {
     (void)pthread_mutex_lock(&transfer->agent->completion_lock);
@@ -410,6 +399,33 @@ struct lend_session *lend_transfer_session(struct lend_transfer *transfer)
         lend_session_retain(session);
     (void)pthread_mutex_unlock(&transfer->agent->completion_lock);
     return session;
+}
+
+/* Beside the progress thread. */
+static void poll_session(struct lend_transfer *transfer)
+{
+    struct lend_session *session = lend_transfer_session(transfer);
+
+    if (session == NULL)
+        return;
+    lend_session_poll(session);
+    lend_session_release(session);
+    lend_agent_dispatch(transfer->agent);
+}
+
+enum lend_status lend_transfer_test(struct lend_transfer *transfer)
+{
+    enum lend_status status = check_posted(transfer);
+
+    if (status != LEND_OK)
+        return status;
+    if (!is_complete(transfer)) {
+        if (lend_agent_is_manual(transfer->agent))
+            (void)lend_poller_progress(&transfer->agent->poller, 0);
+        else
+            poll_session(transfer);
+    }
+    return look(transfer);
 }
 
 static void await(struct lend_transfer *transfer, uint64_t until_ns)

@@ -35,6 +35,7 @@ struct lend_session *lend_session_create(struct lend_agent *agent,
     atomic_init(&session->references, 1);
     lend_list_init(&session->link);
     lend_list_init(&session->hot_link);
+    lend_list_init(&session->polled_link);
     (void)pthread_mutex_init(&session->lock, NULL);
     (void)pthread_mutex_init(&session->hung_lock, NULL);
     lend_guard_init(&session->guard, secret, role->is_client);

@@ -30,6 +30,11 @@ struct lend_session {
     _Atomic uint32_t helpers; /* threads that step it while they wait */
     _Atomic uint32_t callers; /* that want its lock, for one thing each */
 
+    struct lend_list polled_link;
+    _Atomic bool is_polled; /* hot_lock: callers step it as they poll, and the poller does not */
+    _Atomic uint64_t polled_ns; /* when one did last, */
+    _Atomic uint32_t polls;     /* and how many in a row, one soon after the other */
+
     pthread_mutex_t lock; /* guards all below */
     uint64_t sent_sequence;
     uint64_t due_sequence;
@@ -114,6 +119,10 @@ void lend_session_leave(struct lend_session *session);
  */
 void lend_session_help(struct lend_session *session, uint64_t until_ns,
                        bool (*is_over)(void *subject), void *subject);
+
+/* A caller looks how something of it is, and waits for nothing. Callers that look again and again
+ * step it themselves, and the poller only when they have stopped. */
+void lend_session_poll(struct lend_session *session);
 
 /* It is never to be hot again. In the poller's turn, or at the agent's end. */
 void lend_session_close_hot(struct lend_session *session);
