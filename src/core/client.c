@@ -362,14 +362,17 @@ static bool pump(struct lend_session *session)
     moved |=
         lend_onesided_pump(&client->own, session->is_posting ? POST_BYTES_MAX : STEP_BYTES_MAX);
     assign_slots(client);
-    if (client->busy_count == 0)
+    if (client->busy_count == 0) {
+        client->turn = 0; /* the next one has the first slot, and is found at once */
         return moved;
+    }
     /* One frame of data at most: a post pumps too, and is to copy no more than that itself. Whoever
      * sent it is the last at the next pump. */
-    uint32_t first = client->turn;
-    for (uint32_t i = 0; i < client->requests_max && !client->has_copied; i++) {
+    uint32_t first = client->turn, left = client->busy_count;
+    for (uint32_t i = 0; i < client->requests_max && left > 0 && !client->has_copied; i++) {
         uint32_t at = (first + i) % client->requests_max;
 
+        left -= client->slots[at].request != 0;
         moved |= pump_slot(client, &client->slots[at]);
         if (client->has_copied)
             client->turn = (at + 1) % client->requests_max;
@@ -386,10 +389,12 @@ bool lend_client_has_more(const struct lend_session *session)
         return true;
     if (client->busy_count == 0 || !session->is_welcome)
         return false;
-    for (uint32_t i = 0; i < client->requests_max; i++) {
+    uint32_t left = client->busy_count;
+    for (uint32_t i = 0; i < client->requests_max && left > 0; i++) {
         const struct lend_client_slot *slot = &client->slots[i];
         const struct lend_transfer *transfer = slot->transfer;
 
+        left -= slot->request != 0;
         if (slot->wants_cancel ||
             (transfer != NULL && !transfer->is_canceled && slot->severed == LEND_OK &&
              (!slot->is_asked || slot->runs_sent < transfer->window.run_count ||

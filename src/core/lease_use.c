@@ -148,7 +148,8 @@ enum lend_status lend_lease_get(struct lend_agent *agent, const struct lend_leas
         lease->request_references++;
         lease->info.requests++;
         lend_statistics_use_lease(lease, user->name);
-        (void)snprintf(lease->info.last_user, sizeof lease->info.last_user, "%s", user->name);
+        if (strcmp(lease->info.last_user, user->name) != 0)
+            (void)snprintf(lease->info.last_user, sizeof lease->info.last_user, "%s", user->name);
         *out = lease;
     }
     (void)pthread_mutex_unlock(&agent->lock);

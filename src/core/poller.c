@@ -18,6 +18,7 @@ enum {
     YIELD_AFTER_NS = 4000,     /* a peer with a processor of its own has often answered by then */
     YIELD_NS_MAX = 2000000,    /* longer than a peer takes to fill or empty its ring */
     YIELD_PAUSE_NS = 20000000, /* after one that was longer */
+    YIELD_NS_ALONE = 1500,     /* nobody else wanted the processor: look without it for a while */
 
     SPIN_TIMES = 4, /* as long as usual, where that would have spared the last sleep */
 
@@ -270,12 +271,14 @@ static bool is_polled_on(struct lend_session *session, uint64_t now)
     uint32_t polls = atomic_load_explicit(&session->polls, memory_order_relaxed);
 
     atomic_store_explicit(&session->polled_ns, now, memory_order_relaxed);
-    if (now - before >= POLL_GAP_NS)
+    if (now - before >= POLL_GAP_NS) {
+        atomic_store_explicit(&session->stirred_ns, now, memory_order_relaxed);
         polls = 0;
-    else if (polls < POLLS_ALONE)
+    } else if (polls < POLLS_ALONE) {
         polls++;
+    }
     atomic_store_explicit(&session->polls, polls, memory_order_relaxed);
-    return polls >= POLLS_ALONE;
+    return polls == POLLS_ALONE;
 }
 
 /* See that the timer ends, and not much too soon: it is set anew once in a long while. */
@@ -299,6 +302,17 @@ static void begin_polling(struct lend_poller *poller, struct lend_session *sessi
     (void)pthread_mutex_unlock(&poller->hot_lock);
 }
 
+/* As who waits gives way, and for as long as that spins; later on it is the caller's own time. */
+static void give_way_once(struct lend_poller *poller, struct lend_session *session, uint64_t now)
+{
+    uint64_t idle_ns = now - atomic_load_explicit(&session->stirred_ns, memory_order_relaxed);
+
+    if (idle_ns < YIELD_AFTER_NS || idle_ns >= poller->agent->config.spin_ns)
+        return;
+    lend_poller_give_way(poller, now, idle_ns);
+    atomic_store_explicit(&session->polled_ns, lend_sys->now_ns(), memory_order_relaxed);
+}
+
 void lend_session_poll(struct lend_session *session)
 {
     struct lend_poller *poller = &session->agent->poller;
@@ -307,10 +321,16 @@ void lend_session_poll(struct lend_session *session)
     if (!is_polled_on(session, now) || poller->timer_watch.fd < 0 ||
         atomic_load_explicit(&poller->is_relied_on, memory_order_relaxed))
         return;
-    begin_polling(poller, session);
+    atomic_store_explicit(&session->tended_ns, now, memory_order_relaxed);
+    if (!atomic_load_explicit(&session->is_polled, memory_order_seq_cst))
+        begin_polling(poller, session);
     set_timer(poller, now);
-    if (lend_session_step(session, false)) /* which may take long */
-        atomic_store_explicit(&session->polled_ns, lend_sys->now_ns(), memory_order_relaxed);
+    if (lend_session_step(session, false)) { /* which may take long */
+        now = lend_sys->now_ns();
+        atomic_store_explicit(&session->polled_ns, now, memory_order_relaxed);
+        atomic_store_explicit(&session->stirred_ns, now, memory_order_relaxed);
+    }
+    give_way_once(poller, session, now);
     /* Put to sleep between the two, it may be up again since, and nobody's. */
     if (!atomic_load_explicit(&session->is_polled, memory_order_seq_cst))
         lend_session_wake(session);
@@ -324,9 +344,9 @@ static bool has_polled(struct lend_poller *poller)
     return has_any;
 }
 
-/* One that has not been polled since then, which is polled no more, with a reference; NULL: there
+/* One that no caller has stepped since then, which is polled no more, with a reference; NULL: there
  * is none. */
-static struct lend_session *take_unpolled(struct lend_poller *poller, uint64_t since_ns)
+static struct lend_session *take_untended(struct lend_poller *poller, uint64_t since_ns)
 {
     struct lend_session *found = NULL;
 
@@ -335,7 +355,7 @@ static struct lend_session *take_unpolled(struct lend_poller *poller, uint64_t s
          link = link->next) {
         struct lend_session *session = LEND_LIST_OWNER(link, struct lend_session, polled_link);
 
-        if (atomic_load_explicit(&session->polled_ns, memory_order_relaxed) <= since_ns)
+        if (atomic_load_explicit(&session->tended_ns, memory_order_relaxed) <= since_ns)
             found = session;
     }
     if (found != NULL) {
@@ -349,7 +369,7 @@ static struct lend_session *take_unpolled(struct lend_poller *poller, uint64_t s
 /* Put those to sleep, or make them hot. */
 static void take_over(struct lend_poller *poller, uint64_t since_ns)
 {
-    for (struct lend_session *session; (session = take_unpolled(poller, since_ns)) != NULL;) {
+    for (struct lend_session *session; (session = take_untended(poller, since_ns)) != NULL;) {
         if (!lend_session_sleep(session))
             lend_session_wake(session);
         lend_session_release(session);
@@ -475,6 +495,8 @@ void lend_poller_give_way(struct lend_poller *poller, uint64_t now_ns, uint64_t 
     uint64_t after_ns = lend_sys->now_ns();
     if (after_ns - now_ns >= YIELD_NS_MAX)
         atomic_store_explicit(no_yield_until_ns, after_ns + YIELD_PAUSE_NS, memory_order_relaxed);
+    else if (after_ns - now_ns < YIELD_NS_ALONE)
+        atomic_store_explicit(no_yield_until_ns, after_ns + YIELD_AFTER_NS, memory_order_relaxed);
 }
 
 /* How long to spin the next time, after a sleep. What comes soon after falling asleep costs both

@@ -401,8 +401,9 @@ static bool send_done(struct server *server, struct lend_served_request *request
     };
     uint8_t bytes[512];
 
-    (void)snprintf(verdict.text, sizeof verdict.text, "%.*s", LEND_MESSAGE_TEXT_MAX,
-                   request->verdict.message);
+    if (verdict.status != LEND_OK)
+        (void)snprintf(verdict.text, sizeof verdict.text, "%.*s", LEND_MESSAGE_TEXT_MAX,
+                       request->verdict.message);
     size_t count = lend_verdict_encode(&verdict, bytes, sizeof bytes);
     if (!lend_session_send(&server->session, LEND_FRAME_DONE, request->id, bytes, count))
         return false;
@@ -597,14 +598,19 @@ static bool pump(struct lend_session *session)
     moved |= send_credit(server);
     moved |= lend_rail_pump(session);
     moved |= lend_look_pump(&server->looks, session, &server->user);
-    if (server->active_count == 0)
+    if (server->active_count == 0) {
+        server->turn = 0; /* the next one has the first place, and is found at once */
         return moved;
+    }
     /* One chunk each, so that a small request does not wait for a large one. Where there is room
      * for some of them alone, the next pump goes on behind the last that had its turn. */
-    uint32_t first = server->turn;
-    for (uint32_t i = 0; i < server->requests_max; i++) {
+    uint32_t first = server->turn, left = server->active_count;
+    for (uint32_t i = 0; i < server->requests_max && left > 0; i++) {
         uint32_t at = (first + i) % server->requests_max;
 
+        if (server->requests[at].phase == LEND_SERVED_FREE)
+            continue;
+        left--;
         if (pump_request(server, &server->requests[at])) {
             server->turn = (at + 1) % server->requests_max;
             moved = true;

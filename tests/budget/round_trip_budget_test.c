@@ -6,7 +6,9 @@
  * Method: the doors to the system are counted. The owner is driven by hand, on the reader's thread:
  * where the reader polls, in turn; where it waits, whenever it yields the processor, so that who
  * answers when is the same in every run. Nobody gives up spinning. A look that does not wait is not
- * counted where somebody spins: how many there are is a matter of time.
+ * counted where somebody spins: how many there are is a matter of time. Where a caller polls beside
+ * the progress thread, the clock stands still for all but the test's thread, and the timer that
+ * calls the progress thread back ends when the test says so.
  */
 #include "base/sys.h"
 #include "sanitizer.h"
@@ -34,6 +36,14 @@ static struct {
     _Atomic int looks;
     _Atomic int allocations;
 } counted;
+
+static struct {
+    bool is_fake;
+    _Atomic uint64_t now_ns;
+    _Atomic int timer_fd; /* that was set last */
+    _Atomic int set_count;
+} fake_clock;
+enum { TICK_NS = 100, LONG_PAUSE_NS = 20000, POLLED_NS = 1000000 };
 
 static void (*on_yield)(void *context); /* on the test's thread alone */
 static void *yield_context;
@@ -94,6 +104,22 @@ static void driving_yield(void)
     } else {
         lend_sys_real.yield();
     }
+}
+
+static uint64_t ticking_now(void)
+{
+    if (!fake_clock.is_fake)
+        return lend_sys_real.now_ns();
+    return pthread_equal(pthread_self(), test_thread) ? (fake_clock.now_ns += TICK_NS)
+                                                      : fake_clock.now_ns;
+}
+
+static int noted_set_timer(int fd, uint64_t in_ns)
+{
+    (void)in_ns;
+    fake_clock.timer_fd = fd;
+    fake_clock.set_count++;
+    return 0;
 }
 
 static struct lend_sys_ops counting;
@@ -226,11 +252,10 @@ static void notify_once(struct world *world, bool waits)
     world->echoes = false;
 }
 
-static void read_once(struct world *world, bool waits)
+static void post_read(struct world *world)
 {
     struct lend_post_desc post = LEND_POST_DESC_INIT;
     const int32_t block = 3;
-    enum lend_status status;
 
     post.ticket = world->ticket;
     post.index_bits = 32;
@@ -238,6 +263,13 @@ static void read_once(struct world *world, bool waits)
     post.remote_blocks = &block;
     post.block_count = 1;
     assert_int_equal(lend_transfer_post(world->transfer, &post, NULL), LEND_OK);
+}
+
+static void read_once(struct world *world, bool waits)
+{
+    enum lend_status status;
+
+    post_read(world);
     if (waits) {
         status = lend_transfer_wait(world->transfer, LONG_NS);
     } else {
@@ -263,6 +295,8 @@ static void make_world(struct world *world, uint32_t reader_flags, bool waits)
     counting.allocate = counted_allocate;
     counting.allocate_dirty = counted_allocate;
     counting.yield = driving_yield;
+    counting.now_ns = ticking_now;
+    counting.set_timer = noted_set_timer;
     test_thread = pthread_self();
     lend_sys = &counting;
 
@@ -355,12 +389,136 @@ static void test_who_waits_beside_the_progress_thread_is_not_rung_either(void **
     end_world(&world);
 }
 
+/* --- callers that poll beside the progress thread --- */
+
+static void make_polled_world(struct world *world)
+{
+    make_world(world, 0, false);
+    fake_clock.now_ns = lend_sys_real.now_ns();
+    fake_clock.is_fake = true;
+    fake_clock.set_count = 0;
+    for (int i = 0; i < WARM_UP; i++) {
+        notify_once(world, false);
+        read_once(world, false);
+    }
+}
+
+static void end_polled_world(struct world *world)
+{
+    fake_clock.is_fake = false;
+    end_world(world);
+}
+
+static void test_who_polls_beside_the_progress_thread_is_not_rung_either(void **state)
+{
+    struct world world;
+
+    (void)state;
+    make_polled_world(&world);
+    measure(&world, notify_once, false, "polled, notification");
+    assert_true(counted.calls <= ROUNDS / 10);
+    measure(&world, read_once, false, "polled, read of 4 KiB");
+    assert_true(counted.calls <= ROUNDS / 10);
+    /* Each sets it for longer than many of these take. */
+    assert_in_range(fake_clock.set_count, 1, ROUNDS / 10);
+    end_polled_world(&world);
+}
+
+/* Post, and poll without a pause until the session is the caller's; nobody serves it. */
+static void post_and_poll(struct world *world)
+{
+    int before = fake_clock.set_count;
+
+    fake_clock.now_ns += POLLED_NS; /* so that the timer is not thought to be set */
+    post_read(world);
+    for (int i = 0; i < 2 * WARM_UP; i++)
+        assert_int_equal(lend_transfer_test(world->transfer), LEND_PENDING);
+    assert_true(fake_clock.set_count > before);
+}
+
+/* The owner serves all that there is, and the timer ends. */
+static void serve_and_end_timer(struct world *world)
+{
+    drive_owner(world);
+    fake_clock.now_ns += POLLED_NS;
+    assert_int_equal(lend_sys_real.set_timer(fake_clock.timer_fd, 1), 0);
+}
+
+static void test_whose_polls_stop_is_seen_to_by_the_progress_thread(void **state)
+{
+    struct lend_transfer_record record = {.struct_size = sizeof record, .status = LEND_PENDING};
+    struct world world;
+
+    (void)state;
+    make_polled_world(&world);
+    post_and_poll(&world);
+    serve_and_end_timer(&world);
+    uint64_t until_ns = lend_sys_real.now_ns() + LONG_NS;
+    while (record.status == LEND_PENDING && lend_sys_real.now_ns() < until_ns) {
+        assert_int_equal(lend_transfer_describe(world.transfer, &record, NULL), LEND_OK);
+        lend_sys_real.yield();
+    }
+    assert_int_equal(record.status, LEND_OK);
+    end_polled_world(&world);
+}
+
+static void test_who_goes_on_to_poll_now_and_then_is_served_by_the_thread_again(void **state)
+{
+    enum lend_status status = LEND_PENDING;
+    struct world world;
+
+    (void)state;
+    make_polled_world(&world);
+    post_and_poll(&world);
+    drive_owner(&world);
+    for (int i = 0; i < POLLED_NS / LONG_PAUSE_NS; i++) {
+        fake_clock.now_ns += LONG_PAUSE_NS;
+        assert_int_equal(lend_transfer_test(world.transfer), LEND_PENDING);
+    }
+    assert_int_equal(lend_sys_real.set_timer(fake_clock.timer_fd, 1), 0);
+    uint64_t until_ns = lend_sys_real.now_ns() + LONG_NS;
+    while (status == LEND_PENDING && lend_sys_real.now_ns() < until_ns) {
+        fake_clock.now_ns += LONG_PAUSE_NS;
+        status = lend_transfer_test(world.transfer);
+    }
+    assert_int_equal(status, LEND_OK);
+    end_polled_world(&world);
+}
+
+/* Who clears the descriptor is about to wait for it, and polls in between all that it has. */
+static void test_who_waits_for_the_descriptor_leaves_all_to_the_thread(void **state)
+{
+    enum lend_status status;
+    struct world world;
+
+    (void)state;
+    make_polled_world(&world);
+    post_and_poll(&world);
+    lend_agent_clear(world.reader);
+    int before = fake_clock.set_count;
+    fake_clock.now_ns += POLLED_NS;
+    for (int i = 0; i < 2 * WARM_UP; i++)
+        assert_int_equal(lend_transfer_test(world.transfer), LEND_PENDING);
+    drive_owner(&world);
+    uint64_t until_ns = lend_sys_real.now_ns() + LONG_NS;
+    do
+        status = lend_transfer_test(world.transfer);
+    while (status == LEND_PENDING && lend_sys_real.now_ns() < until_ns);
+    assert_int_equal(status, LEND_OK);
+    assert_int_equal(fake_clock.set_count, before);
+    end_polled_world(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_that_poll_call_the_system_for_looks_alone),
         cmocka_unit_test(test_who_waits_and_makes_progress_is_not_rung),
         cmocka_unit_test(test_who_waits_beside_the_progress_thread_is_not_rung_either),
+        cmocka_unit_test(test_who_polls_beside_the_progress_thread_is_not_rung_either),
+        cmocka_unit_test(test_whose_polls_stop_is_seen_to_by_the_progress_thread),
+        cmocka_unit_test(test_who_goes_on_to_poll_now_and_then_is_served_by_the_thread_again),
+        cmocka_unit_test(test_who_waits_for_the_descriptor_leaves_all_to_the_thread),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
