@@ -214,7 +214,8 @@ LEND_API LEND_MUST_USE enum lend_status lend_transfer_post(struct lend_transfer 
  * @retval LEND_E_INVALID  not a live handle, or never posted.
  * @retval LEND_E_FORKED
  * Any other value is the completed transfer's status (LEND_OK, LEND_E_REVOKED, ...).
- * Threads: safe. Blocks: no; makes progress under manual progress.
+ * Threads: safe. Blocks: no; makes progress under manual progress, and beside a progress thread
+ * where it is called again and again without a pause.
  */
 LEND_API enum lend_status lend_transfer_test(struct lend_transfer *transfer);
 

@@ -38,7 +38,7 @@ static struct {
 } counted;
 
 static struct {
-    bool is_fake;
+    _Atomic bool is_fake;
     _Atomic uint64_t now_ns;
     _Atomic int timer_fd; /* that was set last */
     _Atomic int set_count;
