@@ -139,8 +139,7 @@ struct lend_agent_config {
     uint64_t slot_rest_ns;        /**< 1 s: how long the cause of an ended lease stays readable
                                        before its slot may serve another. */
     uint64_t spin_ns;             /**< 50 us: how long progress looks again before it sleeps; four
-                                       times that for once, where that would have spared the last
-                                       sleep. */
+                                       times that after a sleep that this would have spared. */
 };
 
 #define LEND_AGENT_CONFIG_INIT                                                                     \

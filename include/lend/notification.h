@@ -51,7 +51,7 @@ LEND_API LEND_MUST_USE enum lend_status lend_notification_send(struct lend_peer 
  * in line.
  * @retval LEND_E_INVALID, LEND_E_VERSION, LEND_E_FORKED
  * Threads: safe; each notification goes to one caller. Blocks: up to timeout_ns, making progress
- * meanwhile.
+ * meanwhile; with 0 as lend_transfer_test() does.
  */
 LEND_API LEND_MUST_USE enum lend_status lend_notification_receive(
     struct lend_agent *agent, void *bytes, size_t capacity, size_t *out_count,

@@ -704,6 +704,8 @@ void lend_agent_wait(struct lend_agent *agent, uint64_t until_ns, bool (*is_over
 void lend_agent_await(struct lend_agent *agent, uint64_t until_ns, bool (*is_over)(void *subject),
                       void *subject)
 {
+    if (!is_over(subject))
+        lend_poller_reclaim(&agent->poller);
     if (!lend_poller_is_ours(&agent->poller)) {
         lend_agent_wait(agent, until_ns, is_over, subject);
         return;

@@ -23,7 +23,7 @@ enum {
     SPIN_TIMES = 4, /* as long as usual, where that would have spared the last sleep */
 
     POLL_GAP_NS = 10000,    /* between polls of a caller that does nothing else */
-    POLLS_ALONE = 4,        /* that only look: what they look for is often there by then */
+    POLL_ROW_NS = 20000,    /* of such polls: who looks how many things are has not that many */
     POLLED_NS_MAX = 500000, /* after the last, until the session is seen to by the poller */
 };
 
@@ -264,32 +264,34 @@ static bool cool_down(struct lend_poller *poller)
 
 /* --- callers that poll --- */
 
-/* Is it polled again and again, and not now and then? A hint, and so are its loads and stores. */
+/* Is it polled again and again, and not now and then? A hint, and so are its loads and stores:
+ * another caller may be ahead of our time. */
 static bool is_polled_on(struct lend_session *session, uint64_t now)
 {
     uint64_t before = atomic_load_explicit(&session->polled_ns, memory_order_relaxed);
-    uint32_t polls = atomic_load_explicit(&session->polls, memory_order_relaxed);
 
     atomic_store_explicit(&session->polled_ns, now, memory_order_relaxed);
-    if (now - before >= POLL_GAP_NS) {
+    if (now > before && now - before >= POLL_GAP_NS) {
         atomic_store_explicit(&session->stirred_ns, now, memory_order_relaxed);
-        polls = 0;
-    } else if (polls < POLLS_ALONE) {
-        polls++;
+        atomic_store_explicit(&session->row_ns, now, memory_order_relaxed);
+        return false;
     }
-    atomic_store_explicit(&session->polls, polls, memory_order_relaxed);
-    return polls == POLLS_ALONE;
+    uint64_t row_ns = atomic_load_explicit(&session->row_ns, memory_order_relaxed);
+    return now > row_ns && now - row_ns >= POLL_ROW_NS;
 }
 
-/* See that the timer ends, and not much too soon: it is set anew once in a long while. */
-static void set_timer(struct lend_poller *poller, uint64_t now)
+/* See that the timer ends, and not much too soon: it is set anew once in a long while, and then
+ * that is true. */
+static bool set_timer(struct lend_poller *poller, uint64_t now)
 {
     uint64_t due = atomic_load_explicit(&poller->timer_due_ns, memory_order_seq_cst);
 
-    if (due <= now + POLLED_NS_MAX / 2 &&
-        atomic_compare_exchange_strong_explicit(&poller->timer_due_ns, &due, now + POLLED_NS_MAX,
-                                                memory_order_seq_cst, memory_order_seq_cst))
-        (void)lend_sys->set_timer(poller->timer_watch.fd, POLLED_NS_MAX);
+    if (due > now + POLLED_NS_MAX / 2 ||
+        !atomic_compare_exchange_strong_explicit(&poller->timer_due_ns, &due, now + POLLED_NS_MAX,
+                                                 memory_order_seq_cst, memory_order_seq_cst))
+        return false;
+    (void)lend_sys->set_timer(poller->timer_watch.fd, POLLED_NS_MAX);
+    return true;
 }
 
 static void begin_polling(struct lend_poller *poller, struct lend_session *session)
@@ -300,40 +302,6 @@ static void begin_polling(struct lend_poller *poller, struct lend_session *sessi
         atomic_store_explicit(&session->is_polled, true, memory_order_seq_cst);
     }
     (void)pthread_mutex_unlock(&poller->hot_lock);
-}
-
-/* As who waits gives way, and for as long as that spins; later on it is the caller's own time. */
-static void give_way_once(struct lend_poller *poller, struct lend_session *session, uint64_t now)
-{
-    uint64_t idle_ns = now - atomic_load_explicit(&session->stirred_ns, memory_order_relaxed);
-
-    if (idle_ns < YIELD_AFTER_NS || idle_ns >= poller->agent->config.spin_ns)
-        return;
-    lend_poller_give_way(poller, now, idle_ns);
-    atomic_store_explicit(&session->polled_ns, lend_sys->now_ns(), memory_order_relaxed);
-}
-
-void lend_session_poll(struct lend_session *session)
-{
-    struct lend_poller *poller = &session->agent->poller;
-    uint64_t now = lend_sys->now_ns();
-
-    if (!is_polled_on(session, now) || poller->timer_watch.fd < 0 ||
-        atomic_load_explicit(&poller->is_relied_on, memory_order_relaxed))
-        return;
-    atomic_store_explicit(&session->tended_ns, now, memory_order_relaxed);
-    if (!atomic_load_explicit(&session->is_polled, memory_order_seq_cst))
-        begin_polling(poller, session);
-    set_timer(poller, now);
-    if (lend_session_step(session, false)) { /* which may take long */
-        now = lend_sys->now_ns();
-        atomic_store_explicit(&session->polled_ns, now, memory_order_relaxed);
-        atomic_store_explicit(&session->stirred_ns, now, memory_order_relaxed);
-    }
-    give_way_once(poller, session, now);
-    /* Put to sleep between the two, it may be up again since, and nobody's. */
-    if (!atomic_load_explicit(&session->is_polled, memory_order_seq_cst))
-        lend_session_wake(session);
 }
 
 static bool has_polled(struct lend_poller *poller)
@@ -376,11 +344,64 @@ static void take_over(struct lend_poller *poller, uint64_t since_ns)
     }
 }
 
+/* As who waits gives way, and for as long as that spins; later on it is the caller's own time. */
+static void give_way_once(struct lend_poller *poller, struct lend_session *session, uint64_t now)
+{
+    uint64_t idle_ns = now - atomic_load_explicit(&session->stirred_ns, memory_order_relaxed);
+
+    if (idle_ns < YIELD_AFTER_NS || idle_ns >= poller->agent->config.spin_ns)
+        return;
+    lend_poller_give_way(poller, now, idle_ns);
+    atomic_store_explicit(&session->polled_ns, lend_sys->now_ns(), memory_order_relaxed);
+}
+
+/* It is the caller's, until the timer ends. Who puts the timer off sees to those whose callers have
+ * stopped meanwhile, for whom it would have ended. */
+static void tend(struct lend_poller *poller, struct lend_session *session, uint64_t now)
+{
+    atomic_store_explicit(&session->tended_ns, now, memory_order_relaxed);
+    if (!atomic_load_explicit(&session->is_polled, memory_order_seq_cst))
+        begin_polling(poller, session);
+    if (set_timer(poller, now))
+        take_over(poller, now - POLLED_NS_MAX / 2);
+}
+
+void lend_session_poll(struct lend_session *session)
+{
+    struct lend_poller *poller = &session->agent->poller;
+    uint64_t now = lend_sys->now_ns();
+    bool is_on = is_polled_on(session, now);
+
+    if (poller->timer_watch.fd < 0 ||
+        atomic_load_explicit(&poller->is_relied_on, memory_order_relaxed))
+        return;
+    if (is_on)
+        tend(poller, session, now);
+    else if (!atomic_load_explicit(&session->is_polled, memory_order_seq_cst))
+        return; /* it is the poller's */
+    /* Who polls now and then what is still a caller's steps it, for nobody else does. */
+    if (lend_session_step(session, false)) { /* which may take long */
+        now = lend_sys->now_ns();
+        atomic_store_explicit(&session->polled_ns, now, memory_order_relaxed);
+        atomic_store_explicit(&session->stirred_ns, now, memory_order_relaxed);
+    }
+    if (is_on)
+        give_way_once(poller, session, now);
+    /* Put to sleep between the two, it may be up again since, and nobody's. */
+    if (!atomic_load_explicit(&session->is_polled, memory_order_seq_cst))
+        lend_session_wake(session);
+}
+
+void lend_poller_reclaim(struct lend_poller *poller)
+{
+    if (has_polled(poller))
+        take_over(poller, UINT64_MAX);
+}
+
 void lend_poller_rely(struct lend_poller *poller)
 {
     atomic_store_explicit(&poller->is_relied_on, true, memory_order_relaxed);
-    if (has_polled(poller))
-        take_over(poller, UINT64_MAX);
+    lend_poller_reclaim(poller);
 }
 
 /* The timer has ended. */
@@ -395,7 +416,7 @@ static void timer_ended(struct lend_watch *watch, uint32_t events)
     atomic_store_explicit(&poller->timer_due_ns, 0, memory_order_seq_cst);
     take_over(poller, now - POLLED_NS_MAX / 2);
     if (has_polled(poller))
-        set_timer(poller, now);
+        (void)set_timer(poller, now);
 }
 
 /* --- time --- */
@@ -558,6 +579,7 @@ bool lend_poller_progress(struct lend_poller *poller, uint64_t timeout_ns)
         (void)pthread_mutex_unlock(&poller->turn);
         lend_agent_rouse(poller->agent); /* whoever waits for the turn */
     } else if (timeout_ns > 0) {
+        lend_poller_reclaim(poller);
         lend_agent_wait(poller->agent, until, turn_is_free, poller);
     }
     lend_agent_dispatch(poller->agent);

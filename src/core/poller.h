@@ -82,6 +82,9 @@ bool lend_poller_arm(struct lend_poller *poller);
 /* See that timers are looked at by then. Any lock may be held. */
 void lend_poller_timer(struct lend_poller *poller, uint64_t at_ns);
 
+/* A caller is about to wait: what others, or it, polled until now is the poller's again. */
+void lend_poller_reclaim(struct lend_poller *poller);
+
 /* The application waits for the agent's descriptor, however often it looks in between: no session
  * is left to callers that poll, from now on. */
 void lend_poller_rely(struct lend_poller *poller);

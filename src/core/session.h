@@ -33,7 +33,7 @@ struct lend_session {
     struct lend_list polled_link;
     _Atomic bool is_polled; /* hot_lock: callers step it as they poll, and the poller does not */
     _Atomic uint64_t polled_ns;  /* when one did last, */
-    _Atomic uint32_t polls;      /* how many did in a row, one soon after the other, */
+    _Atomic uint64_t row_ns;     /* since when they do, one soon after the other, */
     _Atomic uint64_t tended_ns;  /* when one of these stepped it last, */
     _Atomic uint64_t stirred_ns; /* and when that moved anything, or the row began */
 

@@ -3,7 +3,8 @@
  * Goal: an idle agent costs less than 300 KiB, and no processor time.
  * Method: 100 agents, and what the kernel says of this process before and after them (Private_Dirty
  * of smaps_rollup); then, for a second, how often any of their threads was scheduled and how long
- * they ran. The same for pairs that are connected and have moved blocks.
+ * they ran. The same for pairs that are connected and have moved blocks, for which a thread waited,
+ * or polled without a pause.
  */
 #include "acts.h"
 #include "sanitizer.h"
@@ -11,7 +12,7 @@
 #include <dirent.h>
 #include <poll.h>
 
-enum { AGENTS = 100, PAIRS = 20, BLOCK = 4096, KIB_MAX = 300 };
+enum { AGENTS = 100, PAIRS = 20, BLOCK = 4096, KIB_MAX = 300, POLLED_READS = 100 };
 
 static uint64_t number_behind(const char *path, const char *label)
 {
@@ -148,7 +149,20 @@ static void test_idle_agent_is_small_and_asleep(void **state)
     assert_true(acts_directory_remove(&directory));
 }
 
-static void move_once(struct lend_agent *owner, struct lend_agent *reader)
+static void read_once(struct lend_transfer *transfer, const struct lend_post_desc *post, bool polls)
+{
+    struct lend_error error = {0};
+    enum lend_status status = LEND_PENDING;
+
+    assert_true(acts_ok(lend_transfer_post(transfer, post, &error), &error, "post"));
+    while (polls && status == LEND_PENDING)
+        status = lend_transfer_test(transfer);
+    if (!polls)
+        status = lend_transfer_wait(transfer, ACTS_PATIENCE_NS);
+    assert_int_equal(status, LEND_OK);
+}
+
+static void move(struct lend_agent *owner, struct lend_agent *reader, uint32_t reads, bool polls)
 {
     struct acts_region lent = {.memory = acts_shared(BLOCK), .block_bytes = BLOCK, .count = 1};
     struct acts_region kept = {.memory = acts_shared(BLOCK), .block_bytes = BLOCK, .count = 1};
@@ -171,28 +185,40 @@ static void move_once(struct lend_agent *owner, struct lend_agent *reader)
     desc.local_regions = &kept.region;
     desc.remote_regions = &lent.id;
     desc.block_count_max = 1;
+    desc.paths = polls ? "local/served" : NULL;
     assert_true(
         acts_ok(lend_transfer_prepare(reader, &desc, &transfer, &error), &error, "prepare"));
     post.local_blocks = post.remote_blocks = &zero;
     post.block_count = 1;
-    assert_true(acts_ok(lend_transfer_post(transfer, &post, &error), &error, "post"));
-    assert_int_equal(lend_transfer_wait(transfer, ACTS_PATIENCE_NS), LEND_OK);
+    for (uint32_t i = 0; i < reads; i++)
+        read_once(transfer, &post, polls);
 }
 
-static void test_connected_agents_are_asleep_too(void **state)
+static void expect_idle_pairs(uint32_t reads, bool polls)
 {
     struct acts_directory directory = acts_directory_make();
     struct lend_agent *agents[PAIRS * 2];
 
-    (void)state;
     for (uint32_t index = 0; index < PAIRS * 2; index++)
         agents[index] = make_agent(index, &directory);
     for (uint32_t pair = 0; pair < PAIRS; pair++)
-        move_once(agents[2 * pair], agents[2 * pair + 1]);
+        move(agents[2 * pair], agents[2 * pair + 1], reads, polls);
     expect_idle(PAIRS * 2);
     for (uint32_t index = 0; index < PAIRS * 2; index++)
         lend_agent_destroy(agents[index]);
     assert_true(acts_directory_remove(&directory));
+}
+
+static void test_connected_agents_are_asleep_too(void **state)
+{
+    (void)state;
+    expect_idle_pairs(1, false);
+}
+
+static void test_agents_whose_transfers_were_polled_are_asleep_too(void **state)
+{
+    (void)state;
+    expect_idle_pairs(POLLED_READS, true);
 }
 
 int main(void)
@@ -200,6 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_idle_agent_is_small_and_asleep),
         cmocka_unit_test(test_connected_agents_are_asleep_too),
+        cmocka_unit_test(test_agents_whose_transfers_were_polled_are_asleep_too),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

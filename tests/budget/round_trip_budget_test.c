@@ -43,7 +43,8 @@ static struct {
     _Atomic int timer_fd; /* that was set last */
     _Atomic int set_count;
 } fake_clock;
-enum { TICK_NS = 100, LONG_PAUSE_NS = 20000, POLLED_NS = 1000000 };
+enum { TICK_NS = 100, POLLED_NS = 1000000, ROW_NS = 60000 };
+enum { SHORT_PAUSE_NS = 2000, LONG_PAUSE_NS = 20000 };
 
 static void (*on_yield)(void *context); /* on the test's thread alone */
 static void *yield_context;
@@ -431,57 +432,127 @@ static void post_and_poll(struct world *world)
 
     fake_clock.now_ns += POLLED_NS; /* so that the timer is not thought to be set */
     post_read(world);
-    for (int i = 0; i < 2 * WARM_UP; i++)
+    for (int i = 0; i < ROW_NS / SHORT_PAUSE_NS; i++) {
+        fake_clock.now_ns += SHORT_PAUSE_NS;
         assert_int_equal(lend_transfer_test(world->transfer), LEND_PENDING);
+    }
     assert_true(fake_clock.set_count > before);
 }
 
-/* The owner serves all that there is, and the timer ends. */
-static void serve_and_end_timer(struct world *world)
+/* The owner serves all that there is; nobody polls, and it completes. */
+static void expect_served_by_thread(struct world *world)
 {
+    struct lend_transfer_record record = {.struct_size = sizeof record, .status = LEND_PENDING};
+
     drive_owner(world);
-    fake_clock.now_ns += POLLED_NS;
-    assert_int_equal(lend_sys_real.set_timer(fake_clock.timer_fd, 1), 0);
+    uint64_t until_ns = lend_sys_real.now_ns() + LONG_NS;
+    while (record.status == LEND_PENDING && lend_sys_real.now_ns() < until_ns) {
+        assert_int_equal(lend_transfer_describe(world->transfer, &record, NULL), LEND_OK);
+        lend_sys_real.yield();
+    }
+    assert_int_equal(record.status, LEND_OK);
 }
 
 static void test_whose_polls_stop_is_seen_to_by_the_progress_thread(void **state)
 {
-    struct lend_transfer_record record = {.struct_size = sizeof record, .status = LEND_PENDING};
     struct world world;
 
     (void)state;
     make_polled_world(&world);
     post_and_poll(&world);
-    serve_and_end_timer(&world);
-    uint64_t until_ns = lend_sys_real.now_ns() + LONG_NS;
-    while (record.status == LEND_PENDING && lend_sys_real.now_ns() < until_ns) {
-        assert_int_equal(lend_transfer_describe(world.transfer, &record, NULL), LEND_OK);
-        lend_sys_real.yield();
-    }
-    assert_int_equal(record.status, LEND_OK);
+    fake_clock.now_ns += POLLED_NS;
+    assert_int_equal(lend_sys_real.set_timer(fake_clock.timer_fd, 1), 0);
+    expect_served_by_thread(&world);
     end_polled_world(&world);
 }
 
 static void test_who_goes_on_to_poll_now_and_then_is_served_by_the_thread_again(void **state)
 {
-    enum lend_status status = LEND_PENDING;
+    struct world world;
+
+    (void)state;
+    make_polled_world(&world);
+    post_and_poll(&world);
+    for (int i = 0; i < POLLED_NS / LONG_PAUSE_NS; i++) {
+        fake_clock.now_ns += LONG_PAUSE_NS;
+        assert_int_equal(lend_transfer_test(world.transfer), LEND_PENDING);
+    }
+    assert_int_equal(lend_sys_real.set_timer(fake_clock.timer_fd, 1), 0);
+    expect_served_by_thread(&world);
+    end_polled_world(&world);
+}
+
+/* Until the timer ends, the thread leaves the session to callers, so these step it. */
+static void test_who_polls_after_a_pause_sees_what_came_in_it(void **state)
+{
+    enum lend_status status;
     struct world world;
 
     (void)state;
     make_polled_world(&world);
     post_and_poll(&world);
     drive_owner(&world);
-    for (int i = 0; i < POLLED_NS / LONG_PAUSE_NS; i++) {
-        fake_clock.now_ns += LONG_PAUSE_NS;
-        assert_int_equal(lend_transfer_test(world.transfer), LEND_PENDING);
-    }
-    assert_int_equal(lend_sys_real.set_timer(fake_clock.timer_fd, 1), 0);
     uint64_t until_ns = lend_sys_real.now_ns() + LONG_NS;
-    while (status == LEND_PENDING && lend_sys_real.now_ns() < until_ns) {
+    do {
         fake_clock.now_ns += LONG_PAUSE_NS;
-        status = lend_transfer_test(world.transfer);
-    }
+        status = lend_transfer_test(world.transfer); /* pending where the thread is at it yet */
+    } while (status == LEND_PENDING && lend_sys_real.now_ns() < until_ns);
     assert_int_equal(status, LEND_OK);
+    end_polled_world(&world);
+}
+
+/* Who looks how many transfers are and then does something else for long has polled none. */
+static void test_few_polls_in_a_row_take_no_session_from_the_thread(void **state)
+{
+    struct world world;
+
+    (void)state;
+    make_polled_world(&world);
+    post_and_poll(&world);
+    fake_clock.now_ns += POLLED_NS;
+    assert_int_equal(lend_sys_real.set_timer(fake_clock.timer_fd, 1), 0);
+    expect_served_by_thread(&world);
+    int before = fake_clock.set_count;
+    post_read(&world);
+    for (int i = 0; i < WARM_UP; i++) {
+        fake_clock.now_ns += LONG_PAUSE_NS;
+        for (int j = 0; j < WARM_UP; j++)
+            assert_int_equal(lend_transfer_test(world.transfer), LEND_PENDING);
+    }
+    assert_int_equal(fake_clock.set_count, before);
+    expect_served_by_thread(&world);
+    end_polled_world(&world);
+}
+
+/* Another session is polled on, which puts off the timer: it never ends. */
+static void test_whose_polls_stop_is_seen_to_while_another_session_is_polled(void **state)
+{
+    uint8_t note[NOTE];
+    struct world world;
+    size_t count = 0;
+
+    (void)state;
+    make_polled_world(&world);
+    post_and_poll(&world);
+    for (int i = 0; i < 2 * POLLED_NS / SHORT_PAUSE_NS; i++) {
+        fake_clock.now_ns += SHORT_PAUSE_NS;
+        assert_int_equal(
+            lend_notification_receive(world.reader, note, sizeof note, &count, NULL, 0, NULL),
+            LEND_E_ABSENT);
+    }
+    expect_served_by_thread(&world);
+    end_polled_world(&world);
+}
+
+static void test_who_waits_after_it_has_polled_leaves_all_to_the_thread(void **state)
+{
+    struct world world;
+
+    (void)state;
+    make_polled_world(&world);
+    post_and_poll(&world);
+    assert_int_equal(lend_transfer_wait(world.transfer, 1), LEND_PENDING);
+    expect_served_by_thread(&world);
     end_polled_world(&world);
 }
 
@@ -497,8 +568,10 @@ static void test_who_waits_for_the_descriptor_leaves_all_to_the_thread(void **st
     lend_agent_clear(world.reader);
     int before = fake_clock.set_count;
     fake_clock.now_ns += POLLED_NS;
-    for (int i = 0; i < 2 * WARM_UP; i++)
+    for (int i = 0; i < ROW_NS / SHORT_PAUSE_NS; i++) {
+        fake_clock.now_ns += SHORT_PAUSE_NS;
         assert_int_equal(lend_transfer_test(world.transfer), LEND_PENDING);
+    }
     drive_owner(&world);
     uint64_t until_ns = lend_sys_real.now_ns() + LONG_NS;
     do
@@ -518,6 +591,10 @@ int main(void)
         cmocka_unit_test(test_who_polls_beside_the_progress_thread_is_not_rung_either),
         cmocka_unit_test(test_whose_polls_stop_is_seen_to_by_the_progress_thread),
         cmocka_unit_test(test_who_goes_on_to_poll_now_and_then_is_served_by_the_thread_again),
+        cmocka_unit_test(test_who_polls_after_a_pause_sees_what_came_in_it),
+        cmocka_unit_test(test_few_polls_in_a_row_take_no_session_from_the_thread),
+        cmocka_unit_test(test_whose_polls_stop_is_seen_to_while_another_session_is_polled),
+        cmocka_unit_test(test_who_waits_after_it_has_polled_leaves_all_to_the_thread),
         cmocka_unit_test(test_who_waits_for_the_descriptor_leaves_all_to_the_thread),
     };
 
