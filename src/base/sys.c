@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
-#include <link.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -665,52 +664,6 @@ static void real_unload(void *library)
         (void)dlclose(library); /* what it says is no help to anybody */
 }
 
-/* What is looked for among the loaded libraries, and what was found. */
-struct library_search {
-    const char *name;
-    const void *address; /* NULL: any */
-    char *path;
-    size_t capacity;
-    unsigned count;
-};
-
-static bool holds(const struct dl_phdr_info *info, const void *address)
-{
-    for (size_t i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
-        uintptr_t start = info->dlpi_addr + part->p_vaddr;
-
-        if (part->p_type == PT_LOAD && (uintptr_t)address - start < part->p_memsz)
-            return true;
-    }
-    return false;
-}
-
-static int match_library(struct dl_phdr_info *info, size_t bytes, void *context)
-{
-    struct library_search *search = context;
-    const char *slash = strrchr(info->dlpi_name, '/');
-    const char *file = slash != NULL ? slash + 1 : info->dlpi_name;
-
-    (void)bytes;
-    if (strncmp(file, search->name, strlen(search->name)) != 0)
-        return 0;
-    search->count++;
-    if (search->path[0] == '\0' && (search->address == NULL || holds(info, search->address)))
-        (void)snprintf(search->path, search->capacity, "%s", info->dlpi_name);
-    return 0;
-}
-
-static unsigned real_libraries(const char *name, const void *address, char *path, size_t capacity)
-{
-    struct library_search search = {
-        .name = name, .address = address, .path = path, .capacity = capacity};
-
-    path[0] = '\0';
-    (void)dl_iterate_phdr(match_library, &search);
-    return search.count;
-}
-
 static unsigned real_processors(void)
 {
     cpu_set_t set;
@@ -793,7 +746,7 @@ const struct lend_sys_ops lend_sys_real = {
     .load = real_load,
     .symbol = real_symbol,
     .unload = real_unload,
-    .libraries = real_libraries,
+    .libraries = lend_sys_libraries_real,
     .epoll = real_epoll,
     .epoll_control = real_epoll_control,
     .epoll_wait = real_epoll_wait,

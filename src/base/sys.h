@@ -141,6 +141,8 @@ struct lend_sys_ops {
 
 extern const struct lend_sys_ops lend_sys_real;
 int lend_sys_mapping_real(int fd, uint64_t address, struct lend_sys_mapping *out);
+unsigned lend_sys_libraries_real(const char *name, const void *address, char *path,
+                                 size_t capacity);
 extern const struct lend_sys_ops *lend_sys;
 
 /* Run the type's destructor when a local goes out of scope: `LEND_AUTO(lend_x) struct lend_x *x`.
