@@ -185,7 +185,6 @@ static void move(struct lend_agent *owner, struct lend_agent *reader, uint32_t r
     desc.local_regions = &kept.region;
     desc.remote_regions = &lent.id;
     desc.block_count_max = 1;
-    desc.paths = polls ? "local/served" : NULL;
     assert_true(
         acts_ok(lend_transfer_prepare(reader, &desc, &transfer, &error), &error, "prepare"));
     post.local_blocks = post.remote_blocks = &zero;
