@@ -111,8 +111,9 @@ static uint64_t ticking_now(void)
 {
     if (!fake_clock.is_fake)
         return lend_sys_real.now_ns();
-    return pthread_equal(pthread_self(), test_thread) ? (fake_clock.now_ns += TICK_NS)
-                                                      : fake_clock.now_ns;
+    if (pthread_equal(pthread_self(), test_thread))
+        fake_clock.now_ns += TICK_NS;
+    return fake_clock.now_ns;
 }
 
 static int noted_set_timer(int fd, uint64_t in_ns)
