@@ -190,5 +190,6 @@ int main(void)
         WITH(begin, test_opening_in_doubt_leaves_with_the_agent),
     };
 
+    stub_devices();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

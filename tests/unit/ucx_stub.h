@@ -7,6 +7,7 @@
 #include "fake/ucx.h"
 #include "transport/ucx/ucx.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +16,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "base/sys.h"
+
 #include <lend/lend.h>
 
 enum { BLOCK = 32 << 10, BLOCKS = 8, BYTES = BLOCK * BLOCKS, STEPS_MAX = 10000 };
@@ -22,6 +25,25 @@ enum { BLOCK = 32 << 10, BLOCKS = 8, BYTES = BLOCK * BLOCKS, STEPS_MAX = 10000 }
 
 /* That agents made from now on have with silent peers; 0: the usual. */
 static uint64_t stub_patience_ns;
+
+/* The fake's devices are there; those of that name are not. */
+#define STUB_ABSENT "absent0"
+
+static struct lend_sys_ops stub_sys;
+
+static int stub_stat(const char *path, struct stat *out)
+{
+    if (strncmp(path, "/sys/class/", strlen("/sys/class/")) != 0)
+        return lend_sys_real.stat(path, out);
+    return strstr(path, STUB_ABSENT) == NULL ? 0 : -ENOENT;
+}
+
+static inline void stub_devices(void)
+{
+    stub_sys = lend_sys_real;
+    stub_sys.stat = stub_stat;
+    lend_sys = &stub_sys;
+}
 
 struct world {
     struct lend_agent *owner;

@@ -464,6 +464,8 @@ static void test_what_is_missing_is_named(void **state)
     lend_ucx = &fake_ucx_ops;
     config.ucx_devices = "nonsense";
     expect_failure(&config, LEND_E_INVALID, "nonsense");
+    config.ucx_devices = "fake0:1," STUB_ABSENT ":2";
+    expect_failure(&config, LEND_E_INVALID, "names " STUB_ABSENT);
     lend_ucx = NULL;
     assert_int_equal(fake_ucx.configs + fake_ucx.contexts, 0);
 }
@@ -496,5 +498,6 @@ int main(void)
         cmocka_unit_test(test_what_is_missing_is_named),
     };
 
+    stub_devices();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -366,23 +366,6 @@ static const struct {
     {"KEEPCNT", "3", true},
 };
 
-/* Names of network interfaces have no colon, and those of RDMA ports do. */
-static bool may_use_tcp(const struct lend_transport_open *open)
-{
-    const char *transports = open->ucx_transports;
-
-    if (transports != NULL && strstr(transports, "tcp") == NULL && strcmp(transports, "all") != 0)
-        return false;
-    for (const char *at = open->ucx_devices; *at != '\0';) {
-        size_t word = strcspn(at, ",");
-
-        if (memchr(at, ':', word) == NULL)
-            return true;
-        at += word + (at[word] == ',');
-    }
-    return false;
-}
-
 static enum lend_status set(const struct lend_ucx_transport *transport, void *config,
                             const char *name, const char *value, struct lend_error *error)
 {
@@ -403,7 +386,7 @@ static enum lend_status configure(const struct lend_ucx_transport *transport,
     if (status == LEND_OK && open->ucx_transports != NULL)
         status = set(transport, config, "TLS", open->ucx_transports, error);
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
-        if (!settings[i].is_of_tcp || may_use_tcp(open))
+        if (!settings[i].is_of_tcp || lend_ucx_may_use_tcp(open))
             (void)transport->door.config_modify(config, settings[i].name, settings[i].value);
     return status;
 }
@@ -629,7 +612,7 @@ static size_t rendezvous_from(const struct lend_transport_open *open)
 {
     if (lend_ucx_rendezvous_bytes != 0)
         return lend_ucx_rendezvous_bytes;
-    return may_use_tcp(open) ? SIZE_MAX : RENDEZVOUS_LEAST;
+    return lend_ucx_may_use_tcp(open) ? SIZE_MAX : RENDEZVOUS_LEAST;
 }
 
 static enum lend_status ucx_open(const struct lend_transport_open *open, void **out,
@@ -640,16 +623,19 @@ static enum lend_status ucx_open(const struct lend_transport_open *open, void **
                          "it is opened only where the configuration names the network devices that "
                          "it may use (ucx_devices)");
 
+    enum lend_status status = lend_ucx_check_devices(open, error);
+    if (status != LEND_OK)
+        return status;
     struct lend_ucx_transport *transport = create(open);
     if (transport == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for transport ucx");
-    enum lend_status status = build(transport, open, error);
+    status = build(transport, open, error);
     if (status != LEND_OK) {
         demolish(transport);
         return status;
     }
     transport->rendezvous_bytes = rendezvous_from(open);
-    transport->may_use_tcp = may_use_tcp(open);
+    transport->may_use_tcp = lend_ucx_may_use_tcp(open);
     introduce(transport, open);
     lend_ucx_lock(transport);
     arm_or_ring(transport);

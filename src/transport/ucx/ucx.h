@@ -258,6 +258,14 @@ bool lend_ucx_link_is_full(const struct lend_ucx_link *link);
 /* Break the link because of what UCX says. */
 void lend_ucx_link_break_with(struct lend_ucx_link *link, lend_ucx_status status);
 
+/* --- devices.c --- */
+
+/* May UCX use its tcp for those devices? */
+bool lend_ucx_may_use_tcp(const struct lend_transport_open *open);
+/* LEND_E_INVALID: one that is named is not there. */
+enum lend_status lend_ucx_check_devices(const struct lend_transport_open *open,
+                                        struct lend_error *error);
+
 /* --- move.c; under the lock --- */
 
 /* Send the next count bytes of the cursor from where they lie. False: they lie in too many pieces,
