@@ -56,6 +56,10 @@ struct arguments {
 
 static int samples_to = -1;
 
+/* They go at the end of a section, so that telling of one does not disturb the next. */
+static struct sample *kept;
+static size_t kept_count;
+
 uint64_t now_ns(void)
 {
     struct timespec now;
@@ -69,9 +73,22 @@ static void give(const char *what, uint64_t count, uint64_t bytes, double ns, in
     struct sample sample = {.count = count, .bytes = bytes, .ns = ns, .is_least = is_least};
 
     snprintf(sample.what, sizeof sample.what, "%s", what);
-    /* Shorter than PIPE_BUF: it goes as a whole. */
-    if (write(samples_to, &sample, sizeof sample) != (ssize_t)sizeof sample)
-        die("nobody takes samples");
+    if ((kept_count & (kept_count - 1)) == 0) {
+        struct sample *grown =
+            reallocarray(kept, kept_count > 0 ? kept_count * 2 : 1, sizeof *grown);
+        if (grown == NULL)
+            die("no memory for samples");
+        kept = grown;
+    }
+    kept[kept_count++] = sample;
+}
+
+static void send_samples(void)
+{
+    for (size_t i = 0; i < kept_count; i++)
+        /* Shorter than PIPE_BUF: it goes as a whole. */
+        if (write(samples_to, &kept[i], sizeof kept[i]) != (ssize_t)sizeof kept[i])
+            die("nobody takes samples");
 }
 
 void sample_give(const char *what, uint64_t count, uint64_t bytes, double ns)
@@ -92,6 +109,7 @@ static _Noreturn void work(const struct section *section, const char *library, F
     dup2(fileno(output), STDERR_FILENO);
     alarm(SECTION_SECONDS);
     section->measure(library, section->argument);
+    send_samples();
     fflush(NULL);
     _exit(0);
 }
