@@ -8,7 +8,8 @@
 
 /*
  * Backends. One is known, by the name that users ask for: UCX. Behind it is lend's agent, which
- * reaches peers in this process and on this host by shared memory, and others by tcp.
+ * reaches peers in this process and on this host by shared memory, and others by tcp, or by what
+ * drives the devices that it was given.
  */
 
 #define BACKEND "UCX"
@@ -21,7 +22,9 @@ static const struct {
 } known[] = {
     {"lend_listen", "LEND_NIXL_LISTEN", "0.0.0.0"},
     {"lend_advertise", "LEND_NIXL_ADVERTISE", ""},
-    {"lend_transports", "LEND_NIXL_TRANSPORTS", "loopback,local,tcp"},
+    {"lend_transports", "LEND_NIXL_TRANSPORTS", ""},
+    {"lend_ucx_devices", "LEND_NIXL_UCX_DEVICES", ""},
+    {"lend_verbs_devices", "LEND_NIXL_VERBS_DEVICES", ""},
     {"lend_secret_plugin", "LEND_NIXL_SECRET_PLUGIN", ""},
     {"lend_etcd_plugin", "LEND_NIXL_ETCD_PLUGIN", ""},
 };
@@ -105,6 +108,26 @@ static bool stays_on_host(void)
     return true;
 }
 
+/* NIXL's users name a NIC so; to lend they name it in other words, as its paths promise other
+ * things. Who does not is to know that the NIC has no part in it. */
+static void warn_of_devices(nixl_capi_params_t params, const struct lend_agent_config *config)
+{
+    const char *devices = compat_params_find(params, "device_list");
+    const char *said_by = "device_list";
+
+    if (devices == NULL) {
+        devices = getenv("UCX_NET_DEVICES");
+        said_by = "UCX_NET_DEVICES";
+    }
+    if (devices == NULL || devices[0] == '\0' || strcmp(devices, "all") == 0 ||
+        config->ucx_devices != NULL || config->verbs_devices != NULL)
+        return;
+    compat_log(COMPAT_WARNING,
+               "%s (%s) has no effect, and other hosts are reached by tcp; LEND_NIXL_VERBS_DEVICES "
+               "(RDMA) or LEND_NIXL_UCX_DEVICES names devices to use",
+               said_by, devices);
+}
+
 static void configure(nixl_capi_agent_t agent, nixl_capi_params_t params,
                       struct lend_agent_config *out)
 {
@@ -113,12 +136,19 @@ static void configure(nixl_capi_agent_t agent, nixl_capi_params_t params,
     out->secret_plugin = setting(params, "lend_secret_plugin"); /* peers have keys, too */
     out->flags = LEND_AGENT_NO_STATISTICS | LEND_AGENT_SEAL_NETWORKS;
     out->transports = setting(params, "lend_transports");
+    out->ucx_devices = setting(params, "lend_ucx_devices");
+    out->verbs_devices = setting(params, "lend_verbs_devices");
+    if (out->ucx_devices != NULL || out->verbs_devices != NULL)
+        out->transports_required = out->ucx_devices == NULL     ? "verbs"
+                                   : out->verbs_devices == NULL ? "ucx"
+                                                                : "ucx,verbs";
+    warn_of_devices(params, out);
     out->regions_max = 1 << 20;
     out->leases_max = 16;
     out->transfers_max = 1 << 20;
     out->requests_per_peer_max = 64;
     out->notification_window_bytes = COMPAT_NOTIFICATION_WINDOW;
-    if (!has_word(out->transports, "tcp") || stays_on_host())
+    if ((out->transports != NULL && !has_word(out->transports, "tcp")) || stays_on_host())
         return;
     out->listen = setting(params, "lend_listen");
     if (out->listen != NULL && strcmp(out->listen, "none") == 0)

@@ -9,7 +9,9 @@
 #include "stage.h"
 
 #include "blob.h"
+#include "sanitizer.h"
 
+#include <dlfcn.h>
 #include <lend/lend.h>
 #include <signal.h>
 #include <unistd.h>
@@ -312,6 +314,83 @@ static void test_by_a_network_the_key_opens_and_nothing_else(void **state)
     stage_unmap(local, LARGE);
 }
 
+/* --- by devices that are named --- */
+
+static void test_devices_that_cannot_be_used_are_an_error(void **state)
+{
+    static const char *const keys[] = {"lend_ucx_devices", "lend_verbs_devices"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        nixl_capi_agent_t agent = NULL;
+        nixl_capi_params_t params = NULL;
+        nixl_capi_backend_t backend = NULL;
+
+        OK(nixl_capi_create_agent("asker", &agent));
+        OK(nixl_capi_create_params(&params));
+        OK(nixl_capi_params_add(params, keys[i], "no_such_device"));
+        assert_int_equal(nixl_capi_create_backend(agent, "UCX", params, &backend),
+                         NIXL_CAPI_ERROR_BACKEND);
+        assert_null(backend);
+        OK(nixl_capi_destroy_params(params));
+        OK(nixl_capi_destroy_agent(agent));
+    }
+}
+
+static int act_by_ucx(int in, int out, void *context)
+{
+    nixl_capi_agent_t agent = stage_agent_with("target", "lend_ucx_devices", "lo");
+    uint8_t end;
+
+    (void)context;
+    stage_register(agent, shared, LARGE);
+    stage_tell(out, agent);
+    return read(in, &end, 1) == 1 ? 1 : 0;
+}
+
+/* Why it cannot be used; NULL: it can. */
+static const char *find_fault_of_ucx(void)
+{
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+    struct lend_agent *agent = NULL;
+
+    if (UNDER_TSAN)
+        return UCX_TSAN_REASON;
+    config.name = "asker";
+    config.transports = "ucx";
+    if (lend_agent_create(&config, &agent, NULL) == LEND_E_INVALID)
+        return "this build has no transport ucx";
+    return dlopen("libucp.so.0", RTLD_NOW | RTLD_LOCAL) == NULL ? dlerror() : NULL;
+}
+
+static void test_peers_meet_by_ucx_where_its_devices_are_named(void **state)
+{
+    const char *fault = find_fault_of_ucx();
+
+    (void)state;
+    if (fault != NULL) {
+        print_message("skipped: %s\n", fault);
+        skip();
+    }
+    (void)setenv("LEND_NIXL_TRANSPORTS", "ucx", 1);
+    struct stage_child child = stage_fork(act_by_ucx, NULL);
+    uint8_t *local = stage_map(LARGE);
+    nixl_capi_agent_t agent = stage_agent_with("initiator", "lend_ucx_devices", "lo");
+
+    stage_register(agent, local, LARGE);
+    stage_fill(local, MIB, 6);
+    stage_learn(child.in, agent, "target");
+    nixl_capi_xfer_req_t request =
+        stage_request(agent, NIXL_CAPI_XFER_OP_WRITE, "target", local, shared, MIB);
+    OK(stage_run(agent, request));
+    assert_true(stage_is(shared, MIB, 6));
+    stage_end(agent, request);
+    OK(nixl_capi_destroy_agent(agent));
+    assert_int_equal(stage_join(&child), 0);
+    stage_unmap(local, LARGE);
+    (void)unsetenv("LEND_NIXL_TRANSPORTS");
+}
+
 #define STAGED(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -324,6 +403,8 @@ int main(void)
         STAGED(test_who_dies_is_noticed_and_may_come_back),
         STAGED(test_who_restarts_idle_is_met_anew),
         STAGED(test_by_a_network_the_key_opens_and_nothing_else),
+        STAGED(test_peers_meet_by_ucx_where_its_devices_are_named),
+        STAGED(test_devices_that_cannot_be_used_are_an_error),
     };
 
     (void)signal(SIGPIPE, SIG_IGN);
