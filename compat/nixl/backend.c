@@ -24,7 +24,6 @@ static const struct {
     {"lend_advertise", "LEND_NIXL_ADVERTISE", ""},
     {"lend_transports", "LEND_NIXL_TRANSPORTS", ""},
     {"lend_ucx_devices", "LEND_NIXL_UCX_DEVICES", ""},
-    {"lend_verbs_devices", "LEND_NIXL_VERBS_DEVICES", ""},
     {"lend_secret_plugin", "LEND_NIXL_SECRET_PLUGIN", ""},
     {"lend_etcd_plugin", "LEND_NIXL_ETCD_PLUGIN", ""},
 };
@@ -108,8 +107,8 @@ static bool stays_on_host(void)
     return true;
 }
 
-/* NIXL's users name a NIC so; to lend they name it in other words, as its paths promise other
- * things. Who does not is to know that the NIC has no part in it. */
+/* NIXL's users name a NIC so; to lend they name it in other words, as the network behind it is
+ * trusted then. Who does not is to know that the NIC has no part in it. */
 static void warn_of_devices(nixl_capi_params_t params, const struct lend_agent_config *config)
 {
     const char *devices = compat_params_find(params, "device_list");
@@ -120,11 +119,11 @@ static void warn_of_devices(nixl_capi_params_t params, const struct lend_agent_c
         said_by = "UCX_NET_DEVICES";
     }
     if (devices == NULL || devices[0] == '\0' || strcmp(devices, "all") == 0 ||
-        config->ucx_devices != NULL || config->verbs_devices != NULL)
+        config->ucx_devices != NULL)
         return;
     compat_log(COMPAT_WARNING,
-               "%s (%s) has no effect, and other hosts are reached by tcp; LEND_NIXL_VERBS_DEVICES "
-               "(RDMA) or LEND_NIXL_UCX_DEVICES names devices to use",
+               "%s (%s) has no effect, and other hosts are reached by tcp; LEND_NIXL_UCX_DEVICES "
+               "names devices to use",
                said_by, devices);
 }
 
@@ -137,11 +136,8 @@ static void configure(nixl_capi_agent_t agent, nixl_capi_params_t params,
     out->flags = LEND_AGENT_NO_STATISTICS | LEND_AGENT_SEAL_NETWORKS;
     out->transports = setting(params, "lend_transports");
     out->ucx_devices = setting(params, "lend_ucx_devices");
-    out->verbs_devices = setting(params, "lend_verbs_devices");
-    if (out->ucx_devices != NULL || out->verbs_devices != NULL)
-        out->transports_required = out->ucx_devices == NULL     ? "verbs"
-                                   : out->verbs_devices == NULL ? "ucx"
-                                                                : "ucx,verbs";
+    if (out->ucx_devices != NULL)
+        out->transports_required = "ucx";
     warn_of_devices(params, out);
     out->regions_max = 1 << 20;
     out->leases_max = 16;
