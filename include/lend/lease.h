@@ -121,9 +121,14 @@ LEND_API LEND_MUST_USE enum lend_status lend_lease_renew(struct lend_lease *leas
  * End a lease. Once this returns LEND_OK, no write under it lands and no read under it that was not
  * complete before reports success. Ending an ended lease is LEND_OK and changes nothing.
  * @retval LEND_E_INVALID  not a live handle.
+ * @retval LEND_E_BUSY     it has ended, but an RDMA NIC does not confirm that it refuses the peer's
+ *                         writes (named in the error): they may land until a later call says
+ *                         LEND_OK, or the agent is destroyed.
  * @retval LEND_E_FORKED
  * Threads: safe, from callbacks too. Blocks: never for a read lease; for a write lease until the
- * chunk that is being copied at this moment is in place (at most a millisecond of copying).
+ * chunk that is being copied at this moment is in place (at most a millisecond of copying), and
+ * until the NICs that were told to let the peer write have confirmed that they do not (half a
+ * second at most, then by force).
  */
 LEND_API enum lend_status lend_lease_revoke(struct lend_lease *lease, struct lend_error *error);
 

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/lease_keys.h"
 #include "core/stage.h"
 
 #include <stdio.h>
@@ -153,19 +154,30 @@ static void fill_info(const struct lend_lease *lease, struct lend_lease_info *ou
 
 bool lend_lease_take_ended(struct lend_agent *agent, struct lend_lease_info *out)
 {
-    bool found = false;
+    struct lend_error why;
 
     (void)pthread_mutex_lock(&agent->lock);
     struct lend_list *link = lend_list_take_first(&agent->ended_leases);
-    if (link != NULL) {
-        struct lend_lease *lease = LEND_LIST_OWNER(link, struct lend_lease, live_link);
-
-        fill_info(lease, out);
-        lend_lease_drop_locked(lease);
-        found = true;
-    }
     (void)pthread_mutex_unlock(&agent->lock);
-    return found;
+    if (link == NULL)
+        return false;
+    struct lend_lease *lease = LEND_LIST_OWNER(link, struct lend_lease, live_link);
+    if (lend_lease_end_keys(lease, &why) != LEND_OK)
+        lend_agent_log(agent, LEND_LOG_ERROR, "%s", why.message);
+    (void)pthread_mutex_lock(&agent->lock);
+    fill_info(lease, out);
+    lend_lease_drop_locked(lease);
+    (void)pthread_mutex_unlock(&agent->lock);
+    return true;
+}
+
+/* Of a lease that has ended: nothing is written under it any more. */
+static enum lend_status await_writes(struct lend_lease *lease, struct lend_error *error)
+{
+    if ((lease->access & LEND_ACCESS_WRITE) == 0)
+        return LEND_OK;
+    lend_lease_await_pins(lease);
+    return lend_lease_end_keys(lease, error);
 }
 
 uint64_t lend_leases_expire(struct lend_agent *agent, uint64_t now_ns)
@@ -230,18 +242,21 @@ static struct lend_lease *revoke_one_locked(struct lend_region *region,
     return NULL;
 }
 
-uint32_t lend_leases_revoke(struct lend_region *region, const struct lend_blocks *blocks)
+enum lend_status lend_leases_revoke(struct lend_region *region, const struct lend_blocks *blocks,
+                                    uint32_t *count, struct lend_error *error)
 {
     struct lend_agent *agent = region->agent;
+    enum lend_status result = LEND_OK;
 
-    for (uint32_t count = 0;; count++) {
+    for (;; (*count)++) {
         (void)pthread_mutex_lock(&agent->lock);
         struct lend_lease *lease = revoke_one_locked(region, blocks);
         (void)pthread_mutex_unlock(&agent->lock);
         if (lease == NULL)
-            return count;
-        if ((lease->access & LEND_ACCESS_WRITE) != 0)
-            lend_lease_await_pins(lease);
+            return result;
+        enum lend_status status = await_writes(lease, error);
+        if (status != LEND_OK)
+            result = status;
         (void)pthread_mutex_lock(&agent->lock);
         lend_lease_drop_locked(lease);
         (void)pthread_mutex_unlock(&agent->lock);
@@ -293,10 +308,9 @@ enum lend_status lend_lease_revoke(struct lend_lease *lease, struct lend_error *
     (void)pthread_mutex_lock(&lease->agent->lock);
     lend_lease_end_locked(lease, LEND_SLOT_REVOKED);
     (void)pthread_mutex_unlock(&lease->agent->lock);
-    if ((lease->access & LEND_ACCESS_WRITE) != 0)
-        lend_lease_await_pins(lease);
+    status = await_writes(lease, error);
     lend_agent_dispatch(lease->agent);
-    return LEND_OK;
+    return status;
 }
 
 enum lend_status lend_lease_describe(const struct lend_lease *lease, struct lend_lease_info *out,
@@ -359,6 +373,7 @@ enum lend_status lend_lease_revoke_blocks(struct lend_agent *agent,
 {
     enum lend_status status = lend_agent_check(agent, error);
     uint32_t count = 0;
+    enum lend_status busy = LEND_OK;
 
     if (status != LEND_OK)
         return status;
@@ -382,11 +397,13 @@ enum lend_status lend_lease_revoke_blocks(struct lend_agent *agent,
         status = lend_blocks_init(&blocks, set, set->regions[i]->geometry.count, error);
         if (status != LEND_OK)
             return status;
-        count += lend_leases_revoke(set->regions[i], &blocks);
+        status = lend_leases_revoke(set->regions[i], &blocks, &count, error);
+        if (status != LEND_OK)
+            busy = status;
         lend_blocks_fini(&blocks);
     }
     if (out_count != NULL)
         *out_count = count;
     lend_agent_dispatch(agent);
-    return LEND_OK;
+    return busy;
 }

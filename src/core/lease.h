@@ -43,6 +43,7 @@ struct lend_lease {
     _Atomic uint64_t bytes;
     _Atomic uint32_t pins;       /* copies under way at this moment */
     _Atomic uint32_t moves;      /* requests whose bytes a transport still reads */
+    _Atomic uint32_t keys;       /* rails by which a peer may write: lease_keys.h */
     uint32_t request_references; /* requests that hold it; agent's lock */
     uint32_t part_count;
     uint32_t blocks_count;
@@ -83,8 +84,10 @@ void lend_lease_await_pins(struct lend_lease *lease);
 void lend_lease_drop_locked(struct lend_lease *lease);
 
 /* End every live lease on a region as revoked, or, if blocks is not NULL, those that touch them,
- * and wait for the pins of those that may write. Under no lock. Returns how many. */
-uint32_t lend_leases_revoke(struct lend_region *region, const struct lend_blocks *blocks);
+ * wait for the pins of those that may write, and end their keys. Under no lock. *count grows by how
+ * many. LEND_E_BUSY: a NIC keeps keys; all have ended still. */
+enum lend_status lend_leases_revoke(struct lend_region *region, const struct lend_blocks *blocks,
+                                    uint32_t *count, struct lend_error *error);
 
 /* Who asks for a lease, and why. */
 struct lend_lease_user {
@@ -140,7 +143,8 @@ uint64_t lend_leases_expire(struct lend_agent *agent, uint64_t now_ns);
 void lend_leases_end_all(struct lend_agent *agent);
 void lend_leases_fini(struct lend_agent *agent);
 
-/* Take the ended leases that are still to be told, in lend_lease_info; false if there is none. */
+/* Take the ended leases that are still to be told, in lend_lease_info, when nothing is written by
+ * their keys any more; false if there is none. Under no lock. */
 bool lend_lease_take_ended(struct lend_agent *agent, struct lend_lease_info *out);
 
 #endif

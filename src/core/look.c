@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/lease_keys.h"
 #include "core/rail.h"
 #include "wire/view.h"
 
@@ -55,11 +56,15 @@ static enum lend_status describe_locked(const struct lend_lease *lease, struct l
     return LEND_OK;
 }
 
-/* Where the regions of the lease are: our rail says it, ahead of the answer. */
-static void tell_rail(const struct lend_lease *lease, struct lend_session *session)
+/* Where the regions of the lease are, and by which keys they are written: our rail says it, ahead
+ * of the answer. */
+static void tell_rail(struct lend_lease *lease, struct lend_session *session)
 {
-    for (uint32_t i = 0; session->rail != NULL && i < lease->part_count; i++)
+    bool reads = session->rail != NULL && (lease->access & LEND_ACCESS_READ) != 0;
+
+    for (uint32_t i = 0; reads && i < lease->part_count; i++)
         session->rail->ops->tell(session->rail, lease->parts[i].region_id);
+    lend_lease_give_keys(lease, session);
 }
 
 /* Encode what the lease permits; more than capacity: it cannot be said. 0: no memory. */
@@ -99,7 +104,7 @@ static size_t answer(struct lend_session *session, struct lend_look *look,
     struct lend_error why;
     size_t count = 0;
 
-    if (lend_lease_get(agent, &look->name, user, LEND_ACCESS_READ, &lease, &why) == LEND_OK) {
+    if (lend_lease_get(agent, &look->name, user, 0, &lease, &why) == LEND_OK) {
         if (lease->is_standing) {
             lend_lease_put(lease);
             (void)lend_fail(&why, LEND_E_LIMIT, "a standing lease is served by its owner alone");

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-static const struct lend_open_transport *find_open(const struct lend_agent *agent)
+const struct lend_open_transport *lend_rail_transport(const struct lend_agent *agent)
 {
     for (uint32_t i = 0; i < agent->transport_count; i++)
         if (agent->transports[i].ops->rail != NULL)
@@ -45,7 +45,7 @@ void lend_rail_begin(struct lend_session *session, struct lend_peer *peer)
 enum lend_status lend_rail_take(struct lend_session *session, const uint8_t *payload, size_t count,
                                 struct lend_error *error)
 {
-    const struct lend_open_transport *open = find_open(session->agent);
+    const struct lend_open_transport *open = lend_rail_transport(session->agent);
 
     if (session->rail == NULL && !session->role->is_client && open != NULL) {
         const struct lend_rail_desc desc = {.session = session};
@@ -118,7 +118,7 @@ void lend_rail_end(struct lend_session *session, bool forked)
 
 bool lend_rail_reserve_locked(struct lend_region *region)
 {
-    const struct lend_open_transport *open = find_open(region->agent);
+    const struct lend_open_transport *open = lend_rail_transport(region->agent);
 
     if (open == NULL || (open->ops->rail->kinds >> region->memory.kind & 1) == 0)
         return false;
@@ -128,7 +128,7 @@ bool lend_rail_reserve_locked(struct lend_region *region)
 
 void lend_rail_expose(struct lend_region *region, const struct lend_memory *memory, uint32_t life)
 {
-    const struct lend_open_transport *open = find_open(region->agent);
+    const struct lend_open_transport *open = lend_rail_transport(region->agent);
     const struct lend_exposure exposure = {.region_id = region->id,
                                            .address = memory->address,
                                            .length_bytes = memory->length_bytes,
@@ -157,7 +157,7 @@ void lend_rail_settle_locked(struct lend_region *region, bool is_lent)
 void lend_rail_expose_all(struct lend_agent *agent, struct lend_region *const *regions,
                           uint32_t count)
 {
-    for (uint32_t i = 0; i < count && find_open(agent) != NULL; i++) {
+    for (uint32_t i = 0; i < count && lend_rail_transport(agent) != NULL; i++) {
         (void)pthread_mutex_lock(&agent->lock);
         bool is_its = lend_rail_reserve_locked(regions[i]);
         (void)pthread_mutex_unlock(&agent->lock);
@@ -172,7 +172,7 @@ void lend_rail_expose_all(struct lend_agent *agent, struct lend_region *const *r
 
 enum lend_status lend_rail_conceal_locked(struct lend_region *region, struct lend_error *error)
 {
-    const struct lend_open_transport *open = find_open(region->agent);
+    const struct lend_open_transport *open = lend_rail_transport(region->agent);
     char who[200];
 
     if (region->is_railing)

@@ -31,6 +31,9 @@ void lend_rail_halt(struct lend_session *session);
 /* The session ends. Not under its lock: nobody else has it. */
 void lend_rail_end(struct lend_session *session, bool forked);
 
+/* The transport of ours that has rails; NULL: none has. */
+const struct lend_open_transport *lend_rail_transport(const struct lend_agent *agent);
+
 /* The path of that way where a peer is reached by that transport; NULL: there is none. */
 const char *lend_rail_path(const struct lend_peer *peer, const struct lend_transport_ops *ops,
                            enum lend_way way);

@@ -208,6 +208,26 @@ struct lend_rail_read {
     bool is_ending; /* nothing more of it is begun */
 };
 
+/* Bytes of a region that follow one another. */
+struct lend_rail_span {
+    uint64_t region_id;
+    uint64_t address; /* as metadata says it */
+    uint64_t length_bytes;
+};
+
+/* What a lease lets a peer write. Spans are valid during the call. */
+struct lend_rail_grant {
+    uint32_t slot;
+    uint64_t generation;
+    const struct lend_rail_span *spans;
+    uint32_t span_count; /* 0: there are too many, and the peer is told of none */
+    void *lease;
+    /* Nothing is written by it any more. Under no lock of the transport; from any thread. */
+    void (*ended)(void *lease);
+};
+
+enum { LEND_RAIL_SPANS_MAX = 32 };
+
 struct lend_rail_desc {
     struct lend_session *session;
     bool is_client;         /* then: */
@@ -245,9 +265,22 @@ struct lend_rail_ops {
     /* Server: the peer has shown a lease on that region; say where it is. */
     void (*tell)(struct lend_rail *rail, uint64_t region_id);
 
+    /* Server: the peer has shown a lease that lets it write, and lives: give it keys for that, and
+     * say them, or that there are none. True: they are new, and ended() will be called, once. */
+    bool (*grant)(struct lend_rail *rail, const struct lend_rail_grant *grant);
+    /* End all keys of that lease, whichever peer has them. LEND_OK: nothing is written by them any
+     * more. LEND_E_BUSY: a NIC keeps them, by its name; it may be called again. Any thread, under
+     * no lock; waits for a NIC, and for a second at most. */
+    enum lend_status (*revoke)(void *transport, uint32_t slot, uint64_t generation,
+                               struct lend_error *error);
+
     /* Client: can it carry reads? LEND_OK; LEND_PENDING: it is being made, and the session is
      * woken; LEND_E_NO_PATH, and why. */
     enum lend_status (*judge)(struct lend_rail *rail, struct lend_error *why);
+    /* Client: does that lease let our NIC write? LEND_OK; LEND_E_NO_PATH: its owner says that it
+     * does not; LEND_E_UNKNOWN: it has said nothing yet, in this making of the rail. */
+    enum lend_status (*writes)(struct lend_rail *rail, uint32_t slot, uint64_t generation,
+                               struct lend_error *why);
     /* Changes with what theirs() and ours() say, of any rail of the transport, and with judge(). */
     uint64_t (*stamp)(struct lend_rail *rail);
     /* A region of the peer in that life, or of ours; NULL, and why. Valid until the stamp changes.

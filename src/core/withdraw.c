@@ -4,7 +4,7 @@
 #include "base/error.h"
 #include "base/sys.h"
 #include "core/foreign.h"
-#include "core/lease.h"
+#include "core/lease_keys.h"
 #include "core/rail.h"
 #include "core/server.h"
 #include "core/share.h"
@@ -41,6 +41,11 @@ static enum lend_status find_holder_locked(const struct lend_region *region,
             atomic_load_explicit(&lease->moves, memory_order_seq_cst) > 0)
             return lend_fail(error, LEND_E_BUSY,
                              "region %s (%llu): a copy for %s under lease %u.%llx is under way",
+                             region->name, (unsigned long long)region->id, lease->info.last_user,
+                             lease->slot, (unsigned long long)lease->generation);
+        if (atomic_load_explicit(&lease->keys, memory_order_acquire) > 0)
+            return lend_fail(error, LEND_E_BUSY,
+                             "region %s (%llu): a NIC of ours lets %s write under lease %u.%llx",
                              region->name, (unsigned long long)region->id, lease->info.last_user,
                              lease->slot, (unsigned long long)lease->generation);
     }
@@ -143,11 +148,13 @@ static enum lend_status end_access(struct lend_region *region, struct ending *ho
 
     struct lend_agent *agent = region->agent;
     uint64_t until = lend_deadline(lend_sys->now_ns(), how->timeout_ns);
+    uint32_t revoked = 0;
     status = close_off(region, how->suspends, &how->life, error);
     if (status != LEND_OK)
         return status;
     if (how->mode == LEND_WITHDRAW_FORCE) {
-        (void)lend_leases_revoke(region, NULL);
+        (void)lend_leases_revoke(region, NULL, &revoked,
+                                 NULL); /* what is busy is looked at below */
         lend_servers_abort(region);
         lend_transfers_abort(region);
         lend_agent_dispatch(agent);
@@ -158,7 +165,8 @@ static enum lend_status end_access(struct lend_region *region, struct ending *ho
 
     struct lend_error why;
     while (look(region, how, false, &why) != LEND_OK) {
-        lend_stages_poll(agent); /* a GPU's copies may have outlived their connection */
+        lend_stages_poll(agent);      /* a GPU's copies may have outlived their connection, */
+        lend_region_end_keys(region); /* and keys of leases that ended by themselves are there */
         uint64_t now = lend_sys->now_ns();
         if (now >= until)
             return look(region, how, true, error);
@@ -371,6 +379,7 @@ enum lend_status lend_region_deregister(struct lend_region *region, struct lend_
 
     struct lend_agent *agent = region->agent;
     struct lend_owner owner = region->owner;
+    lend_region_end_keys(region);
     (void)pthread_mutex_lock(&agent->lock);
     status = find_holder_locked(region, error);
     if (status == LEND_OK) {

@@ -565,6 +565,7 @@ static void test_where_a_fence_is_not_kept_the_word_is_asked_for_later(void **st
     /* The next rail sees it: this one breaks. */
     fake_verbs.devices[1].vendor_id = 0xffffff;
     prepare(world, LEND_READ, "verbs/read");
+    expect(world, LEND_OK, "verbs/read");
     fake_verbs.status_at = fake_verbs.works;
     fake_verbs.status = LEND_VERBS_WC_RETRY_EXCEEDED;
     expect(world, LEND_OK, "verbs/read");

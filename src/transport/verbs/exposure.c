@@ -61,11 +61,12 @@ static enum lend_status take(struct lend_verbs_station *station,
                              struct lend_verbs_exposure *exposure, struct lend_error *error)
 {
     uint32_t lent = (exposure->what.access & LEND_ACCESS_READ) != 0 ? LEND_VERBS_MAY_READ : 0;
+    uint32_t written = (exposure->what.access & LEND_ACCESS_WRITE) != 0 ? LEND_VERBS_MAY_WRITE : 0;
     struct lend_verbs_memory memory = {
         .address = exposure->what.address,
         .bytes = exposure->what.length_bytes,
         .kind = LEND_MEMORY_SYSTEM,
-        .rights = lent | LEND_VERBS_MAY_LAND,
+        .rights = lent | written | LEND_VERBS_MAY_LAND,
     };
     struct lend_error first = {0};
 
@@ -159,6 +160,15 @@ const void *lend_verbs_ours(struct lend_rail *base, uint64_t region_id, struct l
     if (region == NULL)
         (void)lend_fail(why, LEND_E_NO_PATH, "region %llu of ours is known to no NIC: %.180s",
                         (unsigned long long)region_id, at != NULL ? (*at)->why.message : "");
+    (void)pthread_mutex_unlock(&station->lock);
+    return region;
+}
+
+struct lend_verbs_region *lend_verbs_find(struct lend_verbs_station *station, uint64_t region_id)
+{
+    (void)pthread_mutex_lock(&station->lock);
+    struct lend_verbs_exposure **at = find_locked(station, region_id);
+    struct lend_verbs_region *region = at != NULL ? (*at)->region : NULL;
     (void)pthread_mutex_unlock(&station->lock);
     return region;
 }

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { VERSION = 1, TOLD_HEAD_BYTES = 16, PIECE_BYTES = 20 };
+enum { VERSION = 2, TOLD_HEAD_BYTES = 16, PIECE_BYTES = 20 };
 
 /* As the machine stores it: words of leases are read as they lie. */
 #define ORDER_MARK UINT64_C(0x0102030405060708)
@@ -143,6 +143,25 @@ enum lend_status lend_verbs_refusal_decode(const uint8_t *bytes, size_t count, u
 
 /* --- keys --- */
 
+static void write_pieces(struct lend_writer *writer, const struct lend_verbs_piece *pieces,
+                         uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        lend_write_u64(writer, pieces[i].address);
+        lend_write_u64(writer, pieces[i].bytes);
+        lend_write_u32(writer, pieces[i].rkey);
+    }
+}
+
+static void read_pieces(struct lend_reader *reader, struct lend_verbs_piece *pieces, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        pieces[i].address = lend_read_u64(reader);
+        pieces[i].bytes = lend_read_u64(reader);
+        pieces[i].rkey = lend_read_u32(reader);
+    }
+}
+
 size_t lend_verbs_told_bytes(const struct lend_verbs_told *told)
 {
     return TOLD_HEAD_BYTES + (size_t)told->piece_count * PIECE_BYTES;
@@ -155,11 +174,7 @@ void lend_verbs_told_encode(const struct lend_verbs_told *told, uint8_t *bytes, 
     lend_write_u64(&writer, told->region_id);
     lend_write_u32(&writer, told->life);
     lend_write_u32(&writer, told->piece_count);
-    for (uint32_t i = 0; i < told->piece_count; i++) {
-        lend_write_u64(&writer, told->pieces[i].address);
-        lend_write_u64(&writer, told->pieces[i].bytes);
-        lend_write_u32(&writer, told->pieces[i].rkey);
-    }
+    write_pieces(&writer, told->pieces, told->piece_count);
     LEND_INVARIANT(lend_writer_fits(&writer));
 }
 
@@ -187,15 +202,73 @@ enum lend_status lend_verbs_told_decode(const uint8_t *bytes, size_t count, size
     told.piece_count = lend_read_u32(&reader);
     if (told.piece_count == 0 || told.piece_count > LEND_VERBS_PIECES_MAX)
         return lend_fail(error, LEND_E_CORRUPT, "a region in %u pieces", told.piece_count);
-    for (uint32_t i = 0; i < told.piece_count; i++) {
-        told.pieces[i].address = lend_read_u64(&reader);
-        told.pieces[i].bytes = lend_read_u64(&reader);
-        told.pieces[i].rkey = lend_read_u32(&reader);
-    }
+    read_pieces(&reader, told.pieces, told.piece_count);
     if (reader.bad || !is_whole(&told))
         return lend_fail(error, LEND_E_CORRUPT, "the keys of region %llu make no whole",
                          (unsigned long long)told.region_id);
     *at = count - reader.left;
     *out = told;
+    return LEND_OK;
+}
+
+/* --- grants --- */
+
+size_t lend_verbs_granted_encode(const struct lend_verbs_granted *granted, uint8_t *bytes,
+                                 size_t capacity)
+{
+    struct lend_writer writer = lend_writer_init(bytes, capacity);
+
+    lend_write_u8(&writer, LEND_VERBS_GRANT);
+    lend_write_u32(&writer, granted->slot);
+    lend_write_u64(&writer, granted->generation);
+    lend_write_u32(&writer, granted->piece_count);
+    write_pieces(&writer, granted->pieces, granted->piece_count);
+    return writer.count;
+}
+
+enum lend_status lend_verbs_granted_decode(const uint8_t *bytes, size_t count,
+                                           struct lend_verbs_granted *out, struct lend_error *error)
+{
+    struct lend_reader reader = lend_reader_init(bytes, count);
+    struct lend_verbs_granted granted = {0};
+    bool is_sound = true;
+
+    (void)lend_read_u8(&reader);
+    granted.slot = lend_read_u32(&reader);
+    granted.generation = lend_read_u64(&reader);
+    granted.piece_count = lend_read_u32(&reader);
+    if (granted.piece_count > LEND_VERBS_GRANTED_MAX)
+        return lend_fail(error, LEND_E_CORRUPT, "a lease for writing in %u pieces",
+                         granted.piece_count);
+    read_pieces(&reader, granted.pieces, granted.piece_count);
+    for (uint32_t i = 0; i < granted.piece_count; i++)
+        is_sound &= granted.pieces[i].bytes > 0 &&
+                    granted.pieces[i].bytes <= UINT64_MAX - granted.pieces[i].address;
+    if (!lend_reader_done(&reader) || !is_sound)
+        return lend_fail(error, LEND_E_CORRUPT, "what lease %u lets write, in %zu bytes",
+                         granted.slot, count);
+    *out = granted;
+    return LEND_OK;
+}
+
+size_t lend_verbs_halt_encode(uint32_t round, uint8_t *bytes, size_t capacity)
+{
+    struct lend_writer writer = lend_writer_init(bytes, capacity);
+
+    lend_write_u8(&writer, LEND_VERBS_HALT);
+    lend_write_u32(&writer, round);
+    return writer.count;
+}
+
+enum lend_status lend_verbs_halt_decode(const uint8_t *bytes, size_t count, uint32_t *out_round,
+                                        struct lend_error *error)
+{
+    struct lend_reader reader = lend_reader_init(bytes, count);
+
+    (void)lend_read_u8(&reader);
+    uint32_t round = lend_read_u32(&reader);
+    if (!lend_reader_done(&reader))
+        return lend_fail(error, LEND_E_CORRUPT, "the halt of a rail in %zu bytes", count);
+    *out_round = round;
     return LEND_OK;
 }

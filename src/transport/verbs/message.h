@@ -17,12 +17,17 @@
  *                                           <--  KEYS (where regions are): ahead of the view of a
  *                                                lease that has them
  *
- * A client whose queue pairs broke calls again, with the next round.
+ *                                           <--  GRANT (what a lease for writing lets it write):
+ *                                                ahead of the view as well
+ *       HALT (end what was made in that round) -->
+ *
+ * A client whose queue pairs broke says HALT, and calls again, with the next round.
  */
 
 enum {
     LEND_VERBS_LANES_MAX = 16,
-    LEND_VERBS_PIECES_MAX = 16, /* of a region, to one NIC */
+    LEND_VERBS_PIECES_MAX = 16,  /* of a region, to one NIC */
+    LEND_VERBS_GRANTED_MAX = 32, /* pieces of a lease for writing */
     LEND_VERBS_REASON_MAX = 200,
 };
 
@@ -31,6 +36,8 @@ enum lend_verbs_message {
     LEND_VERBS_ANSWER = 2,
     LEND_VERBS_REFUSAL = 3,
     LEND_VERBS_KEYS = 4,
+    LEND_VERBS_GRANT = 5,
+    LEND_VERBS_HALT = 6,
 };
 
 /* The queue pairs of one end. */
@@ -65,6 +72,14 @@ struct lend_verbs_told {
     } pieces[LEND_VERBS_PIECES_MAX];
 };
 
+/* What a lease for writing lets a peer write by itself: nothing, where there are no pieces. */
+struct lend_verbs_granted {
+    uint32_t slot;
+    uint64_t generation;
+    uint32_t piece_count;
+    struct lend_verbs_piece pieces[LEND_VERBS_GRANTED_MAX];
+};
+
 /* The first byte of a message, or 0. */
 uint8_t lend_verbs_message_kind(const uint8_t *bytes, size_t count);
 
@@ -86,5 +101,15 @@ void lend_verbs_told_encode(const struct lend_verbs_told *told, uint8_t *bytes, 
 /* The one that begins at *at, which steps behind it. */
 enum lend_status lend_verbs_told_decode(const uint8_t *bytes, size_t count, size_t *at,
                                         struct lend_verbs_told *out, struct lend_error *error);
+
+size_t lend_verbs_granted_encode(const struct lend_verbs_granted *granted, uint8_t *bytes,
+                                 size_t capacity);
+enum lend_status lend_verbs_granted_decode(const uint8_t *bytes, size_t count,
+                                           struct lend_verbs_granted *out,
+                                           struct lend_error *error);
+
+size_t lend_verbs_halt_encode(uint32_t round, uint8_t *bytes, size_t capacity);
+enum lend_status lend_verbs_halt_decode(const uint8_t *bytes, size_t count, uint32_t *out_round,
+                                        struct lend_error *error);
 
 #endif

@@ -37,15 +37,38 @@ static bool must_fence_itself(const struct lend_verbs_rail *rail)
 
 /* --- making --- */
 
-/* A queue pair of the server never sends: it has room for what every provider wants at least. */
+/* Of the server's only that for writes ever sends, to itself: it binds windows. */
+static uint32_t work_of(const struct lend_verbs_rail *rail, uint32_t lane)
+{
+    if (rail->is_client)
+        return LEND_VERBS_QUEUE_WORK;
+    return lane == LEND_VERBS_WRITE_LANE ? (uint32_t)LEND_VERBS_KEY_WORK : 1;
+}
+
+/* Whom we read from is to do nothing here. */
+static unsigned access_of(const struct lend_verbs_rail *rail, uint32_t lane)
+{
+    if (rail->is_client)
+        return 0;
+    return lane == LEND_VERBS_WRITE_LANE
+               ? (unsigned)LEND_VERBS_REMOTE_READ | (unsigned)LEND_VERBS_REMOTE_WRITE
+               : (unsigned)LEND_VERBS_REMOTE_READ;
+}
+
+static struct lend_verbs_cq *cq_of(const struct lend_verbs_rail *rail, uint32_t lane)
+{
+    return rail->write_cq != NULL && lane == LEND_VERBS_WRITE_LANE ? rail->write_cq : rail->cq;
+}
+
+/* One that does not send has room for what every provider wants at least. */
 static enum lend_status make_pair(struct lend_verbs_rail *rail, uint32_t lane,
                                   struct lend_error *error)
 {
     struct lend_verbs_qp_init init = {
-        .send_cq = rail->cq,
-        .recv_cq = rail->cq,
+        .send_cq = cq_of(rail, lane),
+        .recv_cq = cq_of(rail, lane),
         .qp_type = LEND_VERBS_QP_RC,
-        .cap = {.max_send_wr = rail->is_client ? (uint32_t)LEND_VERBS_QUEUE_WORK : 1,
+        .cap = {.max_send_wr = work_of(rail, lane),
                 .max_recv_wr = 1,
                 .max_send_sge = rail->is_client ? rail->pieces_max : 1,
                 .max_recv_sge = 1},
@@ -53,8 +76,7 @@ static enum lend_status make_pair(struct lend_verbs_rail *rail, uint32_t lane,
     struct lend_verbs_qp_attributes ready = {
         .qp_state = LEND_VERBS_QP_INIT,
         .port_num = rail->place.port->number,
-        /* Whom we read from is to do nothing here. */
-        .qp_access_flags = rail->is_client ? 0 : LEND_VERBS_REMOTE_READ,
+        .qp_access_flags = access_of(rail, lane),
     };
 
     rail->pairs[lane] = verbs_of(rail)->create_qp(rail->place.nic->pd, &init);
@@ -114,17 +136,26 @@ static enum lend_status offer_words(struct lend_verbs_rail *rail, struct lend_er
     return LEND_OK;
 }
 
+static enum lend_status make_cq(struct lend_verbs_rail *rail, int entries,
+                                struct lend_verbs_cq **out, struct lend_error *error)
+{
+    *out = verbs_of(rail)->create_cq(rail->place.nic->context, entries, rail, NULL, 0);
+    return *out != NULL ? LEND_OK
+                        : lend_verbs_fail(error, errno, "making a completion queue of %d on %s",
+                                          entries, rail->place.nic->name);
+}
+
 enum lend_status lend_verbs_pairs_make(struct lend_verbs_rail *rail, struct lend_error *error)
 {
     /* Also what is not signaled completes, if it fails. */
     int entries = rail->is_client ? LEND_VERBS_LANES * LEND_VERBS_QUEUE_WORK : LEND_VERBS_LANES;
-    enum lend_status status = LEND_OK;
 
     rail->fences_itself = must_fence_itself(rail);
-    rail->cq = verbs_of(rail)->create_cq(rail->place.nic->context, entries + 1, rail, NULL, 0);
-    if (rail->cq == NULL)
-        status = lend_verbs_fail(error, errno, "making a completion queue of %d on %s", entries,
-                                 rail->place.nic->name);
+    rail->binds =
+        !rail->is_client && !rail->fences_itself && rail->place.nic->abilities.has_windows_2b;
+    enum lend_status status = make_cq(rail, entries + 1, &rail->cq, error);
+    if (status == LEND_OK && !rail->is_client)
+        status = make_cq(rail, LEND_VERBS_KEY_WORK + 1, &rail->write_cq, error);
     for (uint32_t i = 0; status == LEND_OK && i < LEND_VERBS_LANES; i++)
         status = make_pair(rail, i, error);
     if (status == LEND_OK)
@@ -148,7 +179,7 @@ static void fill_address(const struct lend_verbs_rail *rail, struct lend_verbs_a
     out->grh.hop_limit = HOP_LIMIT;
 }
 
-/* Able to take requests: of a server, all there is to it. */
+/* Able to take requests: of a server's for reads, all there is to it. */
 static int receive(struct lend_verbs_rail *rail, uint32_t lane, uint8_t reads)
 {
     struct lend_verbs_qp_attributes attributes = {
@@ -200,7 +231,8 @@ enum lend_status lend_verbs_pairs_join(struct lend_verbs_rail *rail, struct lend
         if (result != 0)
             return lend_verbs_fail(error, result, "joining queue pair %u on %s (RTR)", i,
                                    rail->place.nic->name);
-        result = rail->is_client ? lend_verbs_errno(go_on(rail, i, reads)) : 0;
+        bool sends = rail->is_client || (rail->binds && i == LEND_VERBS_WRITE_LANE);
+        result = sends ? lend_verbs_errno(go_on(rail, i, reads)) : 0;
         if (result != 0)
             return lend_verbs_fail(error, result, "joining queue pair %u on %s (RTS)", i,
                                    rail->place.nic->name);
@@ -213,9 +245,10 @@ enum lend_status lend_verbs_pairs_join(struct lend_verbs_rail *rail, struct lend
 bool lend_verbs_pairs_destroy(struct lend_verbs_rail *rail)
 {
     struct lend_verbs_qp_attributes reset = {.qp_state = LEND_VERBS_QP_RESET};
-    bool is_gone = true;
+    bool is_gone = rail->is_client || lend_verbs_keys_end(rail);
+    uint32_t lanes = rail->is_client ? LEND_VERBS_LANES : LEND_VERBS_WRITE_LANE;
 
-    for (uint32_t i = 0; i < LEND_VERBS_LANES; i++) {
+    for (uint32_t i = 0; i < lanes; i++) {
         if (rail->pairs[i] == NULL)
             continue;
         /* Of a queue pair in use the reset is what stops it; that it is destroyed says so. */

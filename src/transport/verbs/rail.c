@@ -38,6 +38,12 @@ static enum lend_status choose(struct lend_verbs_rail *rail, const uint8_t *gid,
 /* It cannot be used, for that reason. */
 static void note_failure(struct lend_verbs_rail *rail, const struct lend_error *why)
 {
+    if (rail->is_joined) {
+        rail->is_joined = false;
+        rail->owes_halt = true;
+        rail->halted_round = rail->round;
+    }
+    lend_verbs_granted_forget(rail);
     rail->state = LEND_VERBS_RAIL_BROKEN;
     rail->why = *why;
     rail->failures++;
@@ -130,6 +136,8 @@ enum lend_status lend_verbs_rail_open(void *transport, const struct lend_rail_de
     rail->base = (struct lend_rail){.ops = ops_of_transport(), .session = desc->session};
     rail->station = transport;
     rail->is_client = desc->is_client;
+    lend_list_init(&rail->grants);
+    lend_list_init(&rail->writable_link);
     lend_verbs_work_init(rail);
     if (rail->is_client) {
         take_address(rail, desc);
@@ -185,7 +193,10 @@ void lend_verbs_rail_close(struct lend_rail *base, bool forked)
     if (!forked && rail->landing_region != NULL &&
         lend_verbs_region_release(rail->landing_region, NULL) != LEND_OK)
         return;
+    if (forked)
+        lend_verbs_keys_forget(rail);
     free_fars(rail);
+    lend_verbs_granted_forget(rail);
     lend_sys->release(rail->landing);
     lend_sys->release(rail->telling);
     lend_sys->release(rail);
@@ -246,12 +257,17 @@ size_t lend_verbs_rail_say(struct lend_rail *base, uint8_t *bytes)
         return lend_verbs_refusal_encode(rail->theirs.round, rail->why.message, bytes,
                                          LEND_FRAME_MESSAGE_MAX);
     }
+    if (rail->owes_halt) {
+        rail->owes_halt = false;
+        return lend_verbs_halt_encode(rail->halted_round, bytes, LEND_FRAME_MESSAGE_MAX);
+    }
     if (rail->owes_offer) {
         rail->owes_offer = false;
         return lend_verbs_offer_encode(&rail->ours, !rail->is_client, bytes,
                                        LEND_FRAME_MESSAGE_MAX);
     }
-    return rail->telling_count > 0 ? say_keys(rail, bytes) : 0;
+    size_t count = rail->telling_count > 0 ? say_keys(rail, bytes) : 0;
+    return count == 0 && rail->owed_count > 0 ? lend_verbs_say_grant(rail, bytes) : count;
 }
 
 /* --- hearing: the server --- */
@@ -268,6 +284,13 @@ static enum lend_status answer(struct lend_verbs_rail *rail, struct lend_error *
     return status;
 }
 
+/* Nobody knows what the peer may still do. */
+static enum lend_status keeps(const struct lend_verbs_rail *rail, struct lend_error *error)
+{
+    return lend_fail(error, LEND_E_LIMIT, "%s did not give up the queue pairs before",
+                     rail->place.nic->name);
+}
+
 static enum lend_status hear_call(struct lend_verbs_rail *rail, const uint8_t *bytes, size_t count,
                                   struct lend_error *error)
 {
@@ -281,17 +304,33 @@ static enum lend_status hear_call(struct lend_verbs_rail *rail, const uint8_t *b
     }
     rail->telling_count = 0;
     if (!lend_verbs_pairs_destroy(rail))
-        return lend_fail(error, LEND_E_LIMIT, "%s did not give up the queue pairs before",
-                         rail->place.nic->name);
+        return keeps(rail, error);
     if (status == LEND_OK)
         status = answer(rail, &why);
     rail->owes_offer = status == LEND_OK;
     rail->owes_refusal = status != LEND_OK;
-    if (status == LEND_OK)
+    if (status == LEND_OK) {
         rail->state = LEND_VERBS_RAIL_UP;
-    else
+        lend_verbs_keys_begin(rail);
+    } else {
         note_failure(rail, &why);
+    }
     return LEND_OK;
+}
+
+/* The peer's rail broke, or was halted: what it had posted is to land no more. */
+static enum lend_status hear_halt(struct lend_verbs_rail *rail, const uint8_t *bytes, size_t count,
+                                  struct lend_error *error)
+{
+    uint32_t round;
+
+    enum lend_status status = lend_verbs_halt_decode(bytes, count, &round, error);
+    if (status != LEND_OK || round != rail->round || rail->state != LEND_VERBS_RAIL_UP)
+        return status;
+    rail->telling_count = 0;
+    rail->owes_offer = false;
+    rail->state = LEND_VERBS_RAIL_IDLE;
+    return lend_verbs_pairs_destroy(rail) ? LEND_OK : keeps(rail, error);
 }
 
 /* --- hearing: the client --- */
@@ -314,6 +353,7 @@ static enum lend_status hear_answer(struct lend_verbs_rail *rail, const uint8_t 
     if (status == LEND_OK)
         status = lend_verbs_pairs_join(rail, &why);
     if (status == LEND_OK) {
+        rail->is_joined = true;
         rail->state = LEND_VERBS_RAIL_UP;
         lend_verbs_touch(rail->station);
     } else {
@@ -418,6 +458,18 @@ static enum lend_status hear_keys(struct lend_verbs_rail *rail, const uint8_t *b
     return LEND_OK;
 }
 
+static enum lend_status hear_grant(struct lend_verbs_rail *rail, const uint8_t *bytes, size_t count,
+                                   struct lend_error *error)
+{
+    struct lend_verbs_granted granted;
+    enum lend_status status = lend_verbs_granted_decode(bytes, count, &granted, error);
+
+    /* Of a round before they are void. */
+    if (status == LEND_OK && rail->state == LEND_VERBS_RAIL_UP)
+        lend_verbs_granted_note(rail, &granted);
+    return status;
+}
+
 enum lend_status lend_verbs_rail_hear(struct lend_rail *base, const uint8_t *bytes, size_t count,
                                       struct lend_error *error)
 {
@@ -426,10 +478,14 @@ enum lend_status lend_verbs_rail_hear(struct lend_rail *base, const uint8_t *byt
 
     if (!rail->is_client && kind == LEND_VERBS_CALL)
         return hear_call(rail, bytes, count, error);
+    if (!rail->is_client && kind == LEND_VERBS_HALT)
+        return hear_halt(rail, bytes, count, error);
     if (rail->is_client && kind == LEND_VERBS_ANSWER)
         return hear_answer(rail, bytes, count, error);
     if (rail->is_client && kind == LEND_VERBS_REFUSAL)
         return hear_refusal(rail, bytes, count, error);
+    if (rail->is_client && kind == LEND_VERBS_GRANT)
+        return hear_grant(rail, bytes, count, error);
     if (rail->is_client && kind == LEND_VERBS_KEYS)
         return hear_keys(rail, bytes, count, error);
     return lend_fail(error, LEND_E_CORRUPT, "a message of kind %u on a rail", kind);

@@ -633,3 +633,9 @@ enum lend_status lend_verbs_private_end(struct lend_verbs_private *private,
     lend_sys->release(private);
     return LEND_OK;
 }
+
+void lend_verbs_private_forget(struct lend_verbs_private *private)
+{
+    lend_verbs_attachment_forget(&private->on);
+    lend_sys->release(private);
+}

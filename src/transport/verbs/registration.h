@@ -147,5 +147,7 @@ bool lend_verbs_private_keys(const struct lend_verbs_private *private, uint64_t 
                              uint64_t bytes, struct lend_verbs_keys *out);
 enum lend_status lend_verbs_private_end(struct lend_verbs_private *private,
                                         struct lend_error *error);
+/* In a forked child: free the memory alone. */
+void lend_verbs_private_forget(struct lend_verbs_private *private);
 
 #endif

@@ -33,7 +33,11 @@ static enum lend_status open_nic(struct lend_verbs_station *station, const char 
     text[strcspn(text, ":")] = '\0';
     enum lend_status status =
         lend_verbs_nic_open(station->verbs, text, &station->nics[station->nic_count], error);
-    station->nic_count += status == LEND_OK;
+    if (status == LEND_OK) {
+        lend_verbs_windows_init(&station->windows[station->nic_count],
+                                station->nics[station->nic_count], 0, LEND_VERBS_WINDOWS_KEPT);
+        station->nic_count++;
+    }
     return status;
 }
 
@@ -108,12 +112,18 @@ static void demolish(struct lend_verbs_station *station, bool forked)
     }
     for (uint32_t i = 0; i < station->nic_count; i++) {
         if (forked)
+            lend_verbs_windows_forget(&station->windows[i]);
+        else if (lend_verbs_windows_fini(&station->windows[i], &why) != LEND_OK)
+            lend_agent_log(station->agent, LEND_LOG_ERROR, "verbs: %s", why.message);
+        if (forked)
             lend_verbs_nic_forget(station->nics[i]);
         else if (lend_verbs_nic_close(station->nics[i], &why) != LEND_OK)
             lend_agent_log(station->agent, LEND_LOG_ERROR, "verbs: %s", why.message);
     }
-    if (!forked)
+    if (!forked) {
         (void)pthread_mutex_destroy(&station->lock);
+        (void)pthread_mutex_destroy(&station->keys_lock);
+    }
     lend_sys->release(station->device);
     lend_sys->release(station);
 }
@@ -131,6 +141,8 @@ static enum lend_status verbs_open(const struct lend_transport_open *open, void 
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for transport verbs");
     station->agent = open->agent;
     (void)pthread_mutex_init(&station->lock, NULL);
+    (void)pthread_mutex_init(&station->keys_lock, NULL);
+    lend_list_init(&station->writable);
     atomic_init(&station->serial, 1);
     enum lend_status status = build(station, open, error);
     if (status != LEND_OK) {
@@ -201,7 +213,10 @@ static const struct lend_rail_ops rail_ops = {
     .say = lend_verbs_rail_say,
     .hear = lend_verbs_rail_hear,
     .tell = lend_verbs_rail_tell,
+    .grant = lend_verbs_grant,
+    .revoke = lend_verbs_revoke,
     .judge = lend_verbs_rail_judge,
+    .writes = lend_verbs_writes,
     .stamp = lend_verbs_rail_stamp,
     .theirs = lend_verbs_rail_theirs,
     .ours = lend_verbs_ours,

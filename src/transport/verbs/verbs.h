@@ -5,6 +5,7 @@
 #include "core/transport.h"
 #include "transport/verbs/message.h"
 #include "transport/verbs/registration.h"
+#include "transport/verbs/window.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -13,23 +14,29 @@
  * Transport `verbs`: RDMA NICs beside another transport's channel (docs/verbs.md).
  *
  * It carries no frames. Each end of a *rail* has a few queue pairs of type RC, which are made over
- * the channel; only the client's ever send, and only READs: the server's go no further than RTR.
- * A READ is cut into *batches*: work requests of one queue pair, posted at one time, the last of
- * which reads the lease's word, fenced, and is the only one that is signaled. On a NIC whose fence
- * is not to be relied on the word is asked for when the data has completed.
+ * the channel; only the client's ever send to the other: the server's go no further than RTR, but
+ * for that for writes, on which it binds and ends windows. A READ or WRITE is cut into *batches*:
+ * work requests of one queue pair, posted at one time, the last of which reads the lease's word,
+ * fenced, and is the only one that is signaled. On a NIC whose fence is not to be relied on the
+ * word is asked for when the data has completed.
  *
  * verbs.c:    the station: NICs, the page of words, the table
  * exposure.c: regions as the NICs know them
  * rail.c:     a rail: how it is made, said and heard, and breaks
  * pair.c:     queue pairs and their states
  * work.c:     batches
+ * keys.c:     the owner's: what peers may write
+ * granted.c:  the writer's: what owners let it write
  * message.c:  what the ends of a rail say
  *
- * Locks. A rail is its session's. The table of exposures has a lock of its own, a leaf.
+ * Locks. A rail is its session's; but what a server's has for writes is guarded by the station's
+ * lock of keys, as any thread may end a lease. The table of exposures has a lock of its own, a
+ * leaf.
  */
 
 enum {
-    LEND_VERBS_LANES = 2,             /* queue pairs of a rail */
+    LEND_VERBS_LANES = 3, /* queue pairs of a rail: the last is for writes */
+    LEND_VERBS_WRITE_LANE = LEND_VERBS_LANES - 1,
     LEND_VERBS_QUEUE_WORK = 64,       /* work requests that a queue pair takes, */
     LEND_VERBS_BATCH_WORK = 16,       /* and of a batch; with that of the word */
     LEND_VERBS_BATCH_BYTES = 1 << 20, /* of a batch, about */
@@ -37,6 +44,10 @@ enum {
     LEND_VERBS_BATCHES_OF_ONE = 6,    /* and of a READ */
     LEND_VERBS_SGES_MAX = 4,          /* scatter entries of a work request */
     LEND_VERBS_JOINS_MAX = 4,         /* that fail one after the other, before a pause */
+    LEND_VERBS_KEY_WORK = 256,        /* binds, and ends of bindings, under way at an owner's */
+    LEND_VERBS_OWED_MAX = 16,         /* leases whose keys are to be told */
+    LEND_VERBS_ENTRY_BUCKETS = 64,
+    LEND_VERBS_WINDOWS_KEPT = 64, /* free ones, of a NIC */
     LEND_VERBS_ADDRESS_MAX = 2 + 8 * LEND_VERBS_GID_BYTES,
 };
 
@@ -65,6 +76,10 @@ struct lend_verbs_station {
     struct lend_verbs_exposure **buckets;
     uint32_t bucket_count; /* a power of two */
     uint32_t exposure_count;
+
+    pthread_mutex_t keys_lock; /* guards the keys: before the lock above, and those of the store */
+    struct lend_list writable; /* rails, by writable_link */
+    struct lend_verbs_windows windows[LEND_VERBS_NICS_MAX];
 };
 
 /* What a peer has told of a region of its. */
@@ -115,11 +130,25 @@ struct lend_verbs_rail {
     struct lend_verbs_qp *pairs[LEND_VERBS_LANES];
     struct lend_verbs_offer ours;
     struct lend_verbs_offer theirs;
-    bool is_stuck; /* the provider did not give something back: nobody knows what it does */
+    bool fences_itself; /* nobody relies on fences and windows of this NIC */
+    bool is_stuck;      /* the provider did not give something back: nobody knows what it does */
+
+    /* Server: what the peer may write. Under the lock of keys, with the queue pair for writes. */
+    struct lend_list writable_link; /* in the station's, while there may be any */
+    struct lend_list grants;
+    struct lend_verbs_cq *write_cq;
+    bool binds;              /* windows; else private regions are made; set before it is UP */
+    bool is_writable;        /* the queue pair works */
+    struct lend_error keeps; /* what the provider said when it kept something last */
 
     /* What is to be said. */
     bool owes_offer; /* a call, or the answer to one */
     bool owes_refusal;
+    uint32_t owed_count; /* leases whose keys are told next */
+    struct {
+        uint32_t slot;
+        uint64_t generation;
+    } owed[LEND_VERBS_OWED_MAX + 1];
     uint64_t *telling; /* regions, which are told next; owned */
     uint32_t telling_count;
     uint32_t telling_capacity;
@@ -128,14 +157,18 @@ struct lend_verbs_rail {
     struct lend_verbs_far **buckets;
     uint32_t bucket_count;
     uint32_t far_count;
-    uint64_t *landing; /* where words land: one for each batch; owned */
+    struct lend_verbs_entry *entries[LEND_VERBS_ENTRY_BUCKETS]; /* what leases let us write */
+    uint32_t entry_count;
+    bool is_joined;        /* the owner has queue pairs of this round, and we ours; */
+    bool owes_halt;        /* or ours broke, and its are to go, */
+    uint32_t halted_round; /* of that round */
+    uint64_t *landing;     /* where words land: one for each batch; owned */
     struct lend_verbs_region *landing_region;
     uint32_t landing_lkey; /* by the NIC that we have chosen */
     uint32_t free_work[LEND_VERBS_LANES];
     uint32_t next_lane;
     uint32_t flying_count;
     uint32_t pieces_max; /* scatter entries of a READ */
-    bool fences_itself;  /* we wait for the data, and not the NIC */
     uint64_t heard_ns;   /* when work last completed, or began */
     struct lend_list reads;
     struct lend_list free_batches;
@@ -158,6 +191,8 @@ enum lend_status lend_verbs_expose(void *transport, const struct lend_exposure *
 void lend_verbs_conceal(void *transport, uint64_t region_id);
 bool lend_verbs_is_exposed(void *transport, uint64_t region_id, char *who, size_t capacity);
 const void *lend_verbs_ours(struct lend_rail *base, uint64_t region_id, struct lend_error *why);
+/* A region; NULL: no NIC has it. It stays for as long as a lease on it that is being written. */
+struct lend_verbs_region *lend_verbs_find(struct lend_verbs_station *station, uint64_t region_id);
 /* What to tell a peer of a region, by that NIC. False: it has no part in it. */
 bool lend_verbs_describe(struct lend_verbs_station *station, uint64_t region_id, uint32_t nic,
                          struct lend_verbs_told *out);
@@ -170,6 +205,28 @@ enum lend_status lend_verbs_pairs_make(struct lend_verbs_rail *rail, struct lend
 enum lend_status lend_verbs_pairs_join(struct lend_verbs_rail *rail, struct lend_error *error);
 /* Destroy them: not one more byte lands, or is read, by them. False: the provider did not do it. */
 bool lend_verbs_pairs_destroy(struct lend_verbs_rail *rail);
+
+/* keys.c */
+bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what);
+enum lend_status lend_verbs_revoke(void *transport, uint32_t slot, uint64_t generation,
+                                   struct lend_error *error);
+/* The next of the keys that are owed to the peer. */
+size_t lend_verbs_say_grant(struct lend_verbs_rail *rail, uint8_t *bytes);
+/* The server's queue pair for writes is there; or it is to be gone, with all keys: false: the
+ * provider keeps something. In a forked child: free the memory alone. */
+void lend_verbs_keys_begin(struct lend_verbs_rail *rail);
+bool lend_verbs_keys_end(struct lend_verbs_rail *rail);
+void lend_verbs_keys_forget(struct lend_verbs_rail *rail);
+
+/* granted.c */
+void lend_verbs_granted_note(struct lend_verbs_rail *rail,
+                             const struct lend_verbs_granted *granted);
+/* NULL: it was not said. Valid until the next is noted. */
+const struct lend_verbs_granted *lend_verbs_granted_find(struct lend_verbs_rail *rail,
+                                                         uint32_t slot, uint64_t generation);
+void lend_verbs_granted_forget(struct lend_verbs_rail *rail);
+enum lend_status lend_verbs_writes(struct lend_rail *base, uint32_t slot, uint64_t generation,
+                                   struct lend_error *why);
 
 /* work.c */
 void lend_verbs_work_init(struct lend_verbs_rail *rail);

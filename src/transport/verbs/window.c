@@ -67,6 +67,22 @@ enum lend_status lend_verbs_windows_fini(struct lend_verbs_windows *windows,
     return LEND_OK;
 }
 
+static void forget(struct lend_verbs_window *first)
+{
+    for (struct lend_verbs_window *next; first != NULL; first = next) {
+        next = first->next;
+        lend_sys->release(first);
+    }
+}
+
+void lend_verbs_windows_forget(struct lend_verbs_windows *windows)
+{
+    forget(windows->free);
+    forget(windows->worn);
+    windows->free = windows->worn = NULL;
+    windows->free_count = 0;
+}
+
 static enum lend_status make(struct lend_verbs_windows *windows, struct lend_verbs_window **out,
                              struct lend_error *error)
 {

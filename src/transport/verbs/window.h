@@ -57,6 +57,8 @@ void lend_verbs_windows_init(struct lend_verbs_windows *windows, struct lend_ver
 /* Deallocate the free ones. LEND_E_BUSY: some are taken, or the provider kept some. */
 enum lend_status lend_verbs_windows_fini(struct lend_verbs_windows *windows,
                                          struct lend_error *error);
+/* In a forked child: free the memory alone. */
+void lend_verbs_windows_forget(struct lend_verbs_windows *windows);
 
 /* A free window. LEND_E_UNSUPPORTED: the NIC has none of type 2B. LEND_E_LIMIT: no more. */
 enum lend_status lend_verbs_window_take(struct lend_verbs_windows *windows,

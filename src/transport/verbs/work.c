@@ -155,11 +155,11 @@ static void build_word(struct lend_verbs_rail *rail, const struct lend_verbs_bat
 /* The queue pair that is next, if it has room for a batch; LEND_VERBS_LANES: none has. */
 static uint32_t take_lane(struct lend_verbs_rail *rail)
 {
-    for (uint32_t i = 0; i < LEND_VERBS_LANES; i++) {
-        uint32_t lane = (rail->next_lane + i) % LEND_VERBS_LANES;
+    for (uint32_t i = 0; i < LEND_VERBS_WRITE_LANE; i++) {
+        uint32_t lane = (rail->next_lane + i) % LEND_VERBS_WRITE_LANE;
 
         if (rail->free_work[lane] >= LEND_VERBS_BATCH_WORK) {
-            rail->next_lane = (lane + 1) % LEND_VERBS_LANES;
+            rail->next_lane = (lane + 1) % LEND_VERBS_WRITE_LANE;
             return lane;
         }
     }

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transport/verbs/verbs.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+
+/* The writer's side: what an owner has said that leases let us write, in this round of the rail. */
+
+enum { ENTRIES_MAX = 1024 };
+
+struct lend_verbs_entry {
+    struct lend_verbs_entry *next; /* of its bucket */
+    struct lend_verbs_granted granted;
+};
+
+static struct lend_verbs_entry **bucket_of(struct lend_verbs_rail *rail, uint32_t slot)
+{
+    return &rail->entries[slot % LEND_VERBS_ENTRY_BUCKETS];
+}
+
+void lend_verbs_granted_forget(struct lend_verbs_rail *rail)
+{
+    for (uint32_t i = 0; i < LEND_VERBS_ENTRY_BUCKETS; i++)
+        for (struct lend_verbs_entry *it = rail->entries[i], *next; it != NULL; it = next) {
+            next = it->next;
+            rail->entries[i] = next;
+            lend_sys->release(it);
+        }
+    rail->entry_count = 0;
+}
+
+/* A slot has one lease at a time. */
+static struct lend_verbs_entry *find(struct lend_verbs_rail *rail, uint32_t slot)
+{
+    struct lend_verbs_entry *it = *bucket_of(rail, slot);
+
+    while (it != NULL && it->granted.slot != slot)
+        it = it->next;
+    return it;
+}
+
+void lend_verbs_granted_note(struct lend_verbs_rail *rail, const struct lend_verbs_granted *granted)
+{
+    struct lend_verbs_entry *it = find(rail, granted->slot);
+
+    if (it == NULL) {
+        /* They may be asked for again, all of them. */
+        if (rail->entry_count == ENTRIES_MAX)
+            lend_verbs_granted_forget(rail);
+        it = lend_sys->allocate(sizeof *it);
+        if (it == NULL)
+            return; /* it is served, then */
+        it->next = *bucket_of(rail, granted->slot);
+        *bucket_of(rail, granted->slot) = it;
+        rail->entry_count++;
+    }
+    it->granted = *granted;
+}
+
+const struct lend_verbs_granted *lend_verbs_granted_find(struct lend_verbs_rail *rail,
+                                                         uint32_t slot, uint64_t generation)
+{
+    const struct lend_verbs_entry *it = find(rail, slot);
+
+    return it != NULL && it->granted.generation == generation ? &it->granted : NULL;
+}
+
+enum lend_status lend_verbs_writes(struct lend_rail *base, uint32_t slot, uint64_t generation,
+                                   struct lend_error *why)
+{
+    const struct lend_verbs_granted *granted =
+        lend_verbs_granted_find(lend_verbs_rail_of(base), slot, generation);
+
+    if (granted == NULL)
+        return lend_fail(why, LEND_E_UNKNOWN,
+                         "its owner has not said what lease %u.%llx lets our NIC write", slot,
+                         (unsigned long long)generation);
+    if (granted->piece_count == 0)
+        return lend_fail(why, LEND_E_NO_PATH,
+                         "the owner's NIC lets nobody write by lease %u.%llx: its blocks lie in "
+                         "too many pieces, or the NIC has no room for more keys",
+                         slot, (unsigned long long)generation);
+    return LEND_OK;
+}

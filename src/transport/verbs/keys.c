@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transport/verbs/verbs.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+
+#include <assert.h>
+#include <errno.h>
+
+/*
+ * The owner's keys: the right of one peer to write what one lease names, by that rail's queue pair
+ * for writes. They are made by the session of the peer, and ended by whoever ends the lease, so all
+ * of it is under the station's lock of keys.
+ */
+
+enum { POLLED_MAX = 16, PAUSE_NS = 2000, PAUSE_NS_MAX = 1000000 };
+
+#define BIND_NS UINT64_C(5000000) /* for that long a session waits until its windows are bound */
+#define END_NS  UINT64_C(500000000)
+
+/* The right to write one run. Both NULL: it has ended. */
+struct key {
+    struct lend_verbs_window *window;
+    struct lend_verbs_private *private;
+    struct lend_verbs_mr *mr; /* that the window is bound to */
+};
+
+struct lend_verbs_grant {
+    struct lend_list link; /* in its rail's `grants` */
+    struct lend_rail_grant what;
+    uint32_t key_count;
+    struct key keys[LEND_RAIL_SPANS_MAX];
+    struct lend_verbs_granted told;
+};
+
+_Static_assert((int)LEND_RAIL_SPANS_MAX == (int)LEND_VERBS_GRANTED_MAX, "a key has a piece each");
+
+static struct lend_verbs_grant *grant_at(struct lend_list *link)
+{
+    return LEND_LIST_OWNER(link, struct lend_verbs_grant, link);
+}
+
+static struct lend_verbs_windows *windows_of(const struct lend_verbs_rail *rail)
+{
+    return &rail->station->windows[rail->nic];
+}
+
+static struct lend_verbs_qp **pair_of(struct lend_verbs_rail *rail)
+{
+    return &rail->pairs[LEND_VERBS_WRITE_LANE];
+}
+
+static struct lend_verbs_grant *find(struct lend_verbs_rail *rail, uint32_t slot,
+                                     uint64_t generation)
+{
+    for (struct lend_list *link = rail->grants.next; link != &rail->grants; link = link->next)
+        if (grant_at(link)->what.slot == slot && grant_at(link)->what.generation == generation)
+            return grant_at(link);
+    return NULL;
+}
+
+/* --- ending --- */
+
+/* What has completed on the queue pair: binds, and ends of bindings. */
+static void hear(struct lend_verbs_rail *rail)
+{
+    struct lend_verbs_completion completions[POLLED_MAX];
+    int count = 0;
+
+    if (rail->is_writable)
+        count = lend_verbs_poll(rail->write_cq, POLLED_MAX, completions);
+    for (int i = 0; i < count; i++) {
+        struct lend_verbs_window *window =
+            (struct lend_verbs_window *)(uintptr_t)completions[i].wr_id;
+
+        if (window->state == LEND_VERBS_WINDOW_BINDING)
+            (void)lend_verbs_window_bound(window, completions[i].status, true);
+        else
+            (void)lend_verbs_window_ended(window, completions[i].status, true);
+    }
+}
+
+static void post_end(struct lend_verbs_rail *rail, struct lend_verbs_window *window)
+{
+    struct lend_verbs_send work = {.wr_id = (uint64_t)(uintptr_t)window}, *bad = NULL;
+
+    lend_verbs_window_end(window, &work);
+    if (lend_verbs_post_send(*pair_of(rail), &work, &bad) != 0)
+        (void)lend_verbs_window_ended(window, 0, false); /* it is tried again */
+}
+
+/* Go on ending a key. True: it has ended. */
+static bool end_key(struct lend_verbs_rail *rail, struct key *key)
+{
+    struct lend_verbs_window *window = key->window;
+
+    if (key->private != NULL && lend_verbs_private_end(key->private, &rail->keeps) == LEND_OK)
+        key->private = NULL;
+    if (window != NULL && window->state == LEND_VERBS_WINDOW_BOUND && rail->is_writable)
+        post_end(rail, window);
+    if (window != NULL && window->state == LEND_VERBS_WINDOW_FREE) {
+        lend_verbs_window_give(windows_of(rail), window);
+        key->window = NULL;
+    }
+    return key->private == NULL && key->window == NULL;
+}
+
+/* Is there a key that its queue pair cannot end any more? */
+static bool is_broken(const struct lend_verbs_rail *rail, const struct lend_verbs_grant *grant)
+{
+    bool is_broken = false;
+
+    for (uint32_t i = 0; i < grant->key_count; i++)
+        if (grant->keys[i].window != NULL)
+            is_broken |=
+                !rail->is_writable || grant->keys[i].window->state == LEND_VERBS_WINDOW_BROKEN;
+    return is_broken;
+}
+
+/* Go on ending all of a grant. True: it has ended. */
+static bool end_grant(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant)
+{
+    bool is_over = true;
+
+    for (uint32_t i = 0; i < grant->key_count; i++)
+        (void)end_key(rail, &grant->keys[i]);
+    hear(rail);
+    for (uint32_t i = 0; i < grant->key_count; i++)
+        is_over &= end_key(rail, &grant->keys[i]);
+    return is_over;
+}
+
+static void move_over(struct lend_verbs_grant *grant, struct lend_list *over)
+{
+    lend_list_remove(&grant->link);
+    lend_list_append(over, &grant->link);
+}
+
+static bool drop_window(struct lend_verbs_rail *rail, struct key *key)
+{
+    if (key->window == NULL)
+        return true;
+    if (key->window->state == LEND_VERBS_WINDOW_FREE)
+        lend_verbs_window_give(windows_of(rail), key->window);
+    else if (lend_verbs_window_drop(windows_of(rail), key->window, &rail->keeps) != LEND_OK)
+        return false;
+    key->window = NULL;
+    return true;
+}
+
+/* Its windows went before it. */
+static bool destroy_pair(struct lend_verbs_rail *rail)
+{
+    const struct lend_verbs_ops *verbs = rail->station->verbs;
+    int number = 0;
+
+    if (*pair_of(rail) != NULL) {
+        number = lend_verbs_errno(verbs->destroy_qp(*pair_of(rail)));
+        if (number == 0)
+            *pair_of(rail) = NULL;
+    }
+    if (number == 0 && rail->write_cq != NULL) {
+        number = lend_verbs_errno(verbs->destroy_cq(rail->write_cq));
+        if (number == 0)
+            rail->write_cq = NULL;
+    }
+    if (number != 0)
+        (void)lend_verbs_fail(&rail->keeps, number, "destroying the queue pair for writes on %s",
+                              rail->place.nic->name);
+    return number == 0;
+}
+
+/* End all that the peer may write, by force. What has ended goes to `over`; false: not all has. */
+static bool abandon(struct lend_verbs_rail *rail, struct lend_list *over)
+{
+    struct lend_verbs_qp_attributes to = {.qp_state = LEND_VERBS_QP_ERROR};
+    bool is_gone = true;
+
+    rail->is_writable = false;
+    if (*pair_of(rail) != NULL) {
+        /* Where these fail the destruction says so. */
+        (void)rail->station->verbs->modify_qp(*pair_of(rail), &to, LEND_VERBS_SET_STATE);
+        to.qp_state = LEND_VERBS_QP_RESET;
+        (void)rail->station->verbs->modify_qp(*pair_of(rail), &to, LEND_VERBS_SET_STATE);
+    }
+    for (struct lend_list *link = rail->grants.next; link != &rail->grants; link = link->next)
+        for (uint32_t i = 0; i < grant_at(link)->key_count; i++)
+            is_gone &= drop_window(rail, &grant_at(link)->keys[i]);
+    is_gone &= destroy_pair(rail);
+    for (struct lend_list *link = rail->grants.next, *next; link != &rail->grants; link = next) {
+        next = link->next;
+        if (end_grant(rail, grant_at(link)))
+            move_over(grant_at(link), over);
+        else
+            is_gone = false;
+    }
+    return is_gone;
+}
+
+/* Tell of those that have ended. Under no lock of ours. */
+static void tell_over(struct lend_list *over)
+{
+    for (struct lend_list *link; (link = lend_list_take_first(over)) != NULL;) {
+        struct lend_verbs_grant *grant = grant_at(link);
+
+        grant->what.ended(grant->what.lease);
+        lend_sys->release(grant);
+    }
+}
+
+/* Go on ending the keys of a lease on that rail. True: there are none. */
+static bool end_lease(struct lend_verbs_rail *rail, const struct lend_rail_grant *what,
+                      bool by_force, struct lend_list *over)
+{
+    struct lend_verbs_grant *grant = find(rail, what->slot, what->generation);
+
+    if (grant == NULL)
+        return true;
+    if (!end_grant(rail, grant)) {
+        if (!by_force && !is_broken(rail, grant))
+            return false;
+        (void)abandon(rail, over);
+        return find(rail, what->slot, what->generation) == NULL;
+    }
+    move_over(grant, over);
+    return true;
+}
+
+/* The same on all rails. */
+static bool end_everywhere(struct lend_verbs_station *station, const struct lend_rail_grant *what,
+                           bool by_force, struct lend_error *why)
+{
+    struct lend_list over;
+    bool is_over = true;
+
+    lend_list_init(&over);
+    (void)pthread_mutex_lock(&station->keys_lock);
+    for (struct lend_list *link = station->writable.next; link != &station->writable;
+         link = link->next) {
+        struct lend_verbs_rail *rail = LEND_LIST_OWNER(link, struct lend_verbs_rail, writable_link);
+
+        if (end_lease(rail, what, by_force, &over))
+            continue;
+        is_over = false;
+        *why = rail->keeps;
+    }
+    (void)pthread_mutex_unlock(&station->keys_lock);
+    tell_over(&over);
+    return is_over;
+}
+
+enum lend_status lend_verbs_revoke(void *transport, uint32_t slot, uint64_t generation,
+                                   struct lend_error *error)
+{
+    const struct lend_rail_grant what = {.slot = slot, .generation = generation};
+    uint64_t until = lend_sys->now_ns() + END_NS;
+    uint64_t pause_ns = PAUSE_NS;
+    struct lend_error why = {0};
+
+    for (bool by_force = false; !end_everywhere(transport, &what, by_force, &why);) {
+        if (by_force)
+            return lend_fail(error, LEND_E_BUSY, "lease %u.%llx may still be written: %.180s", slot,
+                             (unsigned long long)generation, why.message);
+        by_force = lend_sys->now_ns() >= until;
+        if (!by_force)
+            lend_sys->sleep_ns(pause_ns);
+        pause_ns = pause_ns < PAUSE_NS_MAX ? pause_ns * 2 : pause_ns;
+    }
+    return LEND_OK;
+}
+
+/* --- making --- */
+
+static enum lend_status note_key(struct lend_verbs_grant *grant, const struct lend_verbs_keys *keys,
+                                 struct key **out)
+{
+    if (grant->told.piece_count == LEND_VERBS_GRANTED_MAX)
+        return LEND_E_LIMIT;
+    grant->told.pieces[grant->told.piece_count++] = (struct lend_verbs_piece){
+        .address = keys->address, .bytes = keys->bytes, .rkey = keys->rkey};
+    if (out != NULL)
+        *out = &grant->keys[grant->key_count++];
+    return LEND_OK;
+}
+
+static enum lend_status take_windows(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
+                                     const struct lend_verbs_region *region,
+                                     const struct lend_rail_span *span)
+{
+    enum lend_status status = LEND_OK;
+
+    for (uint64_t done = 0; status == LEND_OK && done < span->length_bytes;) {
+        struct lend_verbs_keys keys;
+        struct key *key = NULL;
+
+        if (!lend_verbs_region_keys(region, rail->nic, span->address + done,
+                                    span->length_bytes - done, &keys))
+            return LEND_E_NO_PATH;
+        status = note_key(grant, &keys, &key);
+        if (status == LEND_OK)
+            status = lend_verbs_window_take(windows_of(rail), &key->window, NULL);
+        if (status == LEND_OK)
+            key->mr = keys.mr;
+        done += keys.bytes;
+    }
+    return status;
+}
+
+static enum lend_status make_private(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
+                                     struct lend_verbs_region *region,
+                                     const struct lend_rail_span *span)
+{
+    struct key *key = &grant->keys[grant->key_count];
+    struct lend_verbs_keys keys;
+
+    enum lend_status status = lend_verbs_private_begin(region, rail->nic, span->address,
+                                                       span->length_bytes, &key->private, NULL);
+    grant->key_count += status == LEND_OK;
+    for (uint64_t done = 0; status == LEND_OK && done < span->length_bytes; done += keys.bytes) {
+        if (!lend_verbs_private_keys(key->private, span->address + done, span->length_bytes - done,
+                                     &keys))
+            return LEND_E_NO_PATH;
+        status = note_key(grant, &keys, NULL);
+    }
+    return status;
+}
+
+/* What a span needs is there; windows are yet to be bound. The lease keeps its region. */
+static enum lend_status take_span(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
+                                  const struct lend_rail_span *span)
+{
+    struct lend_verbs_region *region = lend_verbs_find(rail->station, span->region_id);
+
+    if (region == NULL || grant->key_count == LEND_RAIL_SPANS_MAX)
+        return LEND_E_NO_PATH;
+    return rail->binds && lend_verbs_region_can_bind(region, rail->nic)
+               ? take_windows(rail, grant, region, span)
+               : make_private(rail, grant, region, span);
+}
+
+static bool post_bind(struct lend_verbs_rail *rail, struct key *key,
+                      const struct lend_verbs_piece *piece)
+{
+    struct lend_verbs_send work = {.wr_id = (uint64_t)(uintptr_t)key->window,
+                                   .send_flags = LEND_VERBS_SIGNALED};
+    struct lend_verbs_send *bad = NULL;
+
+    lend_verbs_window_bind(key->window, *pair_of(rail), key->mr, piece->address, piece->bytes,
+                           &work);
+    if (lend_verbs_post_send(*pair_of(rail), &work, &bad) == 0)
+        return true;
+    (void)lend_verbs_window_bound(key->window, 0, false);
+    return false;
+}
+
+static uint32_t count_in(const struct lend_verbs_grant *grant, enum lend_verbs_window_state state)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < grant->key_count; i++)
+        count += grant->keys[i].window != NULL && grant->keys[i].window->state == state;
+    return count;
+}
+
+/* Where there are windows each key has one, as all regions of a rail are registered alike; else
+ * there is nothing to bind. A key is told when its binding has completed. */
+static bool bind_windows(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant)
+{
+    uint64_t until = lend_sys->now_ns() + BIND_NS;
+    uint32_t wanted = 0;
+
+    for (uint32_t i = 0; i < grant->key_count; i++) {
+        if (grant->keys[i].window == NULL)
+            continue;
+        if (!post_bind(rail, &grant->keys[i], &grant->told.pieces[i]))
+            return false;
+        wanted++;
+    }
+    do {
+        hear(rail);
+    } while (count_in(grant, LEND_VERBS_WINDOW_BINDING) > 0 && lend_sys->now_ns() < until);
+    if (count_in(grant, LEND_VERBS_WINDOW_BOUND) != wanted)
+        return false;
+    for (uint32_t i = 0; i < grant->key_count; i++)
+        if (grant->keys[i].window != NULL)
+            grant->told.pieces[i].rkey = grant->keys[i].window->rkey;
+    return true;
+}
+
+/* Does each key have the piece of its own number? Not so where a private region has several, and
+ * another key is a window. */
+static bool is_paired(const struct lend_verbs_grant *grant)
+{
+    bool has_windows = false;
+
+    for (uint32_t i = 0; i < grant->key_count; i++)
+        has_windows |= grant->keys[i].window != NULL;
+    return !has_windows || grant->key_count == grant->told.piece_count;
+}
+
+/* Make the keys of a lease. False: there are none, or fewer than it had, as then the queue pair may
+ * be gone. What was tried and has to end goes to `over`; it is told of as the others are. */
+static bool make(struct lend_verbs_rail *rail, const struct lend_rail_grant *what,
+                 struct lend_list *over)
+{
+    struct lend_verbs_grant *grant = lend_sys->allocate(sizeof *grant);
+    enum lend_status status = LEND_OK;
+
+    if (grant == NULL)
+        return false;
+    grant->what = *what;
+    grant->told.slot = what->slot;
+    grant->told.generation = what->generation;
+    lend_list_init(&grant->link);
+    lend_list_append(&rail->grants, &grant->link);
+    for (uint32_t i = 0; status == LEND_OK && i < what->span_count; i++)
+        status = take_span(rail, grant, &what->spans[i]);
+    if (status == LEND_OK && is_paired(grant)) {
+        if (bind_windows(rail, grant))
+            return true;
+        (void)abandon(rail, over); /* the queue pair failed, or does not answer */
+        return true;
+    }
+    if (end_grant(rail, grant)) { /* nothing of it was bound */
+        move_over(grant, over);
+        return true;
+    }
+    return true; /* a NIC keeps it: whoever ends the lease is told */
+}
+
+bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what)
+{
+    struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
+    struct lend_verbs_station *station = rail->station;
+    struct lend_list over;
+    bool is_new = false;
+
+    if (rail->state != LEND_VERBS_RAIL_UP || rail->owed_count == LEND_VERBS_OWED_MAX)
+        return false;
+    lend_list_init(&over);
+    (void)pthread_mutex_lock(&station->keys_lock);
+    if (rail->is_writable && what->span_count > 0 &&
+        find(rail, what->slot, what->generation) == NULL)
+        is_new = make(rail, what, &over);
+    (void)pthread_mutex_unlock(&station->keys_lock);
+    tell_over(&over);
+    rail->owed[rail->owed_count].slot = what->slot;
+    rail->owed[rail->owed_count++].generation = what->generation;
+    return is_new;
+}
+
+/* Are all keys there? Those that are ending are not told. */
+static bool is_whole(const struct lend_verbs_rail *rail, const struct lend_verbs_grant *grant)
+{
+    bool is_whole = rail->is_writable;
+
+    for (uint32_t i = 0; i < grant->key_count; i++) {
+        const struct key *key = &grant->keys[i];
+
+        is_whole &= key->private != NULL ||
+                    (key->window != NULL && key->window->state == LEND_VERBS_WINDOW_BOUND);
+    }
+    return is_whole;
+}
+
+size_t lend_verbs_say_grant(struct lend_verbs_rail *rail, uint8_t *bytes)
+{
+    const uint32_t slot = rail->owed[0].slot;
+    const uint64_t generation = rail->owed[0].generation;
+    struct lend_verbs_granted told = {.slot = slot, .generation = generation};
+
+    rail->owed_count--;
+    for (uint32_t i = 0; i < rail->owed_count; i++)
+        rail->owed[i] = rail->owed[i + 1];
+    (void)pthread_mutex_lock(&rail->station->keys_lock);
+    const struct lend_verbs_grant *grant = find(rail, slot, generation);
+    if (grant != NULL && is_whole(rail, grant))
+        told = grant->told;
+    (void)pthread_mutex_unlock(&rail->station->keys_lock);
+    return lend_verbs_granted_encode(&told, bytes, LEND_FRAME_MESSAGE_MAX);
+}
+
+/* --- a rail's part --- */
+
+void lend_verbs_keys_begin(struct lend_verbs_rail *rail)
+{
+    (void)pthread_mutex_lock(&rail->station->keys_lock);
+    rail->is_writable = true;
+    lend_list_remove(&rail->writable_link);
+    lend_list_append(&rail->station->writable, &rail->writable_link);
+    (void)pthread_mutex_unlock(&rail->station->keys_lock);
+}
+
+bool lend_verbs_keys_end(struct lend_verbs_rail *rail)
+{
+    struct lend_list over;
+
+    lend_list_init(&over);
+    (void)pthread_mutex_lock(&rail->station->keys_lock);
+    bool is_gone = abandon(rail, &over);
+    if (is_gone)
+        lend_list_remove(&rail->writable_link);
+    (void)pthread_mutex_unlock(&rail->station->keys_lock);
+    tell_over(&over);
+    rail->owed_count = 0;
+    return is_gone;
+}
+
+void lend_verbs_keys_forget(struct lend_verbs_rail *rail)
+{
+    for (struct lend_list *link; (link = lend_list_take_first(&rail->grants)) != NULL;) {
+        struct lend_verbs_grant *grant = grant_at(link);
+
+        for (uint32_t i = 0; i < grant->key_count; i++) {
+            lend_sys->release(grant->keys[i].window);
+            if (grant->keys[i].private != NULL)
+                lend_verbs_private_forget(grant->keys[i].private);
+        }
+        lend_sys->release(grant);
+    }
+}
