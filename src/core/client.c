@@ -355,9 +355,11 @@ static bool pump(struct lend_session *session)
     if (!session->is_welcome)
         return false;
 
-    moved |= lend_outbox_pump(&client->outbox);
     lend_rail_begin(session, client->peer);
     moved |= lend_rail_pump(session);
+    if (lend_rail_is_behind(session))
+        return moved; /* what comes behind a WRITE that broke is not to overtake the word of that */
+    moved |= lend_outbox_pump(&client->outbox);
     sort_arrivals(client);
     moved |=
         lend_onesided_pump(&client->own, session->is_posting ? POST_BYTES_MAX : STEP_BYTES_MAX);
@@ -651,7 +653,14 @@ static void die(struct lend_session *session)
     else /* CANCELED is quiet, and of a WRITE only the peer could say that */
         (void)lend_fail(&no_word, LEND_E_PEER_DEAD, "%.180s before it said that the write is over",
                         why.message);
-    fail_listed(client, &client->arriving, &why);
+    for (struct lend_list *link; (link = lend_list_take_first(&client->arriving)) != NULL;) {
+        struct lend_transfer *transfer = LEND_LIST_OWNER(link, struct lend_transfer, session_link);
+
+        /* It may have been written by a rail that broke just now. */
+        lend_client_fail_transfer(
+            client, transfer,
+            transfer->direction == LEND_WRITE && transfer->rail_tries > 0 ? &no_word : &why);
+    }
     fail_listed(client, &client->waiting[false], &why);
     fail_listed(client, &client->waiting[true], &why);
     while (!lend_list_is_empty(&client->own.all)) {
@@ -661,7 +670,8 @@ static void die(struct lend_session *session)
         lend_onesided_drop(&client->own, transfer);
         /* Who is dead may have died before the last of them. */
         transfer->proven_bytes = 0;
-        lend_client_fail_transfer(client, transfer, &why);
+        lend_client_fail_transfer(client, transfer,
+                                  transfer->direction == LEND_WRITE ? &no_word : &why);
     }
     lend_onesided_fini(&client->own);
     for (uint32_t i = 0; i < client->requests_max; i++) {

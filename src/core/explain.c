@@ -72,7 +72,7 @@ static enum lend_status judge_locked(const struct question *question, enum lend_
                          "memory of a GPU is out of its reach, and is moved through the host's");
     if (status != LEND_OK || way == LEND_WAY_SERVED || way == LEND_WAY_STAGED)
         return status;
-    if (question->direction == LEND_WRITE)
+    if (question->direction == LEND_WRITE && way != LEND_WAY_WRITTEN)
         return lend_fail(why, LEND_E_NO_PATH, "a write goes through its owner");
     if (way == LEND_WAY_MAPPED && region->file == 0)
         return lend_fail(why, LEND_E_NO_PATH,
@@ -104,7 +104,7 @@ static void add_path(struct answer *answer, const struct lend_transport_ops *ops
         .struct_size = sizeof *info,
         .status = why->status,
         .is_one_sided =
-            way == LEND_WAY_MAPPED || way == LEND_WAY_CROSS_MEMORY || way == LEND_WAY_REMOTE,
+            way == LEND_WAY_MAPPED || way == LEND_WAY_CROSS_MEMORY || lend_way_is_remote(way),
         .is_fenced = !ops->is_unfenced,
         .is_chosen = why->status == LEND_OK && !answer->has_chosen,
     };
@@ -120,7 +120,7 @@ static void add_others(struct answer *answer, const struct lend_transport_ops *o
                        const enum lend_way ways[LEND_WAYS], const struct lend_error *why)
 {
     for (int i = 0; i < LEND_WAYS; i++)
-        if (ways[i] != LEND_WAY_REMOTE) /* which goes with the one in use */
+        if (!lend_way_is_remote(ways[i])) /* which goes with the one in use */
             add_path(answer, ops, ways[i], why);
 }
 
@@ -169,6 +169,8 @@ static void answer_locked(const struct question *question,
         if (i < used)
             add_others(answer, ops, ways, &peer->reaches[i].why);
         for (int j = 0; i == used && j < LEND_WAYS; j++) {
+            if (lend_way_is_remote(ways[j]) && !lend_way_suits(ways[j], question->direction))
+                continue;
             why = (struct lend_error){0};
             if (lend_rail_path(peer, ops, ways[j]) != NULL)
                 why.status = judge_locked(question, ways[j], region, &why);

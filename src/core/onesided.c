@@ -37,9 +37,17 @@ void lend_ways_rank(uint32_t region_flags, enum lend_way ways[LEND_WAYS])
 
     ways[0] = LEND_WAY_MAPPED;
     ways[1] = LEND_WAY_REMOTE;
-    ways[2] = spares_owner ? LEND_WAY_CROSS_MEMORY : LEND_WAY_SERVED;
-    ways[3] = spares_owner ? LEND_WAY_SERVED : LEND_WAY_CROSS_MEMORY;
-    ways[4] = LEND_WAY_STAGED;
+    ways[2] = LEND_WAY_WRITTEN;
+    ways[3] = spares_owner ? LEND_WAY_CROSS_MEMORY : LEND_WAY_SERVED;
+    ways[4] = spares_owner ? LEND_WAY_SERVED : LEND_WAY_CROSS_MEMORY;
+    ways[5] = LEND_WAY_STAGED;
+}
+
+bool lend_way_suits(enum lend_way way, uint32_t direction)
+{
+    if (way == LEND_WAY_SERVED || way == LEND_WAY_STAGED)
+        return true;
+    return (way == LEND_WAY_WRITTEN) == (direction == LEND_WRITE);
 }
 
 /* --- the probe of the owner's process --- */
@@ -170,7 +178,7 @@ enum lend_status lend_onesided_judge_locked(struct lend_onesided *own, enum lend
     if (region->kind != LEND_MEMORY_SYSTEM && region->kind != LEND_MEMORY_PINNED)
         return lend_fail(why, LEND_E_NO_PATH, "memory of kind %u is not for a processor to copy",
                          region->kind);
-    if (way == LEND_WAY_REMOTE)
+    if (lend_way_is_remote(way))
         return lend_remote_judge(own, region, why);
     return way == LEND_WAY_MAPPED ? judge_mapped(own, region, why) : judge_cross(own, why);
 }
@@ -181,7 +189,7 @@ static uint64_t base_of(struct lend_onesided *own, enum lend_way way,
 {
     uint64_t bytes;
 
-    if (way == LEND_WAY_CROSS_MEMORY || way == LEND_WAY_REMOTE)
+    if (way == LEND_WAY_CROSS_MEMORY || lend_way_is_remote(way))
         return region->address;
     return (uint64_t)(uintptr_t)ops_of(own)->mapped(own->session->channel, region->file, &bytes,
                                                     NULL) +
@@ -321,7 +329,8 @@ static enum lend_way choose(struct lend_onesided *own, struct lend_transfer *tra
         return now.way; /* as the last time: no lock that other peers use */
     lend_ways_rank(flags_of_peer(own, transfer), ways);
     for (int i = 0; i < LEND_WAYS; i++) {
-        if (ways[i] == LEND_WAY_STAGED || !lend_paths_allow(transfer, ways[i]) ||
+        if (ways[i] == LEND_WAY_STAGED || !lend_way_suits(ways[i], transfer->direction) ||
+            !lend_paths_allow(transfer, ways[i]) ||
             lend_rail_path(own->peer, ops_of(own), ways[i]) == NULL)
             continue;
         if (ways[i] == LEND_WAY_SERVED)
@@ -389,7 +398,7 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
     }
     if (lend_transfer_is_staged(transfer))
         way = choose_staged(transfer, &why);
-    else if (transfer->direction == LEND_READ && (ops->words != NULL || own->session->rail != NULL))
+    else if (own->session->rail != NULL || (transfer->direction == LEND_READ && ops->words != NULL))
         way = choose(own, transfer, &why);
     else if (!lend_paths_allow(transfer, LEND_WAY_SERVED))
         way = LEND_WAYS;
@@ -562,16 +571,26 @@ static void start(struct lend_onesided *own, struct lend_transfer *transfer)
         return;
     }
     /* What the peer has said since may be where it all is. */
-    if (transfer->way == LEND_WAY_REMOTE &&
-        (place(own, transfer, LEND_WAY_REMOTE, &why) != LEND_OK ||
-         lend_remote_bind(own, transfer, &why) != LEND_OK)) {
-        lend_onesided_fall_back(own, transfer, &why);
-        return;
+    if (lend_way_is_remote(transfer->way)) {
+        enum lend_status status = place(own, transfer, transfer->way, &why);
+
+        if (status == LEND_OK)
+            status = lend_remote_bind(own, transfer, &why);
+        if (status == LEND_E_UNKNOWN && !transfer->view_is_new) {
+            /* The rail was made anew since: with the view come the keys. */
+            lend_onesided_forget(own, &transfer->lease);
+            lend_views_attach(own, transfer);
+            return;
+        }
+        if (status != LEND_OK) {
+            lend_onesided_fall_back(own, transfer, &why);
+            return;
+        }
     }
     lend_cursor_init(&transfer->remote, transfer->source_extents, transfer->region_count,
                      has_ranges ? transfer->local_runs : transfer->remote_runs,
                      has_ranges ? 1 : transfer->remote_run_count);
-    if (transfer->way == LEND_WAY_REMOTE)
+    if (lend_way_is_remote(transfer->way))
         lend_remote_begin(own, transfer);
     else if (transfer->way == LEND_WAY_MAPPED)
         lend_list_append(&own->copying, &transfer->session_link);

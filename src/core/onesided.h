@@ -8,7 +8,8 @@
 
 /*
  * Reads that the reader carries out by itself: from a mapping of the owner's file, or out of the
- * owner's process. Part of a client; all of it under the session's lock.
+ * owner's process; and reads and writes of its NIC. Part of a client; all of it under the session's
+ * lock.
  *
  *     arrive --which way?--> served, by the owner (client.c)
  *        `--> wait for the lease's view --> check the blocks --> copy --> prove --> done
@@ -85,7 +86,9 @@ enum lend_status lend_onesided_judge_locked(struct lend_onesided *own, enum lend
 /* Find out whether the owner's process can be read; probe_status says when. */
 void lend_onesided_probe(struct lend_onesided *own);
 
-/* The ways, better ones first, to read a region with those flags. */
+/* The ways, better ones first, to a region with those flags. */
 void lend_ways_rank(uint32_t region_flags, enum lend_way ways[LEND_WAYS]);
+/* Is it one for transfers of that direction? */
+bool lend_way_suits(enum lend_way way, uint32_t direction);
 
 #endif

@@ -17,7 +17,7 @@ const struct lend_open_transport *lend_rail_transport(const struct lend_agent *a
 const char *lend_rail_path(const struct lend_peer *peer, const struct lend_transport_ops *ops,
                            enum lend_way way)
 {
-    if (way != LEND_WAY_REMOTE)
+    if (!lend_way_is_remote(way))
         return ops->paths[way];
     return peer->rail != NULL && ops->foreign == NULL ? peer->rail->ops->paths[way] : NULL;
 }
@@ -99,6 +99,11 @@ bool lend_rail_pump(struct lend_session *session)
     if (lend_rail_say(session))
         session->wanted_room = wanted;
     return moved;
+}
+
+bool lend_rail_is_behind(const struct lend_session *session)
+{
+    return session->rail != NULL && session->rail->ops->is_behind(session->rail);
 }
 
 void lend_rail_halt(struct lend_session *session)

@@ -26,6 +26,9 @@ bool lend_rail_pump(struct lend_session *session);
 /* Say it; false: there was no room for all. */
 bool lend_rail_say(struct lend_session *session);
 
+/* Client: must the peer hear what it has to say before anything else? */
+bool lend_rail_is_behind(const struct lend_session *session);
+
 /* Nothing lands any more by it. */
 void lend_rail_halt(struct lend_session *session);
 /* The session ends. Not under its lock: nobody else has it. */

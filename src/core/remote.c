@@ -9,7 +9,7 @@
 #include "core/rail.h"
 #include "core/slot.h"
 
-enum { TRIES_MAX = 3 }; /* of one READ, where the rail broke */
+enum { TRIES_MAX = 3 }; /* of one transfer, where the rail broke */
 
 static struct lend_rail *rail_of(const struct lend_onesided *own)
 {
@@ -25,8 +25,8 @@ enum lend_status lend_remote_judge(struct lend_onesided *own,
     if (rail == NULL)
         return lend_fail(why, LEND_E_NO_PATH, "no rail leads to %s", own->peer->name);
     if ((rail->ops->kinds >> region->kind & 1) == 0)
-        return lend_fail(why, LEND_E_NO_PATH, "memory of kind %u is not read by NICs yet",
-                         region->kind);
+        return lend_fail(why, LEND_E_NO_PATH,
+                         "memory of kind %u is not read or written by NICs yet", region->kind);
     return rail->ops->judge(rail, why);
 }
 
@@ -41,13 +41,21 @@ enum lend_status lend_remote_bind(struct lend_onesided *own, struct lend_transfe
                                   struct lend_error *why)
 {
     struct lend_rail *rail = rail_of(own);
+    bool is_write = transfer->direction == LEND_WRITE;
 
+    if (is_write) {
+        enum lend_status status =
+            rail->ops->writes(rail, transfer->lease.slot, transfer->lease.generation, why);
+        if (status != LEND_OK)
+            return status;
+    }
     for (uint64_t i = 0; !transfer->is_bound && i < transfer->region_count; i++) {
         uint64_t id = transfer->has_ranges ? transfer->ranges[i].region_id : transfer->remotes[i];
         struct lend_rail_ends *ends = &transfer->ends[i];
 
-        ends->theirs = rail->ops->theirs(rail, id, transfer->sources[i].life, why);
-        if (ends->theirs == NULL)
+        ends->theirs =
+            is_write ? NULL : rail->ops->theirs(rail, id, transfer->sources[i].life, why);
+        if (ends->theirs == NULL && !is_write)
             return LEND_E_NO_PATH;
         ends->ours = rail->ops->ours(rail, transfer->locals[i].id, why);
         if (ends->ours == NULL)
@@ -76,6 +84,7 @@ static void ask_owner(struct lend_onesided *own, struct lend_transfer *transfer,
 
     lend_onesided_forget(own, &transfer->lease);
     if (lend_paths_allow(transfer, LEND_WAY_SERVED) && !is_dead) {
+        transfer->rail_tries++;
         lend_onesided_fall_back(own, transfer, why);
     } else if (transfer->rail_tries < TRIES_MAX ||
                is_dead) { /* the session ends it, if that ends */
@@ -89,60 +98,61 @@ static void ask_owner(struct lend_onesided *own, struct lend_transfer *transfer,
 }
 
 /* Did the rail break? Else the word has spoken. */
-static bool has_broken(const struct lend_rail_read *read)
+static bool has_broken(const struct lend_rail_move *move)
 {
-    return read->status == LEND_E_NO_PATH || read->status == LEND_E_DEVICE ||
-           (read->status == LEND_E_PEER_DEAD && read->code != 0);
+    return move->status == LEND_E_NO_PATH || move->status == LEND_E_DEVICE ||
+           (move->status == LEND_E_PEER_DEAD && move->code != 0);
 }
 
-static void read_done(struct lend_rail_read *read)
+static void move_done(struct lend_rail_move *move)
 {
-    struct lend_transfer *transfer = LEND_LIST_OWNER(read, struct lend_transfer, read);
+    struct lend_transfer *transfer = LEND_LIST_OWNER(move, struct lend_transfer, move);
     struct lend_onesided *own = lend_client_onesided(transfer->session);
     struct lend_error why;
 
     transfer->is_on_rail = false;
     own->on_rail_count--;
-    transfer->proven_bytes = read->proven_bytes;
+    transfer->proven_bytes = move->proven_bytes;
     if (transfer->severed != LEND_OK) {
         (void)lend_fail(&why, (enum lend_status)transfer->severed, "%s", transfer->severed_why);
         fail(own, transfer, &why);
-    } else if (read->status == LEND_OK) {
+    } else if (move->status == LEND_OK) {
         lend_onesided_drop(own, transfer);
         lend_client_succeed(own->session, transfer);
-    } else if (has_broken(read)) {
-        (void)lend_fail(&why, read->status, "the rail to %s broke (work completion %d)",
-                        own->peer->name, read->code);
-        why.device_code = read->code;
+    } else if (has_broken(move)) {
+        (void)lend_fail(&why, move->status, "the rail to %s broke (work completion %d)",
+                        own->peer->name, move->code);
+        why.device_code = move->code;
         ask_owner(own, transfer, &why);
     } else {
-        (void)lend_lease_explain(&transfer->lease, read->status, &why);
+        (void)lend_lease_explain(&transfer->lease, move->status, &why);
         fail(own, transfer, &why);
     }
 }
 
 void lend_remote_begin(struct lend_onesided *own, struct lend_transfer *transfer)
 {
-    transfer->read = (struct lend_rail_read){
-        .from = transfer->remote,
-        .to = transfer->local,
+    transfer->move = (struct lend_rail_move){
+        .theirs = transfer->remote,
+        .ours = transfer->local,
+        .is_write = transfer->direction == LEND_WRITE,
         .ends = transfer->ends,
         .total_bytes = transfer->total_bytes,
         .slot = transfer->lease.slot,
         .generation = transfer->lease.generation,
         .judge = lend_slot_judge,
-        .done = read_done,
+        .done = move_done,
     };
     transfer->is_on_rail = true;
     own->on_rail_count++;
-    rail_of(own)->ops->submit(rail_of(own), &transfer->read);
+    rail_of(own)->ops->submit(rail_of(own), &transfer->move);
 }
 
 void lend_remote_drop(struct lend_onesided *own, struct lend_transfer *transfer)
 {
     if (!transfer->is_on_rail)
         return;
-    bool is_quiet = rail_of(own)->ops->stop(rail_of(own), &transfer->read);
+    bool is_quiet = rail_of(own)->ops->stop(rail_of(own), &transfer->move);
     LEND_INVARIANT(is_quiet);
     transfer->is_on_rail = false;
     own->on_rail_count--;
@@ -153,7 +163,7 @@ void lend_remote_drop(struct lend_onesided *own, struct lend_transfer *transfer)
 bool lend_onesided_is_landing(const struct lend_onesided *own, const struct lend_transfer *transfer)
 {
     (void)own;
-    return transfer->is_on_rail && !lend_list_is_empty(&transfer->read.flying);
+    return transfer->is_on_rail && !lend_list_is_empty(&transfer->move.flying);
 }
 
 void lend_onesided_sever(struct lend_onesided *own, struct lend_transfer *transfer,
@@ -166,7 +176,7 @@ void lend_onesided_sever(struct lend_onesided *own, struct lend_transfer *transf
     transfer->settle_by_ns = lend_deadline(lend_sys->now_ns(), LEND_SETTLE_NS);
     atomic_store_explicit(&transfer->is_severed, true, memory_order_relaxed);
     lend_poller_timer(&own->session->agent->poller, transfer->settle_by_ns);
-    (void)rail_of(own)->ops->stop(rail_of(own), &transfer->read);
+    (void)rail_of(own)->ops->stop(rail_of(own), &transfer->move);
 }
 
 uint64_t lend_onesided_settle(struct lend_onesided *own, uint64_t now_ns)

@@ -195,7 +195,8 @@ static size_t lay_out(struct lend_transfer *transfer, const struct lend_transfer
     uint64_t blocks = desc->block_count_max;
     bool has_ranges = transfer->has_ranges;
     uint64_t extents = has_ranges ? blocks : desc->region_count;
-    uint64_t sources = transfer->direction == LEND_READ ? extents : 0;
+    bool has_sources = transfer->direction == LEND_READ || transfer->peer->rail != NULL;
+    uint64_t sources = has_sources ? extents : 0;
     size_t used = 0;
 
     transfer->extents = carve(base, &used, extents, sizeof *transfer->extents);

@@ -100,18 +100,19 @@ struct lend_transfer {
     uint32_t kinds;               /* bit n set: memory of that kind has a part in it */
     const struct lend_lane *lane; /* of our side's first memory of a GPU; NULL: there is none */
 
-    /* A READ that we carry out ourselves (onesided.c); under the session's lock. */
-    struct lend_source *sources;        /* of the peer's side; NULL in a WRITE */
+    /* One that we carry out ourselves (onesided.c); under the session's lock. */
+    struct lend_source *sources; /* of the peer's side; NULL in a WRITE to a peer without a rail */
     struct lend_extent *source_extents; /* the same in our addresses, or its own */
     struct lend_placement placement;
     struct lend_list own_link; /* in lend_onesided::all */
     struct lend_cursor remote;
     struct lend_pull pull;
     bool is_pulled; /* the puller has it */
-    struct lend_rail_read read;
+    struct lend_rail_move move;
     struct lend_rail_ends *ends; /* NULL: the peer has no rail; of the placement, */
     bool is_bound;               /* if they are known */
     bool is_on_rail;             /* the rail has it */
+    bool view_is_new;            /* what its lease permits was asked for it */
     uint32_t rail_tries;         /* that ended with nothing known */
     int32_t severed; /* on the rail: how it ends once nothing lands; LEND_OK: it goes on */
     const char *severed_why;

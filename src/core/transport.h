@@ -39,15 +39,21 @@ struct lend_process {
     uint8_t nonce[LEND_NONCE_BYTES]; /* random bytes that stand there: see core/puller.h */
 };
 
-/* How the bytes of a READ get to the reader. */
+/* How the bytes of a transfer get where they are to be; of a READ, unless it says otherwise. */
 enum lend_way {
     LEND_WAY_SERVED = 0,       /* the owner copies them into the channel */
     LEND_WAY_MAPPED = 1,       /* the reader copies from a mapping of the owner's file */
     LEND_WAY_CROSS_MEMORY = 2, /* the reader's kernel copies out of the owner's process */
     LEND_WAY_STAGED = 3,       /* as served; memory of a GPU goes through the host's on its way */
     LEND_WAY_REMOTE = 4,       /* the reader's NIC asks the owner's: by a rail, beside a channel */
+    LEND_WAY_WRITTEN = 5,      /* of a WRITE: the writer's NIC asks the owner's, by the same rail */
     LEND_WAYS,
 };
+
+static inline bool lend_way_is_remote(enum lend_way way)
+{
+    return way == LEND_WAY_REMOTE || way == LEND_WAY_WRITTEN;
+}
 
 /* A file behind regions, that the owner's peers may map. */
 struct lend_shared_file {
@@ -161,8 +167,9 @@ struct lend_foreign_ops {
 
 /*
  * A rail: what two agents that are connected have beside their channel, so that the reader's NIC
- * reads the owner's memory. The transport that has rails carries no frames: what the two ends of
- * a rail have to say to each other travels as frames of whatever channel the session has.
+ * reads the owner's memory, or writes it. The transport that has rails carries no frames: what the
+ * two ends of a rail have to say to each other travels as frames of whatever channel the session
+ * has.
  */
 struct lend_rail_ops;
 
@@ -178,19 +185,21 @@ struct lend_rail_ends {
     const void *ours;
 };
 
-/* One READ. The caller fills in what is above the line; its own again once done() was called, or
- * stop() has said true. What it points to stays for as long. */
-struct lend_rail_read {
-    struct lend_cursor from;           /* addresses as the owner's metadata says them */
-    struct lend_cursor to;             /* ours; as many bytes */
-    const struct lend_rail_ends *ends; /* by extent: theirs of `from`, ours of `to` */
+/* One READ or WRITE. The caller fills in what is above the line; its own again once done() was
+ * called, or stop() has said true. What it points to stays for as long. */
+struct lend_rail_move {
+    struct lend_cursor theirs;         /* addresses as the owner's metadata says them */
+    struct lend_cursor ours;           /* as many bytes */
+    const struct lend_rail_ends *ends; /* by extent of these; theirs only of a READ */
+    bool is_write;                     /* by keys that writes() has said are there */
     uint64_t total_bytes;
     uint32_t slot; /* of its lease */
     uint64_t generation;
     /* What that slot's word says of that generation: LEND_OK while it lives, else the cause. */
     enum lend_status (*judge)(uint64_t word, uint64_t generation);
-    /* It is over, and not one more byte lands. Within pump(), submit() or halt(). */
-    void (*done)(struct lend_rail_read *read);
+    /* It is over, and not one more byte lands; but where the rail broke under a WRITE, it may until
+     * the owner has heard what the rail says next: see is_behind(). Within pump() or halt(). */
+    void (*done)(struct lend_rail_move *move);
 
     /* ---- */
     enum lend_status status; /* LEND_OK: all landed, and the word lived after that. As judge() says.
@@ -274,7 +283,7 @@ struct lend_rail_ops {
     enum lend_status (*revoke)(void *transport, uint32_t slot, uint64_t generation,
                                struct lend_error *error);
 
-    /* Client: can it carry reads? LEND_OK; LEND_PENDING: it is being made, and the session is
+    /* Client: can it carry anything? LEND_OK; LEND_PENDING: it is being made, and the session is
      * woken; LEND_E_NO_PATH, and why. */
     enum lend_status (*judge)(struct lend_rail *rail, struct lend_error *why);
     /* Client: does that lease let our NIC write? LEND_OK; LEND_E_NO_PATH: its owner says that it
@@ -289,13 +298,17 @@ struct lend_rail_ops {
                           struct lend_error *why);
     const void *(*ours)(struct lend_rail *rail, uint64_t region_id, struct lend_error *why);
 
-    /* Begin a READ, while judge() says LEND_OK. */
-    void (*submit)(struct lend_rail *rail, struct lend_rail_read *read);
+    /* Client: is there something that the owner must hear before anything is asked of it that comes
+     * after a WRITE? */
+    bool (*is_behind)(struct lend_rail *rail);
+
+    /* Begin a READ or WRITE, while judge() says LEND_OK. */
+    void (*submit)(struct lend_rail *rail, struct lend_rail_move *move);
     /* End it. True: nothing of it lands any more, and done() is not called. False: it will be. */
-    bool (*stop)(struct lend_rail *rail, struct lend_rail_read *read);
+    bool (*stop)(struct lend_rail *rail, struct lend_rail_move *move);
     /* Look what has landed, begin more. True if anything moved, or is under way. */
     bool (*pump)(struct lend_rail *rail);
-    /* See by force that nothing lands any more: reads that are under way end as LEND_E_NO_PATH. */
+    /* See by force that nothing lands any more: what is under way ends as LEND_E_NO_PATH. */
     void (*halt)(struct lend_rail *rail);
 };
 

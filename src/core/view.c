@@ -133,9 +133,11 @@ static enum lend_status check(const struct lend_transfer *transfer, const struct
                               struct lend_error *why)
 {
     uint32_t asked = UINT32_MAX;
+    bool is_read = transfer->direction == LEND_READ;
 
-    if ((view->access & LEND_ACCESS_READ) == 0)
-        return lend_fail(why, LEND_E_ACCESS, "the lease is for writing only");
+    if ((view->access & (is_read ? LEND_ACCESS_READ : LEND_ACCESS_WRITE)) == 0)
+        return lend_fail(why, LEND_E_ACCESS, "the lease is for %s only",
+                         is_read ? "writing" : "reading");
     for (uint64_t i = 0; i < transfer->region_count; i++) {
         uint64_t id = transfer->has_ranges ? transfer->ranges[i].region_id : transfer->remotes[i];
         const struct lend_view_part *part = find_part(view, id);
@@ -198,6 +200,7 @@ void lend_views_attach(struct lend_onesided *own, struct lend_transfer *transfer
     }
     lend_list_remove(&view->link); /* the latest used is the last */
     lend_list_append(&own->views, &view->link);
+    transfer->view_is_new = view->phase != PHASE_HELD;
     if (view->phase == PHASE_HELD)
         permit(own, view->answer, transfer);
     else

@@ -155,10 +155,10 @@ void lend_verbs_rail_break(struct lend_verbs_rail *rail, enum lend_status status
 {
     rail->owes_offer = false;
     note_failure(rail, why);
-    /* What it reads may still land: its READs are not over. */
+    /* What it moves may still land: it is not over. */
     if (rail->is_stuck) {
         lend_agent_log(rail->station->agent, LEND_LOG_ERROR,
-                       "verbs: %s did not give up its queue pairs: reads by it never end",
+                       "verbs: %s did not give up its queue pairs: what moves by it never ends",
                        rail->place.nic->name);
         return;
     }
@@ -170,7 +170,7 @@ void lend_verbs_rail_halt(struct lend_rail *base)
     struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
     struct lend_error why;
 
-    (void)lend_fail(&why, LEND_E_NO_PATH, "its reads were stopped by force");
+    (void)lend_fail(&why, LEND_E_NO_PATH, "what it moved was stopped by force");
     lend_verbs_rail_break(rail, LEND_E_NO_PATH, 0, &why);
 }
 
@@ -498,7 +498,7 @@ enum lend_status lend_verbs_rail_judge(struct lend_rail *base, struct lend_error
     struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
 
     if (rail->state == LEND_VERBS_RAIL_BROKEN && !rail->is_stuck &&
-        lend_list_is_empty(&rail->reads) &&
+        lend_list_is_empty(&rail->moves) &&
         (rail->failures < LEND_VERBS_JOINS_MAX || lend_sys->now_ns() >= rail->retry_ns))
         call(rail);
     if (rail->state == LEND_VERBS_RAIL_UP)
@@ -506,6 +506,11 @@ enum lend_status lend_verbs_rail_judge(struct lend_rail *base, struct lend_error
     if (rail->state == LEND_VERBS_RAIL_CALLING)
         return lend_fail(why, LEND_PENDING, "queue pairs are being made with the owner");
     return lend_fail(why, LEND_E_NO_PATH, "no queue pairs: %.200s", rail->why.message);
+}
+
+bool lend_verbs_rail_is_behind(struct lend_rail *base)
+{
+    return lend_verbs_rail_of(base)->owes_halt;
 }
 
 uint64_t lend_verbs_rail_stamp(struct lend_rail *base)

@@ -220,6 +220,7 @@ static const struct lend_rail_ops rail_ops = {
     .stamp = lend_verbs_rail_stamp,
     .theirs = lend_verbs_rail_theirs,
     .ours = lend_verbs_ours,
+    .is_behind = lend_verbs_rail_is_behind,
     .submit = lend_verbs_submit,
     .stop = lend_verbs_stop,
     .pump = lend_verbs_pump,
@@ -228,7 +229,7 @@ static const struct lend_rail_ops rail_ops = {
 
 const struct lend_transport_ops lend_transport_verbs = {
     .name = "verbs",
-    .paths = {[LEND_WAY_REMOTE] = "verbs/read"},
+    .paths = {[LEND_WAY_REMOTE] = "verbs/read", [LEND_WAY_WRITTEN] = "verbs/write"},
     .rank = 15,
     .is_wanted = verbs_is_wanted,
     .open = verbs_open,

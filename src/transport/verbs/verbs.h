@@ -101,10 +101,10 @@ enum lend_verbs_batch_phase {
     LEND_VERBS_BATCH_WORD, /* that is asked for, too */
 };
 
-/* Work requests of one READ, on one queue pair. */
+/* Work requests of one READ or WRITE, on one queue pair. */
 struct lend_verbs_batch {
-    struct lend_list link; /* in its READ's `flying`, or among the free ones */
-    struct lend_rail_read *read;
+    struct lend_list link; /* in its move's `flying`, or among the free ones */
+    struct lend_rail_move *move;
     uint32_t lane;
     uint32_t work_count; /* with that of the word */
     uint64_t bytes;
@@ -170,7 +170,7 @@ struct lend_verbs_rail {
     uint32_t flying_count;
     uint32_t pieces_max; /* scatter entries of a READ */
     uint64_t heard_ns;   /* when work last completed, or began */
-    struct lend_list reads;
+    struct lend_list moves;
     struct lend_list free_batches;
     struct lend_verbs_batch batches[LEND_VERBS_BATCHES];
 };
@@ -230,10 +230,10 @@ enum lend_status lend_verbs_writes(struct lend_rail *base, uint32_t slot, uint64
 
 /* work.c */
 void lend_verbs_work_init(struct lend_verbs_rail *rail);
-void lend_verbs_submit(struct lend_rail *base, struct lend_rail_read *read);
-bool lend_verbs_stop(struct lend_rail *base, struct lend_rail_read *read);
+void lend_verbs_submit(struct lend_rail *base, struct lend_rail_move *move);
+bool lend_verbs_stop(struct lend_rail *base, struct lend_rail_move *move);
 bool lend_verbs_pump(struct lend_rail *base);
-/* The rail's queue pairs are destroyed: every READ ends with that. */
+/* The rail's queue pairs are destroyed: all that moves ends with that. */
 void lend_verbs_work_end(struct lend_verbs_rail *rail, enum lend_status status, int32_t code);
 
 /* rail.c */
@@ -245,11 +245,12 @@ enum lend_status lend_verbs_rail_hear(struct lend_rail *base, const uint8_t *byt
                                       struct lend_error *error);
 void lend_verbs_rail_tell(struct lend_rail *base, uint64_t region_id);
 enum lend_status lend_verbs_rail_judge(struct lend_rail *base, struct lend_error *why);
+bool lend_verbs_rail_is_behind(struct lend_rail *base);
 uint64_t lend_verbs_rail_stamp(struct lend_rail *base);
 const void *lend_verbs_rail_theirs(struct lend_rail *base, uint64_t region_id, uint32_t life,
                                    struct lend_error *why);
 void lend_verbs_rail_halt(struct lend_rail *base);
-/* It carries nothing any more: its READs end with that status. Calls anew when it is next wanted.
+/* It carries nothing any more: what moves ends with that status. Calls anew when it is next wanted.
  */
 void lend_verbs_rail_break(struct lend_verbs_rail *rail, enum lend_status status, int32_t code,
                            const struct lend_error *why);

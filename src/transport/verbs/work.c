@@ -15,7 +15,7 @@ enum { POLLED_MAX = 16 };
 
 void lend_verbs_work_init(struct lend_verbs_rail *rail)
 {
-    lend_list_init(&rail->reads);
+    lend_list_init(&rail->moves);
     lend_list_init(&rail->free_batches);
     for (uint32_t i = 0; i < LEND_VERBS_BATCHES; i++)
         lend_list_append(&rail->free_batches, &rail->batches[i].link);
@@ -23,9 +23,9 @@ void lend_verbs_work_init(struct lend_verbs_rail *rail)
         rail->free_work[i] = LEND_VERBS_QUEUE_WORK;
 }
 
-static struct lend_rail_read *read_at(struct lend_list *link)
+static struct lend_rail_move *move_at(struct lend_list *link)
 {
-    return LEND_LIST_OWNER(link, struct lend_rail_read, link);
+    return LEND_LIST_OWNER(link, struct lend_rail_move, link);
 }
 
 static struct lend_verbs_batch *batch_at(struct lend_list *link)
@@ -38,7 +38,8 @@ static struct lend_verbs_batch *batch_at(struct lend_list *link)
 /* Work requests as they are built. */
 struct build {
     struct lend_verbs_rail *rail;
-    struct lend_rail_read *read;
+    struct lend_rail_move *move;
+    const struct lend_verbs_granted *granted; /* of a WRITE: by which keys; NULL: not known here */
     struct lend_verbs_send work[LEND_VERBS_BATCH_WORK];
     struct lend_verbs_sge sges[LEND_VERBS_BATCH_WORK][LEND_VERBS_SGES_MAX];
     uint32_t count;
@@ -46,11 +47,11 @@ struct build {
 };
 
 /* Where the peer's NIC finds an address, and for how many bytes; 0: nowhere. */
-static uint64_t find_theirs(const struct lend_verbs_far *far, uint64_t address, uint64_t bytes,
-                            uint32_t *out_rkey)
+static uint64_t find_piece(const struct lend_verbs_piece *pieces, uint32_t count, uint64_t address,
+                           uint64_t bytes, uint32_t *out_rkey)
 {
-    for (uint32_t i = 0; i < far->told.piece_count; i++) {
-        const struct lend_verbs_piece *piece = &far->told.pieces[i];
+    for (uint32_t i = 0; i < count; i++) {
+        const struct lend_verbs_piece *piece = &pieces[i];
         uint64_t into = address - piece->address;
 
         if (address < piece->address || into >= piece->bytes)
@@ -61,31 +62,46 @@ static uint64_t find_theirs(const struct lend_verbs_far *far, uint64_t address, 
     return 0;
 }
 
+/* Whoever may read a region may read all of it; what may be written has the keys of its lease. */
+static uint64_t find_theirs(const struct build *build, uint64_t extent, uint64_t address,
+                            uint64_t bytes, uint32_t *out_rkey)
+{
+    const struct lend_rail_move *move = build->move;
+    const struct lend_verbs_granted *granted = build->granted;
+
+    if (move->is_write)
+        return granted == NULL
+                   ? 0
+                   : find_piece(granted->pieces, granted->piece_count, address, bytes, out_rkey);
+    const struct lend_verbs_far *far = move->ends[extent].theirs;
+    return find_piece(far->told.pieces, far->told.piece_count, address, bytes, out_rkey);
+}
+
 /* Our pieces of one work request, at most `bytes` of them: how many bytes they are. 0: our NIC has
  * them not. */
 static uint64_t scatter(struct build *build, uint64_t bytes)
 {
     struct lend_verbs_rail *rail = build->rail;
-    struct lend_rail_read *read = build->read;
+    struct lend_rail_move *move = build->move;
     struct lend_verbs_send *work = &build->work[build->count];
     struct lend_verbs_sge *sges = build->sges[build->count];
     uint64_t done = 0, extent;
 
     while (done < bytes && (uint32_t)work->num_sge < rail->pieces_max) {
-        struct lend_cursor before = read->to;
+        struct lend_cursor before = move->ours;
         struct lend_segment segment;
         struct lend_verbs_keys keys;
 
-        if (!lend_cursor_next_of_extent(&read->to, bytes - done, &segment, &extent))
+        if (!lend_cursor_next_of_extent(&move->ours, bytes - done, &segment, &extent))
             break;
-        if (!lend_verbs_region_keys(read->ends[extent].ours, rail->nic, segment.address,
+        if (!lend_verbs_region_keys(move->ends[extent].ours, rail->nic, segment.address,
                                     segment.length_bytes, &keys)) {
-            read->to = before;
+            move->ours = before;
             break;
         }
         if (keys.bytes < segment.length_bytes) {
-            read->to = before;
-            lend_cursor_skip(&read->to, keys.bytes);
+            move->ours = before;
+            lend_cursor_skip(&move->ours, keys.bytes);
         }
         sges[work->num_sge++] = (struct lend_verbs_sge){
             .addr = keys.address, .length = (uint32_t)keys.bytes, .lkey = keys.lkey};
@@ -94,41 +110,41 @@ static uint64_t scatter(struct build *build, uint64_t bytes)
     return done;
 }
 
-/* The next work request of a READ: a piece of the peer's, into as many of ours as one may have.
- * False: it cannot be built. */
+/* The next work request: a piece of the peer's, and as many of ours as one may have. False: it
+ * cannot be built. */
 static bool build_one(struct build *build, uint64_t max)
 {
-    struct lend_rail_read *read = build->read;
+    struct lend_rail_move *move = build->move;
     struct lend_verbs_send *work = &build->work[build->count];
-    struct lend_cursor before = read->from;
+    struct lend_cursor before = move->theirs;
     struct lend_segment segment;
     uint64_t extent;
     uint32_t rkey = 0;
 
-    if (!lend_cursor_next_of_extent(&read->from, max, &segment, &extent))
+    if (!lend_cursor_next_of_extent(&move->theirs, max, &segment, &extent))
         return false;
-    uint64_t bytes =
-        find_theirs(read->ends[extent].theirs, segment.address, segment.length_bytes, &rkey);
+    uint64_t bytes = find_theirs(build, extent, segment.address, segment.length_bytes, &rkey);
     *work = (struct lend_verbs_send){
         .sg_list = build->sges[build->count],
-        .opcode = LEND_VERBS_SEND_READ,
+        .opcode = move->is_write ? LEND_VERBS_SEND_WRITE : LEND_VERBS_SEND_READ,
         .wr.rdma = {.remote_addr = segment.address, .rkey = rkey},
     };
     uint64_t done = bytes > 0 ? scatter(build, bytes) : 0;
     if (done == 0) {
-        read->from = before;
+        move->theirs = before;
         return false;
     }
     if (done < segment.length_bytes) {
-        read->from = before;
-        lend_cursor_skip(&read->from, done);
+        move->theirs = before;
+        lend_cursor_skip(&move->theirs, done);
     }
     build->bytes += done;
     build->count++;
     return true;
 }
 
-/* The last of a batch: the lease's word, once all before it has been read. */
+/* The last of a batch: the lease's word, once all before it has been read or written: requests of a
+ * queue pair are carried out in their order. */
 static void build_word(struct lend_verbs_rail *rail, const struct lend_verbs_batch *batch,
                        struct lend_verbs_sge *sge, struct lend_verbs_send *out)
 {
@@ -145,7 +161,7 @@ static void build_word(struct lend_verbs_rail *rail, const struct lend_verbs_bat
         .opcode = LEND_VERBS_SEND_READ,
         .send_flags = LEND_VERBS_SIGNALED | (rail->fences_itself ? 0 : LEND_VERBS_FENCE),
         .wr.rdma = {.remote_addr =
-                        rail->theirs.words_address + batch->read->slot * sizeof(uint64_t),
+                        rail->theirs.words_address + batch->move->slot * sizeof(uint64_t),
                     .rkey = rail->theirs.words_rkey},
     };
 }
@@ -153,8 +169,12 @@ static void build_word(struct lend_verbs_rail *rail, const struct lend_verbs_bat
 /* --- posting --- */
 
 /* The queue pair that is next, if it has room for a batch; LEND_VERBS_LANES: none has. */
-static uint32_t take_lane(struct lend_verbs_rail *rail)
+static uint32_t take_lane(struct lend_verbs_rail *rail, bool is_write)
 {
+    if (is_write)
+        return rail->free_work[LEND_VERBS_WRITE_LANE] >= LEND_VERBS_BATCH_WORK
+                   ? (uint32_t)LEND_VERBS_WRITE_LANE
+                   : (uint32_t)LEND_VERBS_LANES;
     for (uint32_t i = 0; i < LEND_VERBS_WRITE_LANE; i++) {
         uint32_t lane = (rail->next_lane + i) % LEND_VERBS_WRITE_LANE;
 
@@ -171,7 +191,7 @@ static bool post(struct lend_verbs_rail *rail, struct build *build, struct lend_
 {
     struct lend_verbs_send *bad = NULL;
 
-    batch->read = build->read;
+    batch->move = build->move;
     batch->work_count = build->count + 1;
     batch->bytes = build->bytes;
     batch->phase = rail->fences_itself ? LEND_VERBS_BATCH_DATA : LEND_VERBS_BATCH_WORD;
@@ -185,11 +205,11 @@ static bool post(struct lend_verbs_rail *rail, struct build *build, struct lend_
         build->work[i].next = i + 1 < build->count ? &build->work[i + 1] : NULL;
     }
     lend_list_remove(&batch->link);
-    lend_list_append(&build->read->flying, &batch->link);
+    lend_list_append(&build->move->flying, &batch->link);
     rail->free_work[batch->lane] -= batch->work_count;
     if (rail->flying_count++ == 0)
         rail->heard_ns = lend_sys->now_ns();
-    build->read->posted_bytes += build->bytes;
+    build->move->posted_bytes += build->bytes;
     return lend_verbs_post_send(rail->pairs[batch->lane], build->work, &bad) == 0;
 }
 
@@ -212,17 +232,20 @@ static void ask_word(struct lend_verbs_rail *rail, struct lend_verbs_batch *batc
         refuse_work(rail);
 }
 
-/* Begin the next batch of a READ, which has not all been begun. False: no room; or it has failed,
- * as the READ's status then says, or the rail has. */
-static bool begin_batch(struct lend_verbs_rail *rail, struct lend_rail_read *read)
+/* Begin the next batch of what has not all been begun. False: no room; or it has failed, as its
+ * status then says, or the rail has. */
+static bool begin_batch(struct lend_verbs_rail *rail, struct lend_rail_move *move)
 {
-    struct build build = {.rail = rail, .read = read};
+    struct build build = {.rail = rail, .move = move};
     uint32_t lane;
 
-    if (lend_list_is_empty(&rail->free_batches) || (lane = take_lane(rail)) == LEND_VERBS_LANES)
+    if (lend_list_is_empty(&rail->free_batches) ||
+        (lane = take_lane(rail, move->is_write)) == LEND_VERBS_LANES)
         return false;
+    if (move->is_write)
+        build.granted = lend_verbs_granted_find(rail, move->slot, move->generation);
     struct lend_verbs_batch *batch = batch_at(rail->free_batches.next);
-    uint64_t left = read->total_bytes - read->posted_bytes;
+    uint64_t left = move->total_bytes - move->posted_bytes;
     uint64_t limit = left < LEND_VERBS_BATCH_BYTES ? left : LEND_VERBS_BATCH_BYTES;
     uint32_t message = rail->place.port->message_bytes_max;
     bool is_built = true;
@@ -234,7 +257,7 @@ static bool begin_batch(struct lend_verbs_rail *rail, struct lend_rail_read *rea
         is_built = build_one(&build, rest < message ? rest : message);
     }
     if (!is_built) {
-        read->status = LEND_E_NO_PATH;
+        move->status = LEND_E_NO_PATH;
         return false;
     }
     if (post(rail, &build, batch))
@@ -243,56 +266,56 @@ static bool begin_batch(struct lend_verbs_rail *rail, struct lend_rail_read *rea
     return false;
 }
 
-static uint32_t count_flying(const struct lend_rail_read *read)
+static uint32_t count_flying(const struct lend_rail_move *move)
 {
     uint32_t count = 0;
 
-    for (const struct lend_list *link = read->flying.next; link != &read->flying; link = link->next)
+    for (const struct lend_list *link = move->flying.next; link != &move->flying; link = link->next)
         count++;
     return count;
 }
 
-static bool wants_more(const struct lend_rail_read *read)
+static bool wants_more(const struct lend_rail_move *move)
 {
-    return !read->is_ending && read->status == LEND_OK && read->posted_bytes < read->total_bytes &&
-           count_flying(read) < LEND_VERBS_BATCHES_OF_ONE;
+    return !move->is_ending && move->status == LEND_OK && move->posted_bytes < move->total_bytes &&
+           count_flying(move) < LEND_VERBS_BATCHES_OF_ONE;
 }
 
-/* READs have a batch each in their turn. */
+/* Each has a batch in its turn. */
 static bool begin_more(struct lend_verbs_rail *rail)
 {
     bool moved = false, goes_on = true;
 
     while (goes_on && rail->state == LEND_VERBS_RAIL_UP) {
         goes_on = false;
-        for (struct lend_list *link = rail->reads.next; link != &rail->reads; link = link->next)
-            if (wants_more(read_at(link)) && begin_batch(rail, read_at(link)))
+        for (struct lend_list *link = rail->moves.next; link != &rail->moves; link = link->next)
+            if (wants_more(move_at(link)) && begin_batch(rail, move_at(link)))
                 goes_on = moved = true;
     }
     return moved;
 }
 
-void lend_verbs_submit(struct lend_rail *base, struct lend_rail_read *read)
+void lend_verbs_submit(struct lend_rail *base, struct lend_rail_move *move)
 {
     struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
 
-    lend_list_init(&read->link);
-    lend_list_init(&read->flying);
-    lend_list_append(&rail->reads, &read->link);
-    if (read->slot >= rail->theirs.words_bytes / sizeof(uint64_t))
-        read->status = LEND_E_UNKNOWN;
-    if (rail->state == LEND_VERBS_RAIL_UP && wants_more(read))
-        (void)begin_batch(rail, read);
+    lend_list_init(&move->link);
+    lend_list_init(&move->flying);
+    lend_list_append(&rail->moves, &move->link);
+    if (move->slot >= rail->theirs.words_bytes / sizeof(uint64_t))
+        move->status = LEND_E_UNKNOWN;
+    if (rail->state == LEND_VERBS_RAIL_UP && wants_more(move))
+        (void)begin_batch(rail, move);
 }
 
-bool lend_verbs_stop(struct lend_rail *base, struct lend_rail_read *read)
+bool lend_verbs_stop(struct lend_rail *base, struct lend_rail_move *move)
 {
     (void)base;
-    if (!lend_list_is_empty(&read->flying)) {
-        read->is_ending = true;
+    if (!lend_list_is_empty(&move->flying)) {
+        move->is_ending = true;
         return false;
     }
-    lend_list_remove(&read->link);
+    lend_list_remove(&move->link);
     return true;
 }
 
@@ -309,24 +332,24 @@ static void free_batch(struct lend_verbs_rail *rail, struct lend_verbs_batch *ba
  * Acquire: the NIC wrote it before the completion that we have seen. */
 static void settle(struct lend_verbs_rail *rail, struct lend_verbs_batch *batch)
 {
-    struct lend_rail_read *read = batch->read;
+    struct lend_rail_move *move = batch->move;
     const volatile uint64_t *word = &rail->landing[batch - rail->batches];
 
     atomic_thread_fence(memory_order_acquire);
     rail->free_work[batch->lane] += batch->work_count;
     rail->failures = 0;
     batch->phase = LEND_VERBS_BATCH_DONE;
-    batch->status = read->judge(*word, read->generation);
+    batch->status = move->judge(*word, move->generation);
 
     /* In their order: so that what is proven is the beginning. */
-    while (!lend_list_is_empty(&read->flying) &&
-           batch_at(read->flying.next)->phase == LEND_VERBS_BATCH_DONE) {
-        struct lend_verbs_batch *first = batch_at(read->flying.next);
+    while (!lend_list_is_empty(&move->flying) &&
+           batch_at(move->flying.next)->phase == LEND_VERBS_BATCH_DONE) {
+        struct lend_verbs_batch *first = batch_at(move->flying.next);
 
-        if (read->status == LEND_OK)
-            read->status = first->status;
-        if (read->status == LEND_OK)
-            read->proven_bytes += first->bytes;
+        if (move->status == LEND_OK)
+            move->status = first->status;
+        if (move->status == LEND_OK)
+            move->proven_bytes += first->bytes;
         free_batch(rail, first);
     }
 }
@@ -340,22 +363,22 @@ static void advance(struct lend_verbs_rail *rail, struct lend_verbs_batch *batch
 }
 
 /* Tell of those that are over. */
-static bool end_reads(struct lend_verbs_rail *rail)
+static bool end_moves(struct lend_verbs_rail *rail)
 {
     bool moved = false;
 
-    for (struct lend_list *link = rail->reads.next, *next; link != &rail->reads; link = next) {
-        struct lend_rail_read *read = read_at(link);
+    for (struct lend_list *link = rail->moves.next, *next; link != &rail->moves; link = next) {
+        struct lend_rail_move *move = move_at(link);
 
         next = link->next;
-        if (!lend_list_is_empty(&read->flying) ||
-            (read->status == LEND_OK && !read->is_ending && read->proven_bytes < read->total_bytes))
+        if (!lend_list_is_empty(&move->flying) ||
+            (move->status == LEND_OK && !move->is_ending && move->proven_bytes < move->total_bytes))
             continue;
-        if (read->status == LEND_OK && read->proven_bytes < read->total_bytes)
-            read->status = LEND_E_CANCELED;
-        lend_list_remove(&read->link);
-        read->done(read);
-        next = rail->reads.next; /* which may have changed the list */
+        if (move->status == LEND_OK && move->proven_bytes < move->total_bytes)
+            move->status = LEND_E_CANCELED;
+        lend_list_remove(&move->link);
+        move->done(move);
+        next = rail->moves.next; /* which may have changed the list */
         moved = true;
     }
     return moved;
@@ -435,7 +458,7 @@ bool lend_verbs_pump(struct lend_rail *base)
 
     if (!rail->is_client)
         return false;
-    if (rail->state == LEND_VERBS_RAIL_BROKEN && !lend_list_is_empty(&rail->reads)) {
+    if (rail->state == LEND_VERBS_RAIL_BROKEN && !lend_list_is_empty(&rail->moves)) {
         const struct lend_error why = rail->why;
 
         lend_verbs_rail_break(rail, LEND_E_NO_PATH, 0, &why);
@@ -445,7 +468,7 @@ bool lend_verbs_pump(struct lend_rail *base)
         moved = hear(rail);
     if (rail->state == LEND_VERBS_RAIL_UP && !moved && is_silent(rail))
         fail_silent(rail);
-    moved |= end_reads(rail);
+    moved |= end_moves(rail);
     if (rail->state == LEND_VERBS_RAIL_UP)
         moved |= begin_more(rail);
     return moved || rail->flying_count > 0;
@@ -455,16 +478,16 @@ void lend_verbs_work_end(struct lend_verbs_rail *rail, enum lend_status status, 
 {
     for (uint32_t i = 0; i < LEND_VERBS_LANES; i++)
         rail->free_work[i] = LEND_VERBS_QUEUE_WORK;
-    for (struct lend_list *link; (link = lend_list_take_first(&rail->reads)) != NULL;) {
-        struct lend_rail_read *read = read_at(link);
+    for (struct lend_list *link; (link = lend_list_take_first(&rail->moves)) != NULL;) {
+        struct lend_rail_move *move = move_at(link);
 
-        while (!lend_list_is_empty(&read->flying))
-            free_batch(rail, batch_at(read->flying.next));
-        if (read->status == LEND_OK) {
-            read->status = status;
-            read->code = code;
+        while (!lend_list_is_empty(&move->flying))
+            free_batch(rail, batch_at(move->flying.next));
+        if (move->status == LEND_OK) {
+            move->status = status;
+            move->code = code;
         }
-        read->done(read);
+        move->done(move);
     }
     assert(rail->flying_count == 0);
 }
