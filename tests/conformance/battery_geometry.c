@@ -222,7 +222,8 @@ static void test_one_byte_blocks_are_blocks(void **state)
                                    .remote = &remote,
                                    .local_blocks = ours,
                                    .remote_blocks = theirs,
-                                   .count = COUNT});
+                                   .count = COUNT,
+                                   .is_in_pieces = true});
     drop(&remote);
 }
 

@@ -46,7 +46,7 @@ static void test_policy_refuses_what_it_does_not_allow(void **state)
 
     EXPECT(prepare(pair, &local, &remote, "smoke-signals", &error), LEND_E_INVALID, &error);
     SAYS(&error, "smoke-signals");
-    EXPECT(prepare(pair, &local, &remote, pair_path(pair, LEND_WRITE), &error), LEND_OK, &error);
+    EXPECT(prepare(pair, &local, &remote, pair_served_path(pair), &error), LEND_OK, &error);
     if (is_local(pair)) {
         EXPECT(prepare(pair, &local, &remote, "loopback", &error), LEND_E_NO_PATH, &error);
         SAYS(&error, "transport local");
@@ -364,7 +364,7 @@ static void test_lease_too_large_to_be_told_is_served_or_refused(void **state)
 
     memset(local.memory, 0, local.bytes);
     EXPECT(read_by(pair, NULL, &move), LEND_OK, &move.error);
-    assert_string_equal(move.record.path, pair_path(pair, LEND_WRITE));
+    assert_string_equal(move.record.path, pair_served_path(pair));
     for (int32_t index = 0; index < SPREAD_READ; index++)
         assert_memory_equal(local.memory + index * SPREAD_BLOCK,
                             remote.memory + (size_t)granted[index] * SPREAD_BLOCK, SPREAD_BLOCK);

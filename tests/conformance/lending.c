@@ -185,12 +185,13 @@ void drop(struct loan *loan)
 }
 
 /* Can it be taken, or never? What tells of it may still be on its way. */
-static bool is_path_known(struct pair *pair, const char *name, uint64_t remote_region)
+static bool is_path_known(struct pair *pair, const char *name, uint32_t direction,
+                          uint64_t remote_region)
 {
     struct lend_path_info infos[LEND_PATHS_MAX] = {{.struct_size = sizeof infos[0]}};
     uint32_t count = 0;
 
-    if (lend_explain(pair->peer, NULL, remote_region, LEND_READ, infos, LEND_PATHS_MAX, &count,
+    if (lend_explain(pair->peer, NULL, remote_region, direction, infos, LEND_PATHS_MAX, &count,
                      NULL) != LEND_OK)
         return true;
     for (uint32_t index = 0; index < count; index++)
@@ -219,15 +220,17 @@ const char *pair_paths(struct pair *pair, uint32_t direction, const struct loan 
     const char *path = pair_path(pair, direction);
     uint64_t deadline = pair_now_ns() + 2 * SECONDS;
 
-    if (direction != LEND_READ || pair_is_served(pair) || pair_connect(pair, NULL) != LEND_OK)
+    if ((direction != LEND_READ && !pair_is_remote(pair)) || pair_is_served(pair) ||
+        pair_connect(pair, NULL) != LEND_OK)
         return NULL;
-    while (!is_path_known(pair, path, remote->id) && pair_now_ns() < deadline) {
+    while (!is_path_known(pair, path, direction, remote->id) && pair_now_ns() < deadline) {
         if (pair_is_mapped(pair) && has_moved_on(pair, remote))
             return "local/mapped,local/served";
         pair_pump(pair);
         (void)sched_yield();
     }
-    return path;
+    /* A write to blocks in many pieces is served. */
+    return direction == LEND_READ ? path : NULL;
 }
 
 enum lend_status move_prepare(struct pair *pair, struct move *move, struct lend_transfer **out)
@@ -284,7 +287,9 @@ enum lend_status move_finish(struct pair *pair, struct move *move, struct lend_t
     assert_int_equal(move->record.status, status);
     EXPECT(status, status, &move->error);
     if (status == LEND_OK && !move->may_be_served)
-        assert_string_equal(move->record.path, pair_path(pair, move->direction));
+        assert_string_equal(move->record.path, move->direction == LEND_WRITE && move->is_in_pieces
+                                                   ? pair_served_path(pair)
+                                                   : pair_path(pair, move->direction));
     return status;
 }
 

@@ -85,21 +85,27 @@ bool pair_is_remote(const struct pair *pair)
     return strncmp(pair->setup->path, "verbs/", 6) == 0;
 }
 
-const char *pair_path(const struct pair *pair, uint32_t direction)
+const char *pair_served_path(const struct pair *pair)
 {
     bool is_local = strncmp(pair->setup->path, "local/", 6) == 0;
 
-    if (direction == LEND_WRITE && pair_is_remote(pair))
+    if (pair_is_remote(pair))
         return strcmp(pair_carrier(pair), "local") == 0 ? "local/served"
                : strcmp(pair_carrier(pair), "tcp") == 0 ? "tcp/served"
                                                         : "loopback";
-    return direction == LEND_WRITE && is_local && !pair_is_device(pair) ? "local/served"
-                                                                        : pair->setup->path;
+    return is_local && !pair_is_device(pair) ? "local/served" : pair->setup->path;
+}
+
+const char *pair_path(const struct pair *pair, uint32_t direction)
+{
+    if (direction == LEND_READ)
+        return pair->setup->path;
+    return pair_is_remote(pair) ? "verbs/write" : pair_served_path(pair);
 }
 
 bool pair_is_served(const struct pair *pair)
 {
-    return strcmp(pair->setup->path, pair_path(pair, LEND_WRITE)) == 0;
+    return strcmp(pair->setup->path, pair_served_path(pair)) == 0;
 }
 
 bool pair_is_straight(const struct pair *pair)

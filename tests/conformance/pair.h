@@ -85,9 +85,11 @@ bool pair_is_straight(const struct pair *pair);
 bool pair_is_mapped(const struct pair *pair);
 /* The transport that carries the frames. */
 const char *pair_carrier(const struct pair *pair);
-/* The reader's NIC reads. */
+/* The reader's NIC reads, and writes. */
 bool pair_is_remote(const struct pair *pair);
-/* The path that a transfer in that direction takes. */
+/* The path that a transfer takes whose owner copies, */
+const char *pair_served_path(const struct pair *pair);
+/* and one in that direction. */
 const char *pair_path(const struct pair *pair, uint32_t direction);
 /* Connect ahead of use, whoever makes the progress. */
 enum lend_status pair_connect(struct pair *pair, struct lend_error *error);
@@ -189,7 +191,8 @@ struct move {
     uint64_t notification_bytes;
     uint64_t timeout_ns;
     uint64_t user_data;
-    bool may_be_served;                 /* out: the path of the setup is none any more */
+    bool is_in_pieces;  /* the blocks leased there, in more than a NIC is given keys for */
+    bool may_be_served; /* out: the path of the setup is none any more */
     struct lend_transfer_record record; /* out */
     struct lend_error error;            /* out: of whatever failed */
 };
