@@ -582,6 +582,10 @@ static void start(struct lend_onesided *own, struct lend_transfer *transfer)
             lend_views_attach(own, transfer);
             return;
         }
+        if (status == LEND_PENDING) {
+            lend_remote_try_again(own, transfer, &why);
+            return;
+        }
         if (status != LEND_OK) {
             lend_onesided_fall_back(own, transfer, &why);
             return;

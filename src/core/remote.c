@@ -77,8 +77,8 @@ static void fail(struct lend_onesided *own, struct lend_transfer *transfer,
 /* The rail broke under it, and whether the lease lives is not known. Its owner says that: by
  * serving it, or, where that is not allowed, by what it answers to a look, after which it is tried
  * again. */
-static void ask_owner(struct lend_onesided *own, struct lend_transfer *transfer,
-                      struct lend_error *why)
+void lend_remote_try_again(struct lend_onesided *own, struct lend_transfer *transfer,
+                           struct lend_error *why)
 {
     bool is_dead = atomic_load_explicit(&own->session->is_dead, memory_order_relaxed);
 
@@ -123,7 +123,7 @@ static void move_done(struct lend_rail_move *move)
         (void)lend_fail(&why, move->status, "the rail to %s broke (work completion %d)",
                         own->peer->name, move->code);
         why.device_code = move->code;
-        ask_owner(own, transfer, &why);
+        lend_remote_try_again(own, transfer, &why);
     } else {
         (void)lend_lease_explain(&transfer->lease, move->status, &why);
         fail(own, transfer, &why);

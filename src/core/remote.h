@@ -17,6 +17,9 @@ uint64_t lend_remote_stamp(struct lend_onesided *own);
  * LEND_E_UNKNOWN: a WRITE, and what its lease lets us write is to be asked for. */
 enum lend_status lend_remote_bind(struct lend_onesided *own, struct lend_transfer *transfer,
                                   struct lend_error *why);
+/* The rail broke under it, or is being made anew: its owner serves it, or it is tried again. */
+void lend_remote_try_again(struct lend_onesided *own, struct lend_transfer *transfer,
+                           struct lend_error *why);
 /* The rail takes it, between transfer->remote and transfer->local. */
 void lend_remote_begin(struct lend_onesided *own, struct lend_transfer *transfer);
 /* The rail has it no more, if it had it; nothing of it is landing. */

@@ -287,7 +287,8 @@ struct lend_rail_ops {
      * woken; LEND_E_NO_PATH, and why. */
     enum lend_status (*judge)(struct lend_rail *rail, struct lend_error *why);
     /* Client: does that lease let our NIC write? LEND_OK; LEND_E_NO_PATH: its owner says that it
-     * does not; LEND_E_UNKNOWN: it has said nothing yet, in this making of the rail. */
+     * does not; LEND_E_UNKNOWN: it has said nothing yet, in this making of the rail;
+     * LEND_PENDING: the rail is to be made anew. */
     enum lend_status (*writes)(struct lend_rail *rail, uint32_t slot, uint64_t generation,
                                struct lend_error *why);
     /* Changes with what theirs() and ours() say, of any rail of the transport, and with judge(). */

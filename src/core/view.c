@@ -255,10 +255,11 @@ enum lend_status lend_onesided_view(struct lend_onesided *own, const struct lend
     if (status != LEND_OK)
         return status;
     own->looks_out--;
-    view->phase = PHASE_HELD;
     view->answer = answer;
+    /* Whoever forgets it meanwhile makes it stale, as it is not held yet. */
     for (struct lend_list *link; (link = lend_list_take_first(&view->waiting)) != NULL;)
         permit(own, answer, LEND_LIST_OWNER(link, struct lend_transfer, session_link));
+    view->phase = PHASE_HELD;
     /* A refusal may be another one the next time. */
     if (answer->status != LEND_OK || view->is_stale)
         drop_view(own, view);

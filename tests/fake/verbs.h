@@ -56,7 +56,8 @@ struct fake_verbs {
     int deallocate_errno; /* dealloc_mw() fails so */
     int post_errno;       /* the next post_send() fails so, once */
 
-    bool holds;    /* work waits for fake_verbs_let_go() */
+    bool holds;    /* work for a peer waits for fake_verbs_let_go() */
+    bool stalls;   /* and so do binds of windows, and the ends of bindings */
     int status_at; /* that piece of work ends with status, counted from 0; -1: none */
     int status;    /* LEND_VERBS_WC_... */
     int works;     /* that ended, since the reset */

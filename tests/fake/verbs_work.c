@@ -587,9 +587,18 @@ static bool do_first(struct fake_qp *it)
     return true;
 }
 
+static bool is_held(const struct fake_qp *it)
+{
+    int opcode = it->works[it->work_first].send.opcode;
+    bool is_own =
+        opcode == LEND_VERBS_SEND_BIND_WINDOW || opcode == LEND_VERBS_SEND_LOCAL_INVALIDATE;
+
+    return fake_verbs.holds && (fake_verbs.stalls || !is_own);
+}
+
 static void run(struct fake_qp *it)
 {
-    while (it->work_count > 0 && it->qp.state == LEND_VERBS_QP_RTS && !fake_verbs.holds &&
+    while (it->work_count > 0 && it->qp.state == LEND_VERBS_QP_RTS && !is_held(it) &&
            do_first(it)) {
     }
 }

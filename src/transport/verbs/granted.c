@@ -68,9 +68,15 @@ const struct lend_verbs_granted *lend_verbs_granted_find(struct lend_verbs_rail 
 enum lend_status lend_verbs_writes(struct lend_rail *base, uint32_t slot, uint64_t generation,
                                    struct lend_error *why)
 {
-    const struct lend_verbs_granted *granted =
-        lend_verbs_granted_find(lend_verbs_rail_of(base), slot, generation);
+    struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
+    const struct lend_verbs_granted *granted = lend_verbs_granted_find(rail, slot, generation);
+    struct lend_error lost;
 
+    if (granted != NULL && granted->is_lost) {
+        (void)lend_fail(&lost, LEND_E_NO_PATH, "the owner's NIC had to give up the queue pairs");
+        lend_verbs_rail_lose(rail, &lost);
+        return lend_fail(why, LEND_PENDING, "queue pairs are to be made anew");
+    }
     if (granted == NULL)
         return lend_fail(why, LEND_E_UNKNOWN,
                          "its owner has not said what lease %u.%llx lets our NIC write", slot,

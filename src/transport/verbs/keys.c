@@ -476,6 +476,7 @@ size_t lend_verbs_say_grant(struct lend_verbs_rail *rail, uint8_t *bytes)
     const struct lend_verbs_grant *grant = find(rail, slot, generation);
     if (grant != NULL && is_whole(rail, grant))
         told = grant->told;
+    told.is_lost = !rail->is_writable;
     (void)pthread_mutex_unlock(&rail->station->keys_lock);
     return lend_verbs_granted_encode(&told, bytes, LEND_FRAME_MESSAGE_MAX);
 }

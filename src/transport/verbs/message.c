@@ -221,6 +221,7 @@ size_t lend_verbs_granted_encode(const struct lend_verbs_granted *granted, uint8
     lend_write_u8(&writer, LEND_VERBS_GRANT);
     lend_write_u32(&writer, granted->slot);
     lend_write_u64(&writer, granted->generation);
+    lend_write_u8(&writer, granted->is_lost);
     lend_write_u32(&writer, granted->piece_count);
     write_pieces(&writer, granted->pieces, granted->piece_count);
     return writer.count;
@@ -236,6 +237,7 @@ enum lend_status lend_verbs_granted_decode(const uint8_t *bytes, size_t count,
     (void)lend_read_u8(&reader);
     granted.slot = lend_read_u32(&reader);
     granted.generation = lend_read_u64(&reader);
+    granted.is_lost = lend_read_u8(&reader) != 0;
     granted.piece_count = lend_read_u32(&reader);
     if (granted.piece_count > LEND_VERBS_GRANTED_MAX)
         return lend_fail(error, LEND_E_CORRUPT, "a lease for writing in %u pieces",

@@ -76,6 +76,7 @@ struct lend_verbs_told {
 struct lend_verbs_granted {
     uint32_t slot;
     uint64_t generation;
+    bool is_lost; /* the queue pair for writes is gone: another rail is to be made */
     uint32_t piece_count;
     struct lend_verbs_piece pieces[LEND_VERBS_GRANTED_MAX];
 };

@@ -165,6 +165,14 @@ void lend_verbs_rail_break(struct lend_verbs_rail *rail, enum lend_status status
     lend_verbs_work_end(rail, status, code);
 }
 
+void lend_verbs_rail_lose(struct lend_verbs_rail *rail, const struct lend_error *why)
+{
+    if (lend_list_is_empty(&rail->moves))
+        note_failure(rail, why);
+    rail->state = LEND_VERBS_RAIL_BROKEN; /* the next pump does what there is to do */
+    rail->why = *why;
+}
+
 void lend_verbs_rail_halt(struct lend_rail *base)
 {
     struct lend_verbs_rail *rail = lend_verbs_rail_of(base);

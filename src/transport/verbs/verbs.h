@@ -255,6 +255,9 @@ void lend_verbs_rail_halt(struct lend_rail *base);
 void lend_verbs_rail_break(struct lend_verbs_rail *rail, enum lend_status status, int32_t code,
                            const struct lend_error *why);
 
+/* The same, from a call that nothing may end in: what moves ends with the next pump. */
+void lend_verbs_rail_lose(struct lend_verbs_rail *rail, const struct lend_error *why);
+
 extern const struct lend_transport_ops lend_transport_verbs;
 
 #endif

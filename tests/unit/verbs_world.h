@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_TESTS_UNIT_VERBS_WORLD_H
+#define LEND_TESTS_UNIT_VERBS_WORLD_H
+
+/*
+ * The world of the tests of rails: two agents of one process under manual progress, with transports
+ * loopback and verbs, the latter on a fake libibverbs: its NICs move bytes when told to, and fail
+ * as they are told.
+ */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <lend/lend.h>
+
+#include "double.h"
+#include "fake/verbs.h"
+
+#define SECOND UINT64_C(1000000000)
+
+enum { REGIONS = 3, BLOCKS = 64, BLOCK = 4096, BYTES = BLOCKS * BLOCK, STEPS_MAX = 1 << 16 };
+
+struct side {
+    struct lend_agent *agent;
+    uint8_t *memory[REGIONS];
+    struct lend_region *regions[REGIONS];
+};
+
+struct world {
+    struct side owner, reader;
+    struct lend_peer *peer;
+    struct lend_lease *lease;
+    struct lend_ticket *ticket;
+    struct lend_transfer *transfer;
+};
+
+static inline void check(enum lend_status status, const struct lend_error *error)
+{
+    if (status != LEND_OK)
+        fail_msg("%s: %s", lend_status_name(status), error->message);
+}
+
+/* --- the world --- */
+
+static inline void make_region(struct side *side, int at)
+{
+    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
+    struct lend_error error = {0};
+
+    side->memory[at] = calloc(1, BYTES);
+    assert_non_null(side->memory[at]);
+    check(lend_memory_system(side->memory[at], BYTES, &desc.memory, &error), &error);
+    desc.geometry.block_length_bytes = BLOCK;
+    desc.geometry.count = BLOCKS;
+    desc.access = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
+    check(lend_region_register(side->agent, &desc, 1, &side->regions[at], NULL, &error), &error);
+}
+
+static inline void make_side(struct side *side, const char *name, const char *device)
+{
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+    struct lend_error error = {0};
+
+    config.name = name;
+    config.transports = device != NULL ? "loopback,verbs" : "loopback";
+    config.verbs_devices = device;
+    config.flags = LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS;
+    check(lend_agent_create(&config, &side->agent, &error), &error);
+    for (int i = 0; i < REGIONS; i++)
+        make_region(side, i);
+}
+
+static inline void step(struct world *world)
+{
+    (void)lend_agent_progress(world->owner.agent, 0, NULL);
+    (void)lend_agent_progress(world->reader.agent, 0, NULL);
+}
+
+static inline void step_often(struct world *world)
+{
+    for (int i = 0; i < 200; i++)
+        step(world);
+}
+
+static inline void refresh(struct world *world)
+{
+    struct lend_error error = {0};
+    uint8_t bytes[4096];
+    size_t count = 0;
+
+    check(lend_metadata_export(world->owner.agent, bytes, sizeof bytes, &count, &error), &error);
+    if (world->peer == NULL)
+        check(lend_peer_import(world->reader.agent, bytes, count, &world->peer, &error), &error);
+    else
+        check(lend_peer_refresh(world->peer, bytes, count, &error), &error);
+}
+
+static inline void meet(struct world *world)
+{
+    struct lend_error error = {0};
+    enum lend_status status = LEND_E_TIMEOUT;
+
+    for (int i = 0; status == LEND_E_TIMEOUT && i < STEPS_MAX; i++) {
+        status = lend_peer_connect(world->peer, 0, &error);
+        step(world);
+    }
+    check(status, &error);
+    step_often(world);
+}
+
+static inline void grant(struct world *world, uint32_t access)
+{
+    struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
+    struct lend_block_set set = {0};
+    struct lend_error error = {0};
+    uint8_t bytes[512];
+    size_t count = 0;
+
+    lend_ticket_release(world->ticket);
+    lend_lease_release(world->lease);
+    world->ticket = NULL;
+    world->lease = NULL;
+    set.regions = world->owner.regions;
+    set.region_count = REGIONS;
+    set.count = BLOCKS;
+    desc.sets = &set;
+    desc.set_count = 1;
+    desc.access = access;
+    desc.time_to_live_ns = 3600 * SECOND;
+    check(lend_lease_grant(world->owner.agent, &desc, &world->lease, &error), &error);
+    check(lend_ticket_export(world->lease, bytes, sizeof bytes, &count, &error), &error);
+    check(lend_ticket_import(world->peer, bytes, count, &world->ticket, &error), &error);
+}
+
+static inline uint8_t byte_at(int region, int offset)
+{
+    return (uint8_t)(offset / BLOCK * 7 + offset % 251 + region * 31 + 1);
+}
+
+static inline void fill(struct world *world)
+{
+    for (int i = 0; i < REGIONS; i++)
+        for (int j = 0; j < BYTES; j++)
+            world->owner.memory[i][j] = byte_at(i, j);
+}
+
+static inline struct world *open_world_of(bool owner_has, bool reader_has, uint32_t vendor)
+{
+    struct world *world = calloc(1, sizeof *world);
+
+    assert_non_null(world);
+    fake_verbs_reset();
+    fake_verbs.devices[0].vendor_id = fake_verbs.devices[1].vendor_id = vendor;
+    lend_verbs = &fake_verbs_ops;
+    make_side(&world->owner, "owner", owner_has ? "fake0" : NULL);
+    make_side(&world->reader, "reader", reader_has ? "fake1" : NULL);
+    fill(world);
+    refresh(world);
+    meet(world);
+    grant(world, LEND_ACCESS_READ | LEND_ACCESS_WRITE);
+    return world;
+}
+
+static inline struct world *open_world(bool owner_has, bool reader_has)
+{
+    return open_world_of(owner_has, reader_has, 0);
+}
+
+static inline void close_side(struct side *side)
+{
+    lend_agent_destroy(side->agent);
+    for (int i = 0; i < REGIONS; i++)
+        free(side->memory[i]);
+}
+
+static inline void close_world(struct world *world)
+{
+    if (world->transfer != NULL)
+        assert_int_equal(lend_transfer_release(world->transfer), LEND_OK);
+    lend_ticket_release(world->ticket);
+    lend_lease_release(world->lease);
+    lend_peer_forget(world->peer);
+    close_side(&world->reader);
+    close_side(&world->owner);
+    assert_int_equal(fake_verbs_kept(), 0);
+    lend_verbs = NULL;
+    free(world);
+}
+
+/* --- transfers --- */
+
+/* Every third block, backwards, to the beginning: work requests that touch nowhere. */
+enum { CHOSEN = 20 };
+
+static inline void prepare(struct world *world, uint32_t direction, const char *paths)
+{
+    struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
+    uint64_t ids[REGIONS];
+    struct lend_error error = {0};
+
+    if (world->transfer != NULL)
+        assert_int_equal(lend_transfer_release(world->transfer), LEND_OK);
+    world->transfer = NULL;
+    for (int i = 0; i < REGIONS; i++)
+        ids[i] = lend_region_id(world->owner.regions[i]);
+    desc.peer = world->peer;
+    desc.direction = direction;
+    desc.local_regions = world->reader.regions;
+    desc.remote_regions = ids;
+    desc.region_count = REGIONS;
+    desc.block_count_max = BLOCKS;
+    desc.paths = paths;
+    check(lend_transfer_prepare(world->reader.agent, &desc, &world->transfer, &error), &error);
+}
+
+static inline void post(struct world *world)
+{
+    struct lend_post_desc desc = LEND_POST_DESC_INIT;
+    uint32_t here[CHOSEN], there[CHOSEN];
+    struct lend_error error = {0};
+
+    for (uint32_t i = 0; i < CHOSEN; i++) {
+        here[i] = i;
+        there[i] = BLOCKS - 1 - 3 * i;
+    }
+    desc.ticket = world->ticket;
+    desc.local_blocks = here;
+    desc.remote_blocks = there;
+    desc.block_count = CHOSEN;
+    desc.index_bits = 32;
+    desc.timeout_ns = 60 * SECOND;
+    check(lend_transfer_post(world->transfer, &desc, &error), &error);
+}
+
+static inline struct lend_transfer_record finish(struct world *world, struct lend_error *error)
+{
+    struct lend_transfer_record record = {.struct_size = sizeof(struct lend_transfer_record)};
+    enum lend_status status = LEND_PENDING;
+
+    for (int i = 0; status == LEND_PENDING && i < STEPS_MAX; i++) {
+        step(world);
+        status = lend_transfer_test(world->transfer);
+    }
+    assert_int_not_equal(status, LEND_PENDING);
+    assert_int_equal(lend_transfer_describe(world->transfer, &record, error), LEND_OK);
+    return record;
+}
+
+static inline bool is_here(const struct world *world)
+{
+    for (int r = 0; r < REGIONS; r++)
+        for (int i = 0; i < CHOSEN; i++)
+            if (memcmp(world->reader.memory[r] + (size_t)i * BLOCK,
+                       world->owner.memory[r] + (size_t)(BLOCKS - 1 - 3 * i) * BLOCK, BLOCK) != 0)
+                return false;
+    return true;
+}
+
+static inline void expect(struct world *world, enum lend_status status, const char *path)
+{
+    struct lend_error error = {0};
+    struct lend_transfer_record record;
+
+    post(world);
+    record = finish(world, &error);
+    if (record.status != (int32_t)status)
+        fail_msg("%s, not %s: %s", lend_status_name(record.status), lend_status_name(status),
+                 error.message);
+    if (path != NULL)
+        assert_string_equal(record.path, path);
+    if (status == LEND_OK)
+        assert_true(is_here(world));
+}
+
+#endif
