@@ -235,7 +235,7 @@ struct lend_rail_grant {
     void (*ended)(void *lease);
 };
 
-enum { LEND_RAIL_SPANS_MAX = 32 };
+enum { LEND_RAIL_SPANS_MAX = 256 };
 
 struct lend_rail_desc {
     struct lend_session *session;

@@ -152,6 +152,52 @@ static void test_keys_make_a_whole_or_are_refused(void **state)
     }
 }
 
+static void test_grants_come_out_as_they_went_in_and_whole_alone(void **state)
+{
+    (void)state;
+    static struct lend_verbs_granted granted, out, wrong;
+    static uint8_t bytes[64 + LEND_VERBS_GRANTED_MAX * 20];
+    size_t count = 0;
+
+    granted.slot = 9;
+    granted.generation = UINT64_C(0x123456789abc);
+    for (uint32_t pieces = 0; pieces <= LEND_VERBS_GRANTED_MAX; pieces += 128) {
+        granted.piece_count = pieces;
+        for (uint32_t i = 0; i < pieces; i++)
+            granted.pieces[i] =
+                (struct lend_verbs_piece){.address = i * 4096, .bytes = 100, .rkey = i};
+        count = lend_verbs_granted_encode(&granted, bytes, sizeof bytes);
+        assert_int_equal(lend_verbs_message_kind(bytes, count), LEND_VERBS_GRANT);
+        assert_int_equal(lend_verbs_granted_decode(bytes, count, &out, NULL), LEND_OK);
+        assert_memory_equal(&out, &granted, sizeof out);
+        for (size_t cut = 0; cut < count; cut += 1 + cut / 8)
+            assert_int_equal(lend_verbs_granted_decode(bytes, cut, &out, NULL), LEND_E_CORRUPT);
+        assert_int_equal(lend_verbs_granted_decode(bytes, count + 1, &out, NULL), LEND_E_CORRUPT);
+    }
+    wrong = granted;
+    wrong.pieces[7].bytes = 0;
+    count = lend_verbs_granted_encode(&wrong, bytes, sizeof bytes);
+    assert_int_equal(lend_verbs_granted_decode(bytes, count, &out, NULL), LEND_E_CORRUPT);
+    wrong.pieces[7].bytes = UINT64_MAX - 100;
+    count = lend_verbs_granted_encode(&wrong, bytes, sizeof bytes);
+    assert_int_equal(lend_verbs_granted_decode(bytes, count, &out, NULL), LEND_E_CORRUPT);
+}
+
+static void test_halts_come_out_as_they_went_in_and_whole_alone(void **state)
+{
+    (void)state;
+    uint8_t bytes[16];
+    uint32_t round = 0;
+    size_t count = lend_verbs_halt_encode(77, bytes, sizeof bytes);
+
+    assert_int_equal(lend_verbs_message_kind(bytes, count), LEND_VERBS_HALT);
+    assert_int_equal(lend_verbs_halt_decode(bytes, count, &round, NULL), LEND_OK);
+    assert_int_equal(round, 77);
+    for (size_t cut = 0; cut < count; cut++)
+        assert_int_equal(lend_verbs_halt_decode(bytes, cut, &round, NULL), LEND_E_CORRUPT);
+    assert_int_equal(lend_verbs_halt_decode(bytes, count + 1, &round, NULL), LEND_E_CORRUPT);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -159,6 +205,8 @@ int main(void)
         cmocka_unit_test(test_offers_that_make_no_sense_are_refused),
         cmocka_unit_test(test_refusals_are_printable_and_bounded),
         cmocka_unit_test(test_keys_make_a_whole_or_are_refused),
+        cmocka_unit_test(test_grants_come_out_as_they_went_in_and_whole_alone),
+        cmocka_unit_test(test_halts_come_out_as_they_went_in_and_whole_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,8 @@
 #include "base/error.h"
 #include "base/sys.h"
 
+#include <stdlib.h>
+
 /* The writer's side: what an owner has said that leases let us write, in this round of the rail. */
 
 enum { ENTRIES_MAX = 1024 };
@@ -27,6 +29,13 @@ void lend_verbs_granted_forget(struct lend_verbs_rail *rail)
             lend_sys->release(it);
         }
     rail->entry_count = 0;
+}
+
+static int by_address(const void *one, const void *other)
+{
+    const struct lend_verbs_piece *a = one, *b = other;
+
+    return a->address < b->address ? -1 : a->address > b->address;
 }
 
 /* A slot has one lease at a time. */
@@ -55,6 +64,7 @@ void lend_verbs_granted_note(struct lend_verbs_rail *rail, const struct lend_ver
         rail->entry_count++;
     }
     it->granted = *granted;
+    qsort(it->granted.pieces, granted->piece_count, sizeof granted->pieces[0], by_address);
 }
 
 const struct lend_verbs_granted *lend_verbs_granted_find(struct lend_verbs_rail *rail,

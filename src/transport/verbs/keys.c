@@ -61,22 +61,25 @@ static struct lend_verbs_grant *find(struct lend_verbs_rail *rail, uint32_t slot
 
 /* --- ending --- */
 
+static void settle(struct lend_verbs_window *window, int wc_status)
+{
+    if (window->state == LEND_VERBS_WINDOW_BINDING)
+        (void)lend_verbs_window_bound(window, wc_status, true);
+    else
+        (void)lend_verbs_window_ended(window, wc_status, true);
+}
+
 /* What has completed on the queue pair: binds, and ends of bindings. */
 static void hear(struct lend_verbs_rail *rail)
 {
     struct lend_verbs_completion completions[POLLED_MAX];
-    int count = 0;
+    int count = rail->is_writable ? POLLED_MAX : 0;
 
-    if (rail->is_writable)
+    while (count == POLLED_MAX) {
         count = lend_verbs_poll(rail->write_cq, POLLED_MAX, completions);
-    for (int i = 0; i < count; i++) {
-        struct lend_verbs_window *window =
-            (struct lend_verbs_window *)(uintptr_t)completions[i].wr_id;
-
-        if (window->state == LEND_VERBS_WINDOW_BINDING)
-            (void)lend_verbs_window_bound(window, completions[i].status, true);
-        else
-            (void)lend_verbs_window_ended(window, completions[i].status, true);
+        for (int i = 0; i < count; i++)
+            settle((struct lend_verbs_window *)(uintptr_t)completions[i].wr_id,
+                   completions[i].status);
     }
 }
 

@@ -26,8 +26,8 @@
 
 enum {
     LEND_VERBS_LANES_MAX = 16,
-    LEND_VERBS_PIECES_MAX = 16,  /* of a region, to one NIC */
-    LEND_VERBS_GRANTED_MAX = 32, /* pieces of a lease for writing */
+    LEND_VERBS_PIECES_MAX = 16,   /* of a region, to one NIC */
+    LEND_VERBS_GRANTED_MAX = 256, /* pieces of a lease for writing */
     LEND_VERBS_REASON_MAX = 200,
 };
 

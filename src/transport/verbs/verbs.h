@@ -44,7 +44,7 @@ enum {
     LEND_VERBS_BATCHES_OF_ONE = 6,    /* and of a READ */
     LEND_VERBS_SGES_MAX = 4,          /* scatter entries of a work request */
     LEND_VERBS_JOINS_MAX = 4,         /* that fail one after the other, before a pause */
-    LEND_VERBS_KEY_WORK = 256,        /* binds, and ends of bindings, under way at an owner's */
+    LEND_VERBS_KEY_WORK = 512,        /* binds, and ends of bindings, under way at an owner's */
     LEND_VERBS_OWED_MAX = 16,         /* leases whose keys are to be told */
     LEND_VERBS_ENTRY_BUCKETS = 64,
     LEND_VERBS_WINDOWS_KEPT = 64, /* free ones, of a NIC */
@@ -221,7 +221,7 @@ void lend_verbs_keys_forget(struct lend_verbs_rail *rail);
 /* granted.c */
 void lend_verbs_granted_note(struct lend_verbs_rail *rail,
                              const struct lend_verbs_granted *granted);
-/* NULL: it was not said. Valid until the next is noted. */
+/* NULL: it was not said. Its pieces ascend. Valid until the next is noted. */
 const struct lend_verbs_granted *lend_verbs_granted_find(struct lend_verbs_rail *rail,
                                                          uint32_t slot, uint64_t generation);
 void lend_verbs_granted_forget(struct lend_verbs_rail *rail);

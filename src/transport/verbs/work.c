@@ -62,6 +62,27 @@ static uint64_t find_piece(const struct lend_verbs_piece *pieces, uint32_t count
     return 0;
 }
 
+/* The same of pieces that ascend, and may be many: mostly it is that which begins last before. */
+static uint64_t find_granted(const struct lend_verbs_granted *granted, uint64_t address,
+                             uint64_t bytes, uint32_t *out_rkey)
+{
+    uint32_t low = 0, high = granted->piece_count;
+    uint64_t found = 0;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (granted->pieces[middle].address <= address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low > 0)
+        found = find_piece(&granted->pieces[low - 1], 1, address, bytes, out_rkey);
+    /* Regions may overlap. */
+    return found > 0 ? found : find_piece(granted->pieces, low, address, bytes, out_rkey);
+}
+
 /* Whoever may read a region may read all of it; what may be written has the keys of its lease. */
 static uint64_t find_theirs(const struct build *build, uint64_t extent, uint64_t address,
                             uint64_t bytes, uint32_t *out_rkey)
@@ -70,9 +91,7 @@ static uint64_t find_theirs(const struct build *build, uint64_t extent, uint64_t
     const struct lend_verbs_granted *granted = build->granted;
 
     if (move->is_write)
-        return granted == NULL
-                   ? 0
-                   : find_piece(granted->pieces, granted->piece_count, address, bytes, out_rkey);
+        return granted == NULL ? 0 : find_granted(granted, address, bytes, out_rkey);
     const struct lend_verbs_far *far = move->ends[extent].theirs;
     return find_piece(far->told.pieces, far->told.piece_count, address, bytes, out_rkey);
 }
