@@ -97,8 +97,9 @@ struct lend_agent_config {
 
     /** The RDMA devices that transport `verbs` may use, as libibverbs names them, separated by
      * commas: "mlx5_0", "mlx5_0:1" (a port). NULL: verbs is not opened. Regions are then pinned and
-     * made known to the device when they are registered, and whoever holds a ticket for some blocks
-     * of a region is given the device's key to the whole of it (docs/verbs.md). */
+     * made known to the device when they are registered, and whoever holds a ticket to read some
+     * blocks of a region is given the device's key to read the whole of it; to write, keys of those
+     * blocks alone (docs/verbs.md). */
     const char *verbs_devices;
 
     /** A secret of 16 .. 64 bytes that this agent shares with its peers. Both ends of each

@@ -27,7 +27,7 @@ struct lend_path_info {
                                (lend_peer_connect()), or once word of it has come on the connection:
                                a transfer that may take no other waits. Else why it cannot. */
     uint32_t is_chosen;   /**< 1 for the one that a transfer without a policy takes. */
-    uint32_t is_one_sided; /**< 1: the reader copies, and the owner need not run. */
+    uint32_t is_one_sided; /**< 1: the reader copies, or a NIC does, and the owner need not run. */
     uint32_t is_fenced;    /**< 1: nothing reports success after a lease has ended. */
     uint32_t reserved;
     char name[LEND_PATH_NAME_MAX + 1];
