@@ -5,15 +5,11 @@
 #include "base/sys.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* The writer's side: what an owner has said that leases let us write, in this round of the rail. */
 
 enum { ENTRIES_MAX = 1024 };
-
-struct lend_verbs_entry {
-    struct lend_verbs_entry *next; /* of its bucket */
-    struct lend_verbs_granted granted;
-};
 
 static struct lend_verbs_entry **bucket_of(struct lend_verbs_rail *rail, uint32_t slot)
 {
@@ -39,47 +35,61 @@ static int by_address(const void *one, const void *other)
 }
 
 /* A slot has one lease at a time. */
-static struct lend_verbs_entry *find(struct lend_verbs_rail *rail, uint32_t slot)
+static struct lend_verbs_entry **find(struct lend_verbs_rail *rail, uint32_t slot)
 {
-    struct lend_verbs_entry *it = *bucket_of(rail, slot);
+    struct lend_verbs_entry **at = bucket_of(rail, slot);
 
-    while (it != NULL && it->granted.slot != slot)
-        it = it->next;
-    return it;
+    while (*at != NULL && (*at)->slot != slot)
+        at = &(*at)->next;
+    return at;
+}
+
+static void forget(struct lend_verbs_rail *rail, struct lend_verbs_entry **at)
+{
+    struct lend_verbs_entry *it = *at;
+
+    if (it == NULL)
+        return;
+    *at = it->next;
+    lend_sys->release(it);
+    rail->entry_count--;
 }
 
 void lend_verbs_granted_note(struct lend_verbs_rail *rail, const struct lend_verbs_granted *granted)
 {
-    struct lend_verbs_entry *it = find(rail, granted->slot);
+    size_t piece_bytes = granted->piece_count * sizeof granted->pieces[0];
+    struct lend_verbs_entry *made = lend_sys->allocate(sizeof *made + piece_bytes);
 
-    if (it == NULL) {
-        /* They may be asked for again, all of them. */
-        if (rail->entry_count == ENTRIES_MAX)
-            lend_verbs_granted_forget(rail);
-        it = lend_sys->allocate(sizeof *it);
-        if (it == NULL)
-            return; /* it is served, then */
-        it->next = *bucket_of(rail, granted->slot);
-        *bucket_of(rail, granted->slot) = it;
-        rail->entry_count++;
-    }
-    it->granted = *granted;
-    qsort(it->granted.pieces, granted->piece_count, sizeof granted->pieces[0], by_address);
+    forget(rail, find(rail, granted->slot));
+    /* They may be asked for again, all of them. */
+    if (rail->entry_count == ENTRIES_MAX)
+        lend_verbs_granted_forget(rail);
+    if (made == NULL)
+        return; /* it is served, then */
+    made->slot = granted->slot;
+    made->generation = granted->generation;
+    made->is_lost = granted->is_lost;
+    made->piece_count = granted->piece_count;
+    memcpy(made->pieces, granted->pieces, piece_bytes);
+    qsort(made->pieces, made->piece_count, sizeof made->pieces[0], by_address);
+    made->next = *bucket_of(rail, made->slot);
+    *bucket_of(rail, made->slot) = made;
+    rail->entry_count++;
 }
 
-const struct lend_verbs_granted *lend_verbs_granted_find(struct lend_verbs_rail *rail,
-                                                         uint32_t slot, uint64_t generation)
+const struct lend_verbs_entry *lend_verbs_granted_find(struct lend_verbs_rail *rail, uint32_t slot,
+                                                       uint64_t generation)
 {
-    const struct lend_verbs_entry *it = find(rail, slot);
+    const struct lend_verbs_entry *it = *find(rail, slot);
 
-    return it != NULL && it->granted.generation == generation ? &it->granted : NULL;
+    return it != NULL && it->generation == generation ? it : NULL;
 }
 
 enum lend_status lend_verbs_writes(struct lend_rail *base, uint32_t slot, uint64_t generation,
                                    struct lend_error *why)
 {
     struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
-    const struct lend_verbs_granted *granted = lend_verbs_granted_find(rail, slot, generation);
+    const struct lend_verbs_entry *granted = lend_verbs_granted_find(rail, slot, generation);
     struct lend_error lost;
 
     if (granted != NULL && granted->is_lost) {

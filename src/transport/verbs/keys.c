@@ -23,17 +23,18 @@ struct key {
     struct lend_verbs_window *window;
     struct lend_verbs_private *private;
     struct lend_verbs_mr *mr; /* that the window is bound to */
+    struct lend_verbs_piece piece;
 };
 
 struct lend_verbs_grant {
     struct lend_list link; /* in its rail's `grants` */
     struct lend_rail_grant what;
     uint32_t key_count;
-    struct key keys[LEND_RAIL_SPANS_MAX];
-    struct lend_verbs_granted told;
+    uint32_t capacity;
+    struct key keys[];
 };
 
-_Static_assert((int)LEND_RAIL_SPANS_MAX == (int)LEND_VERBS_GRANTED_MAX, "a key has a piece each");
+_Static_assert((int)LEND_RAIL_SPANS_MAX == (int)LEND_VERBS_GRANTED_MAX, "a span has a key");
 
 static struct lend_verbs_grant *grant_at(struct lend_list *link)
 {
@@ -274,82 +275,78 @@ enum lend_status lend_verbs_revoke(void *transport, uint32_t slot, uint64_t gene
 
 /* --- making --- */
 
-static enum lend_status note_key(struct lend_verbs_grant *grant, const struct lend_verbs_keys *keys,
-                                 struct key **out)
+/* A private region of those bytes; where it comes in several pieces it is none. */
+static enum lend_status make_private(struct lend_verbs_rail *rail, struct key *key,
+                                     struct lend_verbs_region *region)
 {
-    if (grant->told.piece_count == LEND_VERBS_GRANTED_MAX)
-        return LEND_E_LIMIT;
-    grant->told.pieces[grant->told.piece_count++] = (struct lend_verbs_piece){
-        .address = keys->address, .bytes = keys->bytes, .rkey = keys->rkey};
-    if (out != NULL)
-        *out = &grant->keys[grant->key_count++];
+    const struct lend_verbs_piece asked = key->piece;
+    struct lend_verbs_keys keys;
+
+    enum lend_status status = lend_verbs_private_begin(region, rail->nic, asked.address,
+                                                       asked.bytes, &key->private, NULL);
+    if (status != LEND_OK)
+        return status;
+    if (!lend_verbs_private_keys(key->private, asked.address, asked.bytes, &keys) ||
+        keys.bytes != asked.bytes)
+        return LEND_E_NO_PATH;
+    key->piece.rkey = keys.rkey;
     return LEND_OK;
 }
 
-static enum lend_status take_windows(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
-                                     const struct lend_verbs_region *region,
-                                     const struct lend_rail_span *span)
+/* A window that is to be bound to those bytes, or a private region of them. */
+static enum lend_status take_key(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
+                                 struct lend_verbs_region *region,
+                                 const struct lend_verbs_keys *keys)
 {
-    enum lend_status status = LEND_OK;
+    struct key *key = &grant->keys[grant->key_count++];
 
-    for (uint64_t done = 0; status == LEND_OK && done < span->length_bytes;) {
-        struct lend_verbs_keys keys;
-        struct key *key = NULL;
+    key->mr = keys->mr;
+    key->piece = (struct lend_verbs_piece){.address = keys->address, .bytes = keys->bytes};
+    return rail->binds && lend_verbs_region_can_bind(region, rail->nic)
+               ? lend_verbs_window_take(windows_of(rail), &key->window, NULL)
+               : make_private(rail, key, region);
+}
 
+/* What a span needs is there; windows are yet to be bound. Where there is no grant yet it is only
+ * counted. The lease keeps its region. */
+static enum lend_status take_span(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
+                                  const struct lend_rail_span *span, uint32_t *count)
+{
+    struct lend_verbs_region *region = lend_verbs_find(rail->station, span->region_id);
+    enum lend_status status = region != NULL ? LEND_OK : LEND_E_NO_PATH;
+    struct lend_verbs_keys keys;
+
+    for (uint64_t done = 0; status == LEND_OK && done < span->length_bytes; done += keys.bytes) {
         if (!lend_verbs_region_keys(region, rail->nic, span->address + done,
                                     span->length_bytes - done, &keys))
             return LEND_E_NO_PATH;
-        status = note_key(grant, &keys, &key);
-        if (status == LEND_OK)
-            status = lend_verbs_window_take(windows_of(rail), &key->window, NULL);
-        if (status == LEND_OK)
-            key->mr = keys.mr;
-        done += keys.bytes;
+        if (++*count > (grant != NULL ? grant->capacity : (uint32_t)LEND_VERBS_GRANTED_MAX))
+            return LEND_E_LIMIT;
+        if (grant != NULL)
+            status = take_key(rail, grant, region, &keys);
     }
     return status;
 }
 
-static enum lend_status make_private(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
-                                     struct lend_verbs_region *region,
-                                     const struct lend_rail_span *span)
+static enum lend_status take_spans(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
+                                   const struct lend_rail_grant *what, uint32_t *out_count)
 {
-    struct key *key = &grant->keys[grant->key_count];
-    struct lend_verbs_keys keys;
+    enum lend_status status = LEND_OK;
 
-    enum lend_status status = lend_verbs_private_begin(region, rail->nic, span->address,
-                                                       span->length_bytes, &key->private, NULL);
-    grant->key_count += status == LEND_OK;
-    for (uint64_t done = 0; status == LEND_OK && done < span->length_bytes; done += keys.bytes) {
-        if (!lend_verbs_private_keys(key->private, span->address + done, span->length_bytes - done,
-                                     &keys))
-            return LEND_E_NO_PATH;
-        status = note_key(grant, &keys, NULL);
-    }
+    *out_count = 0;
+    for (uint32_t i = 0; status == LEND_OK && i < what->span_count; i++)
+        status = take_span(rail, grant, &what->spans[i], out_count);
     return status;
 }
 
-/* What a span needs is there; windows are yet to be bound. The lease keeps its region. */
-static enum lend_status take_span(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
-                                  const struct lend_rail_span *span)
-{
-    struct lend_verbs_region *region = lend_verbs_find(rail->station, span->region_id);
-
-    if (region == NULL || grant->key_count == LEND_RAIL_SPANS_MAX)
-        return LEND_E_NO_PATH;
-    return rail->binds && lend_verbs_region_can_bind(region, rail->nic)
-               ? take_windows(rail, grant, region, span)
-               : make_private(rail, grant, region, span);
-}
-
-static bool post_bind(struct lend_verbs_rail *rail, struct key *key,
-                      const struct lend_verbs_piece *piece)
+static bool post_bind(struct lend_verbs_rail *rail, struct key *key)
 {
     struct lend_verbs_send work = {.wr_id = (uint64_t)(uintptr_t)key->window,
                                    .send_flags = LEND_VERBS_SIGNALED};
     struct lend_verbs_send *bad = NULL;
 
-    lend_verbs_window_bind(key->window, *pair_of(rail), key->mr, piece->address, piece->bytes,
-                           &work);
+    lend_verbs_window_bind(key->window, *pair_of(rail), key->mr, key->piece.address,
+                           key->piece.bytes, &work);
     if (lend_verbs_post_send(*pair_of(rail), &work, &bad) == 0)
         return true;
     (void)lend_verbs_window_bound(key->window, 0, false);
@@ -365,8 +362,7 @@ static uint32_t count_in(const struct lend_verbs_grant *grant, enum lend_verbs_w
     return count;
 }
 
-/* Where there are windows each key has one, as all regions of a rail are registered alike; else
- * there is nothing to bind. A key is told when its binding has completed. */
+/* A key is told when its binding has completed. */
 static bool bind_windows(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant)
 {
     uint64_t until = lend_sys->now_ns() + BIND_NS;
@@ -375,7 +371,7 @@ static bool bind_windows(struct lend_verbs_rail *rail, struct lend_verbs_grant *
     for (uint32_t i = 0; i < grant->key_count; i++) {
         if (grant->keys[i].window == NULL)
             continue;
-        if (!post_bind(rail, &grant->keys[i], &grant->told.pieces[i]))
+        if (!post_bind(rail, &grant->keys[i]))
             return false;
         wanted++;
     }
@@ -386,49 +382,34 @@ static bool bind_windows(struct lend_verbs_rail *rail, struct lend_verbs_grant *
         return false;
     for (uint32_t i = 0; i < grant->key_count; i++)
         if (grant->keys[i].window != NULL)
-            grant->told.pieces[i].rkey = grant->keys[i].window->rkey;
+            grant->keys[i].piece.rkey = grant->keys[i].window->rkey;
     return true;
 }
 
-/* Does each key have the piece of its own number? Not so where a private region has several, and
- * another key is a window. */
-static bool is_paired(const struct lend_verbs_grant *grant)
-{
-    bool has_windows = false;
-
-    for (uint32_t i = 0; i < grant->key_count; i++)
-        has_windows |= grant->keys[i].window != NULL;
-    return !has_windows || grant->key_count == grant->told.piece_count;
-}
-
-/* Make the keys of a lease. False: there are none, or fewer than it had, as then the queue pair may
- * be gone. What was tried and has to end goes to `over`; it is told of as the others are. */
+/* Make the keys of a lease. True: there is a grant, or was: what has ended goes to `over`, and is
+ * told of as the others are. */
 static bool make(struct lend_verbs_rail *rail, const struct lend_rail_grant *what,
                  struct lend_list *over)
 {
-    struct lend_verbs_grant *grant = lend_sys->allocate(sizeof *grant);
-    enum lend_status status = LEND_OK;
+    uint32_t count = 0;
 
+    if (take_spans(rail, NULL, what, &count) != LEND_OK)
+        return false;
+    struct lend_verbs_grant *grant =
+        lend_sys->allocate(sizeof *grant + count * sizeof grant->keys[0]);
     if (grant == NULL)
         return false;
     grant->what = *what;
-    grant->told.slot = what->slot;
-    grant->told.generation = what->generation;
+    grant->capacity = count;
     lend_list_init(&grant->link);
     lend_list_append(&rail->grants, &grant->link);
-    for (uint32_t i = 0; status == LEND_OK && i < what->span_count; i++)
-        status = take_span(rail, grant, &what->spans[i]);
-    if (status == LEND_OK && is_paired(grant)) {
-        if (bind_windows(rail, grant))
-            return true;
-        (void)abandon(rail, over); /* the queue pair failed, or does not answer */
-        return true;
-    }
-    if (end_grant(rail, grant)) { /* nothing of it was bound */
+    if (take_spans(rail, grant, what, &count) == LEND_OK) {
+        if (!bind_windows(rail, grant))
+            (void)abandon(rail, over);   /* the queue pair failed, or does not answer */
+    } else if (end_grant(rail, grant)) { /* nothing of it was bound */
         move_over(grant, over);
-        return true;
     }
-    return true; /* a NIC keeps it: whoever ends the lease is told */
+    return true; /* where a NIC keeps it whoever ends the lease is told */
 }
 
 bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what)
@@ -455,7 +436,7 @@ bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what
 /* Are all keys there? Those that are ending are not told. */
 static bool is_whole(const struct lend_verbs_rail *rail, const struct lend_verbs_grant *grant)
 {
-    bool is_whole = rail->is_writable;
+    bool is_whole = rail->is_writable && grant->key_count == grant->capacity;
 
     for (uint32_t i = 0; i < grant->key_count; i++) {
         const struct key *key = &grant->keys[i];
@@ -478,7 +459,8 @@ size_t lend_verbs_say_grant(struct lend_verbs_rail *rail, uint8_t *bytes)
     (void)pthread_mutex_lock(&rail->station->keys_lock);
     const struct lend_verbs_grant *grant = find(rail, slot, generation);
     if (grant != NULL && is_whole(rail, grant))
-        told = grant->told;
+        for (; told.piece_count < grant->key_count; told.piece_count++)
+            told.pieces[told.piece_count] = grant->keys[told.piece_count].piece;
     told.is_lost = !rail->is_writable;
     (void)pthread_mutex_unlock(&rail->station->keys_lock);
     return lend_verbs_granted_encode(&told, bytes, LEND_FRAME_MESSAGE_MAX);

@@ -88,6 +88,16 @@ struct lend_verbs_far {
     struct lend_verbs_told told;
 };
 
+/* What it has told of a lease: what that lets us write. */
+struct lend_verbs_entry {
+    struct lend_verbs_entry *next; /* of its bucket */
+    uint32_t slot;
+    uint64_t generation;
+    bool is_lost;
+    uint32_t piece_count;
+    struct lend_verbs_piece pieces[]; /* ascending by address */
+};
+
 enum lend_verbs_rail_state {
     LEND_VERBS_RAIL_IDLE = 0, /* server: nobody has called yet */
     LEND_VERBS_RAIL_CALLING,  /* client: until the other end answers */
@@ -221,9 +231,9 @@ void lend_verbs_keys_forget(struct lend_verbs_rail *rail);
 /* granted.c */
 void lend_verbs_granted_note(struct lend_verbs_rail *rail,
                              const struct lend_verbs_granted *granted);
-/* NULL: it was not said. Its pieces ascend. Valid until the next is noted. */
-const struct lend_verbs_granted *lend_verbs_granted_find(struct lend_verbs_rail *rail,
-                                                         uint32_t slot, uint64_t generation);
+/* NULL: it was not said. Valid until the next is noted. */
+const struct lend_verbs_entry *lend_verbs_granted_find(struct lend_verbs_rail *rail, uint32_t slot,
+                                                       uint64_t generation);
 void lend_verbs_granted_forget(struct lend_verbs_rail *rail);
 enum lend_status lend_verbs_writes(struct lend_rail *base, uint32_t slot, uint64_t generation,
                                    struct lend_error *why);

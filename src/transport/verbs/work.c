@@ -39,7 +39,7 @@ static struct lend_verbs_batch *batch_at(struct lend_list *link)
 struct build {
     struct lend_verbs_rail *rail;
     struct lend_rail_move *move;
-    const struct lend_verbs_granted *granted; /* of a WRITE: by which keys; NULL: not known here */
+    const struct lend_verbs_entry *granted; /* of a WRITE: by which keys; NULL: not known here */
     struct lend_verbs_send work[LEND_VERBS_BATCH_WORK];
     struct lend_verbs_sge sges[LEND_VERBS_BATCH_WORK][LEND_VERBS_SGES_MAX];
     uint32_t count;
@@ -63,7 +63,7 @@ static uint64_t find_piece(const struct lend_verbs_piece *pieces, uint32_t count
 }
 
 /* The same of pieces that ascend, and may be many: mostly it is that which begins last before. */
-static uint64_t find_granted(const struct lend_verbs_granted *granted, uint64_t address,
+static uint64_t find_granted(const struct lend_verbs_entry *granted, uint64_t address,
                              uint64_t bytes, uint32_t *out_rkey)
 {
     uint32_t low = 0, high = granted->piece_count;
@@ -88,7 +88,7 @@ static uint64_t find_theirs(const struct build *build, uint64_t extent, uint64_t
                             uint64_t bytes, uint32_t *out_rkey)
 {
     const struct lend_rail_move *move = build->move;
-    const struct lend_verbs_granted *granted = build->granted;
+    const struct lend_verbs_entry *granted = build->granted;
 
     if (move->is_write)
         return granted == NULL ? 0 : find_granted(granted, address, bytes, out_rkey);
