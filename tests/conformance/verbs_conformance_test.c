@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: transport verbs keeps the contract, beside each of the transports that carry its frames.
- * Method: the conformance battery: between two agents of one process under manual progress, on a
- * fake libibverbs, whose NICs move bytes as real ones do and are on one thread. Where
+ * Method: the conformance battery: between two agents of one process, under manual progress and in
+ * threads, on a fake libibverbs, whose NICs move bytes as real ones do. Where
  * LEND_TEST_RDMA names two devices ("rxe0,rxe0"), on those instead, in threads and between two
  * processes: that is how tests/rdma runs it, in a virtual machine with soft-RoCE.
  */
@@ -67,6 +67,16 @@ int main(void)
                                               .transports = "loopback,verbs",
                                               .path = "verbs/read",
                                               .flags = BATTERY_MANUAL | BATTERY_STRAIGHT};
+    static const struct battery_setup threads[] = {
+        {.name = "verbs on a fake soft-RoCE, tcp, threads",
+         .transports = "tcp,verbs",
+         .path = "verbs/read",
+         .flags = BATTERY_STRAIGHT},
+        {.name = "verbs on a fake, local, threads",
+         .transports = "local,verbs",
+         .path = "verbs/read",
+         .flags = BATTERY_STRAIGHT},
+    };
     const char *devices = getenv("LEND_TEST_RDMA");
 
     if (devices != NULL)
@@ -78,5 +88,10 @@ int main(void)
     int failed = battery_run(fakes, sizeof fakes / sizeof fakes[0]);
     /* Of such NICs neither fences nor windows are relied on. */
     fake_verbs.devices[0].vendor_id = fake_verbs.devices[1].vendor_id = 0xffffff;
-    return battery_run(&soft, 1) + failed;
+    failed += battery_run(&soft, 1);
+    lend_verbs = &fake_verbs_threads_ops;
+    fake_verbs.is_beside = true;
+    failed += battery_run(&threads[0], 1);
+    fake_verbs.devices[0].vendor_id = fake_verbs.devices[1].vendor_id = 0;
+    return failed + battery_run(&threads[1], 1);
 }

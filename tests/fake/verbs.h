@@ -63,6 +63,7 @@ struct fake_verbs {
     int works;     /* that ended, since the reset */
     int posts;     /* calls of post_send() that were good */
 
+    bool is_beside;       /* the kernel moves the bytes, and no tool sees two threads at them */
     unsigned last_access; /* of the last registration */
     int last_fd;          /* of the last registration of a dma-buf */
     uint64_t last_offset;
@@ -74,6 +75,10 @@ extern struct fake_verbs fake_verbs;
 extern const struct lend_verbs_ops fake_verbs_ops;
 /* The same of a library of long ago: what may be NULL is. */
 extern const struct lend_verbs_ops fake_verbs_old_ops;
+
+/* What several threads may use, for agents with progress of their own; without completion channels
+ * and events. Bytes are moved by the kernel, as nothing orders a NIC and the memory's owner. */
+extern const struct lend_verbs_ops fake_verbs_threads_ops;
 
 /* Two Ethernet NICs that can do everything, with GIDs of RoCE v1 and v2: fake0 has 10.77.0.1, fake1
  * 10.77.0.2. Nothing fails. */
