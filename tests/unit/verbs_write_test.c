@@ -10,6 +10,8 @@
 #include "verbs_world.h"
 
 #include <errno.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { SOFT_ROCE = 0xffffff, KEYS = REGIONS };
 
@@ -540,6 +542,27 @@ static void test_a_cancel_by_force_lands_nothing_after_it_was_heard(void **state
     close_world(world);
 }
 
+static void test_a_forked_child_lets_go_and_its_parent_writes_on(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct world *world = open_written(vendors[i]);
+        int status = 0;
+
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            lend_agent_destroy(world->reader.agent);
+            lend_agent_destroy(world->owner.agent);
+            _exit(0);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        expect(world, LEND_OK, "verbs/write");
+        close_world(world);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -564,6 +587,7 @@ int main(void)
         cmocka_unit_test(test_a_bind_that_fails_leaves_the_write_to_its_owner_or_another_try),
         cmocka_unit_test(test_a_call_that_fails_leaves_writes_to_their_owner),
         cmocka_unit_test(test_a_cancel_by_force_lands_nothing_after_it_was_heard),
+        cmocka_unit_test(test_a_forked_child_lets_go_and_its_parent_writes_on),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

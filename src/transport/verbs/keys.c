@@ -27,7 +27,9 @@ struct key {
 };
 
 struct lend_verbs_grant {
-    struct lend_list link; /* in its rail's `grants` */
+    struct lend_list link;      /* in its rail's `grants`, */
+    struct lend_list slot_link; /* and in the station's */
+    struct lend_verbs_rail *rail;
     struct lend_rail_grant what;
     uint32_t key_count;
     uint32_t capacity;
@@ -51,12 +53,24 @@ static struct lend_verbs_qp **pair_of(struct lend_verbs_rail *rail)
     return &rail->pairs[LEND_VERBS_WRITE_LANE];
 }
 
-static struct lend_verbs_grant *find(struct lend_verbs_rail *rail, uint32_t slot,
-                                     uint64_t generation)
+static struct lend_list *bucket_of(struct lend_verbs_station *station, uint32_t slot)
 {
-    for (struct lend_list *link = rail->grants.next; link != &rail->grants; link = link->next)
-        if (grant_at(link)->what.slot == slot && grant_at(link)->what.generation == generation)
-            return grant_at(link);
+    return &station->grants[slot % LEND_VERBS_GRANT_BUCKETS];
+}
+
+/* The first grant of a lease, on that rail, or, if that is NULL, on any. */
+static struct lend_verbs_grant *find(struct lend_verbs_station *station, struct lend_verbs_rail *on,
+                                     uint32_t slot, uint64_t generation)
+{
+    struct lend_list *bucket = bucket_of(station, slot);
+
+    for (struct lend_list *link = bucket->next; link != bucket; link = link->next) {
+        struct lend_verbs_grant *grant = LEND_LIST_OWNER(link, struct lend_verbs_grant, slot_link);
+
+        if (grant->what.slot == slot && grant->what.generation == generation &&
+            (on == NULL || grant->rail == on))
+            return grant;
+    }
     return NULL;
 }
 
@@ -137,6 +151,7 @@ static bool end_grant(struct lend_verbs_rail *rail, struct lend_verbs_grant *gra
 static void move_over(struct lend_verbs_grant *grant, struct lend_list *over)
 {
     lend_list_remove(&grant->link);
+    lend_list_remove(&grant->slot_link);
     lend_list_append(over, &grant->link);
 }
 
@@ -212,42 +227,44 @@ static void tell_over(struct lend_list *over)
     }
 }
 
-/* Go on ending the keys of a lease on that rail. True: there are none. */
-static bool end_lease(struct lend_verbs_rail *rail, const struct lend_rail_grant *what,
-                      bool by_force, struct lend_list *over)
+/* Go on ending a grant, by force if its queue pair cannot do it. True: it is over. */
+static bool end_or_abandon(struct lend_verbs_grant *grant, bool by_force, struct lend_list *over)
 {
-    struct lend_verbs_grant *grant = find(rail, what->slot, what->generation);
+    struct lend_verbs_rail *rail = grant->rail;
+    const struct lend_rail_grant what = grant->what;
 
-    if (grant == NULL)
-        return true;
     if (!end_grant(rail, grant)) {
         if (!by_force && !is_broken(rail, grant))
             return false;
         (void)abandon(rail, over);
-        return find(rail, what->slot, what->generation) == NULL;
+        return find(rail->station, rail, what.slot, what.generation) == NULL;
     }
     move_over(grant, over);
     return true;
 }
 
-/* The same on all rails. */
+/* Go on ending the keys of a lease, on all rails. True: there are none. */
 static bool end_everywhere(struct lend_verbs_station *station, const struct lend_rail_grant *what,
                            bool by_force, struct lend_error *why)
 {
+    struct lend_list *bucket = bucket_of(station, what->slot);
     struct lend_list over;
-    bool is_over = true;
 
     lend_list_init(&over);
     (void)pthread_mutex_lock(&station->keys_lock);
-    for (struct lend_list *link = station->writable.next; link != &station->writable;
-         link = link->next) {
-        struct lend_verbs_rail *rail = LEND_LIST_OWNER(link, struct lend_verbs_rail, writable_link);
+    for (struct lend_list *link = bucket->next; link != bucket;) {
+        struct lend_verbs_grant *grant = LEND_LIST_OWNER(link, struct lend_verbs_grant, slot_link);
 
-        if (end_lease(rail, what, by_force, &over))
+        link = link->next;
+        if (grant->what.slot != what->slot || grant->what.generation != what->generation)
             continue;
-        is_over = false;
-        *why = rail->keeps;
+        struct lend_verbs_rail *rail = grant->rail;
+        if (end_or_abandon(grant, by_force, &over))
+            link = bucket->next; /* and the next one with it, perhaps */
+        else
+            *why = rail->keeps;
     }
+    bool is_over = find(station, NULL, what->slot, what->generation) == NULL;
     (void)pthread_mutex_unlock(&station->keys_lock);
     tell_over(&over);
     return is_over;
@@ -401,8 +418,9 @@ static bool make(struct lend_verbs_rail *rail, const struct lend_rail_grant *wha
         return false;
     grant->what = *what;
     grant->capacity = count;
-    lend_list_init(&grant->link);
+    grant->rail = rail;
     lend_list_append(&rail->grants, &grant->link);
+    lend_list_append(bucket_of(rail->station, what->slot), &grant->slot_link);
     if (take_spans(rail, grant, what, &count) == LEND_OK) {
         if (!bind_windows(rail, grant))
             (void)abandon(rail, over);   /* the queue pair failed, or does not answer */
@@ -424,7 +442,7 @@ bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what
     lend_list_init(&over);
     (void)pthread_mutex_lock(&station->keys_lock);
     if (rail->is_writable && what->span_count > 0 &&
-        find(rail, what->slot, what->generation) == NULL)
+        find(station, rail, what->slot, what->generation) == NULL)
         is_new = make(rail, what, &over);
     (void)pthread_mutex_unlock(&station->keys_lock);
     tell_over(&over);
@@ -457,7 +475,7 @@ size_t lend_verbs_say_grant(struct lend_verbs_rail *rail, uint8_t *bytes)
     for (uint32_t i = 0; i < rail->owed_count; i++)
         rail->owed[i] = rail->owed[i + 1];
     (void)pthread_mutex_lock(&rail->station->keys_lock);
-    const struct lend_verbs_grant *grant = find(rail, slot, generation);
+    const struct lend_verbs_grant *grant = find(rail->station, rail, slot, generation);
     if (grant != NULL && is_whole(rail, grant))
         for (; told.piece_count < grant->key_count; told.piece_count++)
             told.pieces[told.piece_count] = grant->keys[told.piece_count].piece;
@@ -472,8 +490,6 @@ void lend_verbs_keys_begin(struct lend_verbs_rail *rail)
 {
     (void)pthread_mutex_lock(&rail->station->keys_lock);
     rail->is_writable = true;
-    lend_list_remove(&rail->writable_link);
-    lend_list_append(&rail->station->writable, &rail->writable_link);
     (void)pthread_mutex_unlock(&rail->station->keys_lock);
 }
 
@@ -484,8 +500,6 @@ bool lend_verbs_keys_end(struct lend_verbs_rail *rail)
     lend_list_init(&over);
     (void)pthread_mutex_lock(&rail->station->keys_lock);
     bool is_gone = abandon(rail, &over);
-    if (is_gone)
-        lend_list_remove(&rail->writable_link);
     (void)pthread_mutex_unlock(&rail->station->keys_lock);
     tell_over(&over);
     rail->owed_count = 0;

@@ -137,7 +137,6 @@ enum lend_status lend_verbs_rail_open(void *transport, const struct lend_rail_de
     rail->station = transport;
     rail->is_client = desc->is_client;
     lend_list_init(&rail->grants);
-    lend_list_init(&rail->writable_link);
     lend_verbs_work_init(rail);
     if (rail->is_client) {
         take_address(rail, desc);

@@ -142,7 +142,8 @@ static enum lend_status verbs_open(const struct lend_transport_open *open, void 
     station->agent = open->agent;
     (void)pthread_mutex_init(&station->lock, NULL);
     (void)pthread_mutex_init(&station->keys_lock, NULL);
-    lend_list_init(&station->writable);
+    for (uint32_t i = 0; i < LEND_VERBS_GRANT_BUCKETS; i++)
+        lend_list_init(&station->grants[i]);
     atomic_init(&station->serial, 1);
     enum lend_status status = build(station, open, error);
     if (status != LEND_OK) {

@@ -47,6 +47,7 @@ enum {
     LEND_VERBS_KEY_WORK = 512,        /* binds, and ends of bindings, under way at an owner's */
     LEND_VERBS_OWED_MAX = 16,         /* leases whose keys are to be told */
     LEND_VERBS_ENTRY_BUCKETS = 64,
+    LEND_VERBS_GRANT_BUCKETS = 256,
     LEND_VERBS_WINDOWS_KEPT = 64, /* free ones, of a NIC */
     LEND_VERBS_ADDRESS_MAX = 2 + 8 * LEND_VERBS_GID_BYTES,
 };
@@ -78,7 +79,7 @@ struct lend_verbs_station {
     uint32_t exposure_count;
 
     pthread_mutex_t keys_lock; /* guards the keys: before the lock above, and those of the store */
-    struct lend_list writable; /* rails, by writable_link */
+    struct lend_list grants[LEND_VERBS_GRANT_BUCKETS]; /* of all rails, by the slot of the lease */
     struct lend_verbs_windows windows[LEND_VERBS_NICS_MAX];
 };
 
@@ -144,7 +145,6 @@ struct lend_verbs_rail {
     bool is_stuck;      /* the provider did not give something back: nobody knows what it does */
 
     /* Server: what the peer may write. Under the lock of keys, with the queue pair for writes. */
-    struct lend_list writable_link; /* in the station's, while there may be any */
     struct lend_list grants;
     struct lend_verbs_cq *write_cq;
     bool binds;              /* windows; else private regions are made; set before it is UP */
