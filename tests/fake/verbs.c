@@ -497,8 +497,13 @@ static int dealloc_mw(struct lend_verbs_mw *mw)
     struct fake_mw *it = (struct fake_mw *)mw;
     struct fake_mw **at = &fake_verbs_table.mws;
 
-    if (fake_verbs.deallocate_errno != 0)
-        return fake_verbs.deallocate_errno;
+    if (fake_verbs.deallocate_errno != 0) {
+        int number = fake_verbs.deallocate_errno;
+
+        if (fake_verbs.deallocate_once)
+            fake_verbs.deallocate_errno = 0;
+        return number;
+    }
     if (it->mr != NULL)
         it->mr->windows--;
     while (*at != it)

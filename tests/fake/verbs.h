@@ -53,7 +53,8 @@ struct fake_verbs {
     int fail_register_at; /* that registration fails, counted from 0; -1: none */
     int registrations;    /* tried since the reset */
     int deregister_errno; /* dereg_mr() fails so, until it is 0 again */
-    int deallocate_errno; /* dealloc_mw() fails so */
+    int deallocate_errno; /* dealloc_mw() fails so, */
+    bool deallocate_once; /* the next one, or every one until that is 0 again */
     int post_errno;       /* the next post_send() fails so, once */
 
     bool holds;    /* work for a peer waits for fake_verbs_let_go() */

@@ -423,6 +423,38 @@ static void test_a_key_that_a_nic_keeps_is_busy(void **state)
     }
 }
 
+/* Two leases that the table of grants has in one place. */
+static void test_a_key_that_a_nic_keeps_holds_up_no_other(void **state)
+{
+    enum { LEASES = 256 };
+    (void)state;
+    double_install(-1);
+    double_clock_set(SECOND, 1000);
+    struct world *world = open_written(0);
+    struct lend_lease *lease = world->lease;
+    struct lend_ticket *ticket = world->ticket;
+    struct lend_error error = {0};
+
+    world->lease = NULL;
+    world->ticket = NULL;
+    for (int i = 0; i < LEASES; i++)
+        grant(world, LEND_ACCESS_WRITE);
+    expect(world, LEND_OK, "verbs/write");
+    assert_int_equal(fake_verbs.mws, 2 * KEYS);
+    fake_verbs.holds = fake_verbs.stalls = true;
+    fake_verbs.deallocate_errno = EBUSY;
+    fake_verbs.deallocate_once = true;
+    assert_int_equal(lend_lease_revoke(lease, &error), LEND_E_BUSY);
+    assert_int_equal(fake_verbs.mws, 0); /* it was tried again before its end was told */
+    check(lend_lease_revoke(lease, &error), &error);
+    fake_verbs.holds = fake_verbs.stalls = false;
+    expect(world, LEND_OK, "verbs/write"); /* by the other lease, and other queue pairs */
+    lend_ticket_release(ticket);
+    lend_lease_release(lease);
+    close_world(world);
+    (void)double_remove();
+}
+
 static void test_an_end_that_finds_no_room_is_posted_again(void **state)
 {
     (void)state;
@@ -581,6 +613,7 @@ int main(void)
         cmocka_unit_test(test_an_end_that_never_completes_is_forced),
         cmocka_unit_test(test_a_queue_pair_for_writes_that_was_lost_is_made_anew),
         cmocka_unit_test(test_a_key_that_a_nic_keeps_is_busy),
+        cmocka_unit_test(test_a_key_that_a_nic_keeps_holds_up_no_other),
         cmocka_unit_test(test_an_end_that_finds_no_room_is_posted_again),
         cmocka_unit_test(test_an_end_that_fails_takes_the_queue_pair_with_it),
         cmocka_unit_test(test_whatever_status_work_ends_with_a_write_ends_well),

@@ -31,6 +31,7 @@ struct lend_verbs_grant {
     struct lend_list slot_link; /* and in the station's */
     struct lend_verbs_rail *rail;
     struct lend_rail_grant what;
+    uint64_t attempt; /* to end its lease, that came by last */
     uint32_t key_count;
     uint32_t capacity;
     struct key keys[];
@@ -243,25 +244,39 @@ static bool end_or_abandon(struct lend_verbs_grant *grant, bool by_force, struct
     return true;
 }
 
+/* A grant of the lease that this attempt has not come by; it has then. */
+static struct lend_verbs_grant *find_next(struct lend_verbs_station *station,
+                                          const struct lend_rail_grant *what, uint64_t attempt)
+{
+    struct lend_list *bucket = bucket_of(station, what->slot);
+
+    for (struct lend_list *link = bucket->next; link != bucket; link = link->next) {
+        struct lend_verbs_grant *grant = LEND_LIST_OWNER(link, struct lend_verbs_grant, slot_link);
+
+        if (grant->what.slot != what->slot || grant->what.generation != what->generation ||
+            grant->attempt == attempt)
+            continue;
+        grant->attempt = attempt;
+        return grant;
+    }
+    return NULL;
+}
+
 /* Go on ending the keys of a lease, on all rails. True: there are none. */
 static bool end_everywhere(struct lend_verbs_station *station, const struct lend_rail_grant *what,
                            bool by_force, struct lend_error *why)
 {
-    struct lend_list *bucket = bucket_of(station, what->slot);
+    struct lend_verbs_grant *grant;
     struct lend_list over;
 
     lend_list_init(&over);
     (void)pthread_mutex_lock(&station->keys_lock);
-    for (struct lend_list *link = bucket->next; link != bucket;) {
-        struct lend_verbs_grant *grant = LEND_LIST_OWNER(link, struct lend_verbs_grant, slot_link);
+    uint64_t attempt = ++station->attempts;
+    /* Others may end with it, so each is looked for from the beginning. */
+    while ((grant = find_next(station, what, attempt)) != NULL) {
+        const struct lend_verbs_rail *rail = grant->rail;
 
-        link = link->next;
-        if (grant->what.slot != what->slot || grant->what.generation != what->generation)
-            continue;
-        struct lend_verbs_rail *rail = grant->rail;
-        if (end_or_abandon(grant, by_force, &over))
-            link = bucket->next; /* and the next one with it, perhaps */
-        else
+        if (!end_or_abandon(grant, by_force, &over))
             *why = rail->keeps;
     }
     bool is_over = find(station, NULL, what->slot, what->generation) == NULL;

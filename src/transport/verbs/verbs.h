@@ -80,6 +80,7 @@ struct lend_verbs_station {
 
     pthread_mutex_t keys_lock; /* guards the keys: before the lock above, and those of the store */
     struct lend_list grants[LEND_VERBS_GRANT_BUCKETS]; /* of all rails, by the slot of the lease */
+    uint64_t attempts;                                 /* to end those of a lease */
     struct lend_verbs_windows windows[LEND_VERBS_NICS_MAX];
 };
 
