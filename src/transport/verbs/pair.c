@@ -10,7 +10,8 @@
 enum {
     PSN_MASK = 0xffffff,
     TIMEOUT = 14,    /* 67 ms for an acknowledgment, as the NIC counts: 4.096 us << TIMEOUT */
-    RETRY_COUNT = 7, /* that many times: half a second until a peer is given up, or a little more */
+    RETRY_COUNT = 6, /* half a second until a peer is given up; 7 is for ever on soft-RoCE */
+    RNR_RETRY_COUNT = 7,
     RNR_TIMER = 12,
     HOP_LIMIT = 64,
     SOFT_ROCE = 0xffffff, /* its vendor */
@@ -206,7 +207,7 @@ static int go_on(struct lend_verbs_rail *rail, uint32_t lane, uint8_t reads)
         .sq_psn = rail->ours.lanes[lane].first_psn,
         .timeout = TIMEOUT,
         .retry_cnt = RETRY_COUNT,
-        .rnr_retry = RETRY_COUNT,
+        .rnr_retry = RNR_RETRY_COUNT,
         .max_rd_atomic = reads,
     };
 
