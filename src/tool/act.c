@@ -46,6 +46,19 @@ void act_note_time(struct act_row *row, uint64_t ns)
         row->slowest_ns = ns;
 }
 
+void act_note_path(struct act_row *row, const char *path)
+{
+    uint32_t i = 0;
+
+    while (i < row->path_count && strcmp(row->paths[i].name, path) != 0)
+        i++;
+    if (path[0] == '\0' || i == ACT_PATHS_MAX)
+        return;
+    if (i == row->path_count)
+        (void)snprintf(row->paths[row->path_count++].name, sizeof row->paths[i].name, "%s", path);
+    row->paths[i].count++;
+}
+
 const char *act_row_seen(const struct act_row *row, char *text, size_t capacity)
 {
     size_t used = 0;

@@ -11,7 +11,7 @@
  * each with the outcomes that it may have.
  */
 
-enum { ACT_SEEN_MAX = 12, ACT_ROWS_MAX = 16 };
+enum { ACT_SEEN_MAX = 12, ACT_ROWS_MAX = 16, ACT_PATHS_MAX = 4 };
 
 /* One thing that was done a number of times, and what came of it. */
 struct act_row {
@@ -23,6 +23,11 @@ struct act_row {
         uint32_t count;
     } seen[ACT_SEEN_MAX];
     uint32_t seen_count;
+    struct {
+        char name[32];
+        uint32_t count;
+    } paths[ACT_PATHS_MAX]; /* that its transfers took, as their records say */
+    uint32_t path_count;
     uint32_t repetitions;
     uint32_t wrong;      /* repetitions that did not come out as they must */
     uint64_t slowest_ns; /* until the outcome that the row is about was there */
@@ -69,6 +74,8 @@ struct act_row *act_row_add(struct acts *acts, const char *act, const char *done
 void act_note(struct acts *acts, struct act_row *row, int32_t status, bool is_right,
               const char *reason);
 void act_note_time(struct act_row *row, uint64_t ns);
+/* Note the path of the transfer that ended; "": it took none. */
+void act_note_path(struct act_row *row, const char *path);
 
 /* Put on the stage an owner and a reader that have opened their agents. leases_max and slot_rest_ns
  * are of the owner's, 0 for the default. */

@@ -35,8 +35,10 @@ static enum lend_status cancel_once(struct acts *acts, struct act_row *row, uint
     status = act_move_send(acts, error);
     if (status == LEND_OK)
         status = act_move_end(acts, error);
-    if (status == LEND_OK)
+    if (status == LEND_OK) {
         act_note_time(row, acts->stage->report.quiet_ns);
+        act_note_path(row, acts->stage->report.path);
+    }
     return status;
 }
 

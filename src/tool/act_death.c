@@ -81,6 +81,7 @@ static enum lend_status end_read(struct acts *acts, struct act_row *row, uint64_
                      report->status == LEND_E_TIMEOUT);
     act_note(acts, row, report->status, is_right,
              is_in_time ? report->text : "not within the deadline");
+    act_note_path(row, report->path);
     if (report->at_ns + report->elapsed_ns > since_ns)
         act_note_time(row, report->at_ns + report->elapsed_ns - since_ns);
     return LEND_OK;
@@ -207,6 +208,7 @@ static enum lend_status resume_reader(struct acts *acts, struct act_row *row, in
                    report->status == LEND_E_TIMEOUT;
     bool is_right = wrong == NULL && is_told && report->pieces_wrong == 0;
     act_note(acts, row, withdrawn, is_right, wrong != NULL ? wrong : report->text);
+    act_note_path(row, report->path);
     return LEND_OK;
 }
 

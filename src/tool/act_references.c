@@ -24,6 +24,7 @@ static void note(struct acts *acts, struct act_row *row, int32_t expected)
     act_note(acts, row, report->status, report->status == expected && report->pieces_wrong == 0,
              report->text);
     act_note_time(row, report->elapsed_ns);
+    act_note_path(row, report->path);
 }
 
 /* Begin a grant of the first blocks, half of what there is. */

@@ -47,6 +47,7 @@ static enum lend_status take_back_once(struct acts *acts, struct act_row *row, u
                     (report->status == LEND_OK || report->status == LEND_E_REVOKED ||
                      report->status == LEND_E_STALE);
     act_note(acts, row, report->status, is_right, report->text);
+    act_note_path(row, report->path);
     return LEND_OK;
 }
 

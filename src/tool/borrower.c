@@ -10,6 +10,36 @@ static const uint64_t quiet_look_ns = 1000000;
 static const uint64_t quiet_max_ns = 10000000000;
 static const uint64_t connect_max_ns = 30000000000;
 
+static bool is_for_writes(const char *name, size_t length)
+{
+    static const char end[] = "/write";
+    size_t tail = sizeof end - 1;
+
+    return length >= tail && strncmp(name + length - tail, end, tail) == 0;
+}
+
+enum lend_status borrower_take_paths(struct borrower *borrower, const char *paths,
+                                     struct lend_error *error)
+{
+    if (paths == NULL)
+        return LEND_OK;
+    if (strlen(paths) >= BORROWER_PATHS_BYTES)
+        return trouble(error, LEND_E_INVALID, "--path: names of at most %d bytes in all",
+                       BORROWER_PATHS_BYTES - 1);
+    for (const char *at = paths; at != NULL; at = strchr(at, ',')) {
+        at += *at == ',';
+        size_t length = strcspn(at, ",");
+        bool is_write = is_for_writes(at, length);
+        char *names = borrower->path_names[is_write];
+        size_t used = strlen(names);
+
+        (void)snprintf(names + used, BORROWER_PATHS_BYTES - used, "%s%.*s", used > 0 ? "," : "",
+                       (int)length, at);
+        *(is_write ? &borrower->write_paths : &borrower->read_paths) = names;
+    }
+    return LEND_OK;
+}
+
 enum lend_status borrower_furnish(struct borrower *borrower, const struct model *model,
                                   uint32_t block_count, struct lend_error *error)
 {
@@ -40,7 +70,7 @@ static enum lend_status prepare(struct borrower *borrower, uint32_t direction, c
     desc.local_regions = borrower->regions;
     desc.remote_regions = ids;
     desc.block_count_max = borrower->cache.block_count;
-    desc.paths = direction == LEND_READ ? borrower->read_paths : NULL;
+    desc.paths = direction == LEND_READ ? borrower->read_paths : borrower->write_paths;
     return lend_transfer_prepare(borrower->agent, &desc, out, error);
 }
 
@@ -68,7 +98,7 @@ static enum lend_status connect_first(struct borrower *borrower, struct lend_err
     uint64_t begun_ns = now_ns();
 
     borrower->connect_ns = 0;
-    if (borrower->read_paths == NULL)
+    if (borrower->read_paths == NULL && borrower->write_paths == NULL)
         return LEND_OK;
     enum lend_status status = lend_peer_connect(borrower->owner, connect_max_ns, error);
     borrower->connect_ns = now_ns() - begun_ns;

@@ -7,12 +7,16 @@
 
 #include <lend/transfer.h>
 
+enum { BORROWER_PATHS_BYTES = 256 };
+
 /* The reader's half: a cache of its own to pull into, and what it knows of one owner. */
 struct borrower {
     struct lend_agent *agent;
     struct cache cache;
     struct lend_region *regions[MODEL_REGIONS_MAX];
-    const char *read_paths; /* that READs may take; NULL: any */
+    /* That READs and WRITEs may take, NULL: any; into the names. */
+    const char *read_paths, *write_paths;
+    char path_names[2][BORROWER_PATHS_BYTES];
     struct lend_peer *owner;
     uint64_t connect_ns; /* within the last borrower_import(); 0: it did not */
     uint32_t owner_block_count;
@@ -21,12 +25,17 @@ struct borrower {
     struct lend_ticket *ticket;
 };
 
+/* What its transfers may take, with commas: those that end in /write are for WRITEs; a direction of
+ * which none is named may take any. NULL: both may. LEND_E_INVALID: too many. */
+enum lend_status borrower_take_paths(struct borrower *borrower, const char *paths,
+                                     struct lend_error *error);
+
 /* Map a cache and register its regions, for this agent's own use alone. */
 enum lend_status borrower_furnish(struct borrower *borrower, const struct model *model,
                                   uint32_t block_count, struct lend_error *error);
 
 /* Import an owner's metadata, in place of what was known before, and prepare transfers of at most
- * block_count_max blocks of each region. With read_paths it connects first. */
+ * block_count_max blocks of each region. With paths to insist on it connects first. */
 enum lend_status borrower_import(struct borrower *borrower, const void *bytes, size_t count,
                                  struct lend_error *error);
 

@@ -7,7 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { KEY_ITERATIONS = 'i', KEY_HOSTS = 0x200, ITERATIONS_DEFAULT = 10, ITERATIONS_MAX = 1000000 };
+enum {
+    KEY_ITERATIONS = 'i',
+    KEY_HOSTS = 0x200,
+    KEY_READER_NICS,
+    ITERATIONS_DEFAULT = 10,
+    ITERATIONS_MAX = 1000000
+};
 
 /* What one pull of the acts moves, about: enough that a random moment falls into it. */
 static const uint64_t act_bytes = UINT64_C(16) << 20;
@@ -18,6 +24,7 @@ struct demo {
     struct options options;
     uint32_t iterations;
     uint32_t hosts; /* 1 or 2 */
+    const char *reader_nics;
 };
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -36,6 +43,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_HOSTS:
         demo->hosts = (uint32_t)options_number(state, "hosts", text, HOSTS, false);
         return 0;
+    case KEY_READER_NICS: demo->reader_nics = text; return 0;
     case ARGP_KEY_ARG: argp_error(state, "'%s' is not expected", text); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -47,6 +55,11 @@ static const struct argp parser = {
                                             {"hosts", KEY_HOSTS, "N", 0,
                                              "With 2: owner and reader are on two hosts, which are "
                                              "network namespaces joined by a link (default: 1)",
+                                             0},
+                                            {"reader-verbs-devices", KEY_READER_NICS,
+                                             "DEVICE[,DEVICE...]", 0,
+                                             "The reader's RDMA NICs (default: those of "
+                                             "--verbs-devices, as the owner's)",
                                              0},
                                             {0}},
     .parser = parse,
@@ -117,6 +130,7 @@ int demo_main(int argc, char **argv)
     options_init(&demo.options);
     (void)argp_parse(&parser, argc, argv, 0, NULL, &demo);
     complete(&demo);
+    stage.reader_nics = demo.reader_nics;
 
     struct acts acts = {.stage = &stage, .dice = {.state = demo.options.seed}};
     enum lend_status status = plan(&demo, &job, &acts, &error);

@@ -146,13 +146,16 @@ static json_t *describe_job(const struct job *job)
 static json_t *describe_row(const struct act_row *row, uint32_t iterations)
 {
     json_t *seen = json_object();
+    json_t *paths = json_object();
 
     for (uint32_t i = 0; i < row->seen_count; i++)
         (void)json_object_set_new(seen, lend_status_name(row->seen[i].status),
                                   json_integer(row->seen[i].count));
-    return json_pack("{s:s, s:s, s:s, s:o, s:i, s:i, s:I, s:s, s:s}", "act", row->act, "done",
-                     row->done, "expected", row->expected, "seen", seen, "repetitions",
-                     (int)row->repetitions, "wrong", (int)row->wrong, "slowest_ns",
+    for (uint32_t i = 0; i < row->path_count; i++)
+        (void)json_object_set_new(paths, row->paths[i].name, json_integer(row->paths[i].count));
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:i, s:i, s:I, s:s, s:s}", "act", row->act, "done",
+                     row->done, "expected", row->expected, "seen", seen, "paths", paths,
+                     "repetitions", (int)row->repetitions, "wrong", (int)row->wrong, "slowest_ns",
                      number(row->slowest_ns), "reason", row->reason, "verdict",
                      act_row_verdict(row, iterations));
 }

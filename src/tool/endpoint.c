@@ -48,6 +48,8 @@ const char *endpoint_transports(const struct endpoint *endpoint, char *text)
         add_name(text, "tcp");
     if (!is_chosen && endpoint->ucx_devices != NULL)
         add_name(text, "ucx");
+    if (endpoint->verbs_devices != NULL) /* it goes beside the others */
+        add_name(text, "verbs");
     return text;
 }
 
@@ -68,6 +70,7 @@ enum lend_status endpoint_create(const struct endpoint *endpoint, const char *na
     config.ucx_devices = endpoint->ucx_devices;
     config.ucx_transports = endpoint->ucx_transports;
     config.ucx_library = endpoint->ucx_library;
+    config.verbs_devices = endpoint->verbs_devices;
     config.leases_max = endpoint->leases_max;
     config.slot_rest_ns = endpoint->slot_rest_ns;
     config.connect_timeout_ns = endpoint->connect_timeout_ns;

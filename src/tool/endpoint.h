@@ -11,7 +11,7 @@
 struct endpoint {
     const struct model *model;
     const char *transports;  /* by name, separated by commas; NULL: as the rest asks for */
-    const char *paths;       /* that READs may take, by name, separated by commas; NULL: any */
+    const char *paths;       /* that transfers may take, by name, with commas; NULL: any */
     const char *directory;   /* of the socket; NULL: the library's default */
     uint32_t socket_mode;    /* its permission bits; 0: the library's default */
     const char *listen;      /* an address of tcp; NULL: it listens nowhere */
@@ -22,8 +22,9 @@ struct endpoint {
     const char *ucx_devices; /* as in lend_agent_config, here and below */
     const char *ucx_transports;
     const char *ucx_library;
-    bool is_verbose;     /* the library's log goes to stderr */
-    uint32_t leases_max; /* 0: the library's default, here and below */
+    const char *verbs_devices; /* NULL: verbs is not opened */
+    bool is_verbose;           /* the library's log goes to stderr */
+    uint32_t leases_max;       /* 0: the library's default, here and below */
     uint64_t slot_rest_ns;
     uint64_t connect_timeout_ns;
     uint64_t transfer_timeout_ns;

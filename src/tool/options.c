@@ -24,6 +24,7 @@ enum {
     KEY_UCX_DEVICES,
     KEY_UCX_TRANSPORTS,
     KEY_UCX_LIBRARY,
+    KEY_VERBS_DEVICES,
 };
 
 enum { MEMORY_SHARE = 4 }; /* a quarter of what is free */
@@ -68,6 +69,7 @@ static error_t parse_common(int key, char *text, struct argp_state *state)
     case KEY_UCX_DEVICES: options->endpoint.ucx_devices = text; return 0;
     case KEY_UCX_TRANSPORTS: options->endpoint.ucx_transports = text; return 0;
     case KEY_UCX_LIBRARY: options->endpoint.ucx_library = text; return 0;
+    case KEY_VERBS_DEVICES: options->endpoint.verbs_devices = text; return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
@@ -143,6 +145,8 @@ const struct argp options_common = {
             {"ucx-transports", KEY_UCX_TRANSPORTS, "NAME[,NAME...]", 0,
              "UCX's own transports, as UCX_TLS has them (default: UCX's choice)", 0},
             {"ucx-library", KEY_UCX_LIBRARY, "FILE", 0, "The libucp to load", 0},
+            {"verbs-devices", KEY_VERBS_DEVICES, "DEVICE[,DEVICE...]", 0,
+             "RDMA NICs to read and write by, beside local or tcp: mlx5_0, mlx5_0:1", 0},
             {"json", KEY_JSON, NULL, 0, "Print the result as JSON", 0},
             {"verbose", KEY_VERBOSE, NULL, 0, "Print the library's log to standard error", 0},
             {0}},
@@ -170,7 +174,9 @@ const struct argp options_pull = {
              0},
             {"seed", KEY_SEED, "N", 0, "Draw the same blocks and moments again", 0},
             {"path", KEY_PATH, "PATH[,PATH...]", 0,
-             "Read by these paths alone, such as local/served (default: the best there is)", 0},
+             "Read by these paths alone, such as local/served, and write by those of them that end "
+             "in /write (default: the best there is)",
+             0},
             {0}},
     .parser = parse_pull,
 };

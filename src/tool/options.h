@@ -21,7 +21,7 @@ struct options {
 enum { OPTION_PIECES_DEFAULT = 2000 };
 
 /* Parsers of options in common, as children of a sub-command's: input is a struct options. */
-extern const struct argp options_common; /* --transport --ucx-... --json --verbose */
+extern const struct argp options_common; /* --transport --ucx-... --verbs-... --json --verbose */
 extern const struct argp options_cache;  /* --model --memory */
 extern const struct argp options_pull;   /* --blocks --seed --path */
 extern const struct argp options_socket; /* --socket-directory */

@@ -96,7 +96,9 @@ static enum lend_status begin(struct pull *pull, struct lend_error *error)
         return status;
 
     const struct model *model = pull->options.endpoint.model;
-    borrower->read_paths = pull->options.endpoint.paths;
+    status = borrower_take_paths(borrower, pull->options.endpoint.paths, error);
+    if (status != LEND_OK)
+        return status;
     pull->block_count = options_block_count(&pull->options);
     pull->local = malloc((pull->block_count + 1U) * sizeof *pull->local);
     pull->remote = malloc((pull->block_count + 1U) * sizeof *pull->remote);

@@ -20,7 +20,8 @@ static enum lend_status open_agent(struct actor *actor, struct lend_error *error
     size_t count = 0;
     enum lend_status status = endpoint_create(&actor->endpoint, "reader", &borrower->agent, error);
 
-    borrower->read_paths = actor->endpoint.paths;
+    if (status == LEND_OK)
+        status = borrower_take_paths(borrower, actor->endpoint.paths, error);
     if (status == LEND_OK)
         status = borrower_furnish(borrower, actor->endpoint.model,
                                   actor_reader_blocks(actor->order.block_count), error);

@@ -133,6 +133,8 @@ static void play(struct stage *stage, int channel, pid_t director,
     (void)close(stage->signals);
     if (stage->owner.channel >= 0)
         (void)close(stage->owner.channel);
+    if (find == reader_handler && stage->reader_nics != NULL)
+        stage->endpoint.verbs_devices = stage->reader_nics;
     enter_host(stage, find == owner_handler ? 0 : 1);
     actor_play(&stage->endpoint, channel, find);
     exit(EXIT_GOOD); /* not _exit(): a sanitizer shall have its say about what was not freed */

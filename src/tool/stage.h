@@ -25,8 +25,9 @@ struct player {
 
 struct stage {
     struct endpoint endpoint;
-    char directory[96]; /* of the sockets; made by stage_open() */
-    bool has_hosts;     /* owner and reader are on two */
+    char directory[96];      /* of the sockets; made by stage_open() */
+    const char *reader_nics; /* its verbs_devices, if they are others; set before stage_open() */
+    bool has_hosts;          /* owner and reader are on two */
     struct hosts hosts;
     int signals; /* a descriptor on which SIGINT and its like arrive; -1: not made */
     struct player owner;

@@ -108,7 +108,7 @@ class ManualTest(unittest.TestCase):
         self.assertEqual(self.complete("serve", "--secret-file", "commands"), ["commands.h"])
 
     def test_values_are_completed(self):
-        self.assertEqual(self.complete("demo", "--transport", ""), ["local", "tcp", "ucx"])
+        self.assertEqual(self.complete("demo", "--transport", ""), ["local", "tcp", "ucx", "verbs"])
         self.assertEqual(self.complete("demo", "--hosts", "=", "2"), ["2"])
         self.assertEqual(self.complete("pull", "--from", "com"), [])
         self.assertIn("lo", self.complete("doctor", "--ucx-devices", "l"))

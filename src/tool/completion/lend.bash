@@ -27,11 +27,11 @@ _lend() {
     fi
     case $before in
     --path)
-        mapfile -t COMPREPLY < <(compgen -W "local/mapped local/cross-memory local/served tcp/served" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "local/mapped local/cross-memory local/served tcp/served verbs/read verbs/write" -- "$word")
         return
         ;;
     --transport)
-        mapfile -t COMPREPLY < <(compgen -W "local tcp ucx" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "local tcp ucx verbs" -- "$word")
         return
         ;;
     --hosts)
@@ -45,7 +45,7 @@ _lend() {
         mapfile -t COMPREPLY < <(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$word")
         return
         ;;
-    --verbs-devices)
+    --verbs-devices | --reader-verbs-devices)
         mapfile -t COMPREPLY < <(compgen -W "$(ls /sys/class/infiniband 2>/dev/null)" -- "$word")
         return
         ;;
