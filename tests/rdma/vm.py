@@ -58,6 +58,7 @@ class Step:
     limit: int = 120
     environment: dict = dataclasses.field(default_factory=dict)
     status: int = None
+    seconds: float = 0
     out: str = ""
     err: str = ""
 
@@ -208,7 +209,10 @@ class Machine:
             if not (run / "started").exists():
                 raise MachineError(f"{BOOTS} times the guest did not come up\n"
                                    f"{read(run / 'qemu')}{console[-4000:]}")
+            before = written(run / "started")
             for number, step in enumerate(steps):
+                step.seconds = max(written(run / f"{number:03}.step.status") - before, 0)
+                before += step.seconds
                 step.out, step.err = (read(run / f"{number:03}.step.{end}")
                                       for end in ("out", "err"))
                 status = read(run / f"{number:03}.step.status").strip()
@@ -260,6 +264,10 @@ class Machine:
 
 def read(path):
     return path.read_text(errors="replace") if path.exists() else ""
+
+
+def written(path):
+    return path.stat().st_mtime if path.exists() else 0
 
 
 def main():
