@@ -76,7 +76,7 @@ class Suites:
 
     # Builds and their tests
 
-    def build(self, name, *options, **environment):
+    def build(self, name, *options, targets=(), **environment):
         folder = ROOT / f"build-{name}"
         setup = ["meson", "setup", str(folder), *options]
         if (folder / "build.ninja").exists():
@@ -84,7 +84,8 @@ class Suites:
         elif folder.exists():
             shutil.rmtree(folder)
         return (self.check(f"{name}: set-up", setup, **environment)
-                and self.check(f"{name}: build", ["ninja", "-C", str(folder)], **environment))
+                and self.check(f"{name}: build", ["ninja", "-C", str(folder), *targets],
+                               **environment))
 
     def test(self, name, *arguments, suites=(), log="testlog", before=(), label=None,
              **environment):
@@ -195,7 +196,7 @@ class Suites:
             return
         if not self.build("fuzz", "-Dfuzz=true", "-Db_sanitize=address,undefined",
                           "-Db_lundef=false", "-Dtests=enabled", "-Dexamples=false",
-                          "-Dtool=disabled", CC=clang):
+                          "-Dtool=disabled", targets=("fuzzers",), CC=clang):
             return
         for program in sorted((ROOT / "build-fuzz/tests").glob("*_fuzzer")):
             name = program.name.removesuffix("_fuzzer")
