@@ -24,6 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0))
 FOLDERS = ("include", "src", "compat", "bench", "tests", "examples")
 SCALE = {"LEND_SCALE": "20"}
+SEEDS = "300"  # of the simulation's histories, which are the same each time
 REPORT = "abort_on_error=0:exitcode=99"
 SLOW = "3"  # how many times longer a test may take under a sanitizer
 VALGRIND = ("valgrind --quiet --error-exitcode=99 --leak-check=full "
@@ -165,7 +166,7 @@ class Suites:
         if self.build("asan", "-Db_sanitize=address,undefined", "-Db_lundef=false",
                       "-Dtests=enabled", CC="gcc"):
             self.test("asan", "-t", SLOW, "--no-suite", "style", "--no-suite", "headers", **SCALE,
-                      ASAN_OPTIONS=f"{REPORT}:detect_stack_use_after_return=1",
+                      LEND_SEEDS=SEEDS, ASAN_OPTIONS=f"{REPORT}:detect_stack_use_after_return=1",
                       UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
 
     def tsan(self):
