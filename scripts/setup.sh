@@ -16,8 +16,8 @@ OPTIONAL="abigail-tools clang-14 clang-format-14 cmake codespell debhelper dpkg-
 # cargo has chosen it.
 command -v cargo >/dev/null || OPTIONAL="$OPTIONAL cargo-web"
 OPTIONAL="$OPTIONAL libclang1-14 python3-pip"
-# The suite rdma, and its virtual machine.
-RDMA="$TEST busybox-static ibverbs-providers iproute2 libibverbs-dev qemu-system-x86"
+# The suite rdma, and its virtual machine: without them it fails.
+MACHINE="busybox-static ibverbs-providers iproute2 libibverbs-dev qemu-system-x86"
 PLOTS="gnuplot-nox python3"
 # What Debian asks before it starts a service; the tests have their own in its place.
 POLICY=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
@@ -29,10 +29,10 @@ build)
     ;;
 test)
     wanted=$TEST
-    optional=$OPTIONAL
+    optional="$OPTIONAL $MACHINE"
     ;;
 rdma)
-    wanted=$RDMA
+    wanted="$TEST $MACHINE"
     optional=
     ;;
 plots)
