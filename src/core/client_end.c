@@ -135,6 +135,8 @@ bool lend_client_sever(struct lend_session *session, struct lend_transfer *trans
     lend_list_remove(&transfer->notification.link);
     if (slot != NULL)
         let_go(client, slot);
+    if (lend_onesided_hush(&client->own, transfer, status, reason))
+        return false;
     (void)lend_fail(&why, status, "%s", reason);
     lend_client_fail_transfer(client, transfer, &why);
     return true;

@@ -605,12 +605,16 @@ static void start(struct lend_onesided *own, struct lend_transfer *transfer)
 void lend_onesided_permit(struct lend_onesided *own, struct lend_transfer *transfer,
                           enum lend_status status, struct lend_error *why)
 {
-    if (status == LEND_OK)
-        start(own, transfer);
-    else if (status == LEND_E_NO_PATH)
-        lend_onesided_fall_back(own, transfer, why);
-    else
+    if (transfer->severed != LEND_OK) {
+        (void)lend_fail(why, (enum lend_status)transfer->severed, "%s", transfer->severed_why);
         fail(own, transfer, why);
+    } else if (status == LEND_OK) {
+        start(own, transfer);
+    } else if (status == LEND_E_NO_PATH) {
+        lend_onesided_fall_back(own, transfer, why);
+    } else {
+        fail(own, transfer, why);
+    }
 }
 
 void lend_onesided_drop(struct lend_onesided *own, struct lend_transfer *transfer)

@@ -62,6 +62,10 @@ bool lend_onesided_is_landing(const struct lend_onesided *own,
 /* Then this: it ends with that status once nothing is. The reason lives for ever. */
 void lend_onesided_sever(struct lend_onesided *own, struct lend_transfer *transfer,
                          enum lend_status status, const char *reason);
+/* It ends with that status, and is with no rail any more; but a rail may have broken under it, and
+ * bytes of it be on their way still: then true, and it ends when its owner has heard of that. */
+bool lend_onesided_hush(struct lend_onesided *own, struct lend_transfer *transfer,
+                        enum lend_status status, const char *reason);
 /* The time by which that must be over, for all such; if it is past, it is ended by force.
  * UINT64_MAX: there is none. */
 uint64_t lend_onesided_settle(struct lend_onesided *own, uint64_t now_ns);

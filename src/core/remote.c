@@ -8,6 +8,7 @@
 #include "core/lease.h"
 #include "core/rail.h"
 #include "core/slot.h"
+#include "core/view.h"
 
 enum { TRIES_MAX = 3 }; /* of one transfer, where the rail broke */
 
@@ -104,6 +105,28 @@ static bool has_broken(const struct lend_rail_move *move)
            (move->status == LEND_E_PEER_DEAD && move->code != 0);
 }
 
+/* A WRITE by a rail that broke is to end as canceled: not before its owner has heard of that, as
+ * what is on its way then lands still. It has when it answers a look that came behind. */
+static void await_word(struct lend_onesided *own, struct lend_transfer *transfer)
+{
+    lend_onesided_forget(own, &transfer->lease);
+    lend_views_attach(own, transfer);
+}
+
+bool lend_onesided_hush(struct lend_onesided *own, struct lend_transfer *transfer,
+                        enum lend_status status, const char *reason)
+{
+    if (transfer->direction != LEND_WRITE || status != LEND_E_CANCELED ||
+        transfer->rail_tries == 0 || rail_of(own) == NULL)
+        return false;
+    transfer->severed = status;
+    transfer->severed_why = reason;
+    atomic_store_explicit(&transfer->is_severed, true, memory_order_relaxed);
+    lend_list_append(&own->all, &transfer->own_link);
+    await_word(own, transfer);
+    return true;
+}
+
 static void move_done(struct lend_rail_move *move)
 {
     struct lend_transfer *transfer = LEND_LIST_OWNER(move, struct lend_transfer, move);
@@ -113,7 +136,9 @@ static void move_done(struct lend_rail_move *move)
     transfer->is_on_rail = false;
     own->on_rail_count--;
     transfer->proven_bytes = move->proven_bytes;
-    if (transfer->severed != LEND_OK) {
+    if (transfer->severed == LEND_E_CANCELED && move->is_write && has_broken(move)) {
+        await_word(own, transfer);
+    } else if (transfer->severed != LEND_OK) {
         (void)lend_fail(&why, (enum lend_status)transfer->severed, "%s", transfer->severed_why);
         fail(own, transfer, &why);
     } else if (move->status == LEND_OK) {
@@ -163,7 +188,8 @@ void lend_remote_drop(struct lend_onesided *own, struct lend_transfer *transfer)
 bool lend_onesided_is_landing(const struct lend_onesided *own, const struct lend_transfer *transfer)
 {
     (void)own;
-    return transfer->is_on_rail && !lend_list_is_empty(&transfer->move.flying);
+    return transfer->severed != LEND_OK ||
+           (transfer->is_on_rail && !lend_list_is_empty(&transfer->move.flying));
 }
 
 void lend_onesided_sever(struct lend_onesided *own, struct lend_transfer *transfer,
@@ -187,7 +213,7 @@ uint64_t lend_onesided_settle(struct lend_onesided *own, uint64_t now_ns)
         const struct lend_transfer *transfer =
             LEND_LIST_OWNER(link, struct lend_transfer, own_link);
 
-        if (transfer->severed != LEND_OK && transfer->settle_by_ns < next)
+        if (transfer->severed != LEND_OK && transfer->is_on_rail && transfer->settle_by_ns < next)
             next = transfer->settle_by_ns;
     }
     if (now_ns < next)

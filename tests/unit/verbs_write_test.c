@@ -553,25 +553,80 @@ static void test_a_call_that_fails_leaves_writes_to_their_owner(void **state)
     }
 }
 
-static void test_a_cancel_by_force_lands_nothing_after_it_was_heard(void **state)
+/* The transfer is canceled: from that moment on nothing lands, as the owner has no queue pair of
+ * the rail that it went by any more, but those of the next if that was called for. */
+static void expect_quiet(struct world *world, int pairs)
 {
-    (void)state;
-    struct world *world = open_written(0);
-
-    (void)begin_write(world, 10);
-    assert_int_equal(lend_transfer_cancel(world->transfer, 0), LEND_PENDING);
     enum lend_status status = LEND_PENDING;
+
     while (status == LEND_PENDING) {
         step(world);
         status = lend_transfer_test(world->transfer);
     }
     assert_int_equal(status, LEND_E_CANCELED);
-    step_often(world);
+    assert_int_equal(fake_verbs.qps, pairs);
     struct photo photo = take_photo(world);
     let_all_go();
     expect_photo(&photo, world);
     expect(world, LEND_OK, "verbs/write"); /* by other queue pairs */
-    close_world(world);
+}
+
+static void test_a_cancel_by_force_is_quiet(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct world *world = open_written(vendors[i]);
+
+        (void)begin_write(world, 10);
+        assert_int_equal(lend_transfer_cancel(world->transfer, 0), LEND_PENDING);
+        expect_quiet(world, 0);
+        close_world(world);
+    }
+}
+
+static void test_a_cancel_behind_a_break_is_quiet(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct world *world = open_written(vendors[i]);
+
+        (void)begin_write(world, 10);
+        fake_verbs.status_at = fake_verbs.works;
+        fake_verbs.status = LEND_VERBS_WC_RETRY_EXCEEDED;
+        (void)fake_verbs_let_go(1);
+        fake_verbs.status_at = -1;
+        /* The rail is broken, and calls anew; its owner has not heard of it. */
+        for (int n = 0; n < 20; n++)
+            (void)lend_agent_progress(world->reader.agent, 0, NULL);
+        assert_int_equal(lend_transfer_cancel(world->transfer, 0), LEND_PENDING);
+        assert_int_equal(lend_transfer_cancel(world->transfer, 0), LEND_PENDING);
+        expect_quiet(world, 6);
+        close_world(world);
+    }
+}
+
+static void test_a_cancel_that_no_owner_hears_is_not_called_quiet(void **state)
+{
+    (void)state;
+    struct world *world = open_written(0);
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+
+    (void)begin_write(world, 10);
+    assert_int_equal(lend_transfer_cancel(world->transfer, 0), LEND_PENDING);
+    close_side(&world->owner);
+    let_all_go();
+    for (int i = 0; i < 200; i++)
+        (void)lend_agent_progress(world->reader.agent, 0, NULL);
+    record = (struct lend_transfer_record){.struct_size = sizeof record};
+    check(lend_transfer_describe(world->transfer, &record, &error), &error);
+    assert_int_equal(record.status, LEND_E_PEER_DEAD);
+    assert_int_equal(lend_transfer_release(world->transfer), LEND_OK);
+    lend_ticket_release(world->ticket);
+    lend_peer_forget(world->peer);
+    close_side(&world->reader);
+    lend_verbs = NULL;
+    free(world);
 }
 
 static void test_a_forked_child_lets_go_and_its_parent_writes_on(void **state)
@@ -619,7 +674,9 @@ int main(void)
         cmocka_unit_test(test_whatever_status_work_ends_with_a_write_ends_well),
         cmocka_unit_test(test_a_bind_that_fails_leaves_the_write_to_its_owner_or_another_try),
         cmocka_unit_test(test_a_call_that_fails_leaves_writes_to_their_owner),
-        cmocka_unit_test(test_a_cancel_by_force_lands_nothing_after_it_was_heard),
+        cmocka_unit_test(test_a_cancel_by_force_is_quiet),
+        cmocka_unit_test(test_a_cancel_behind_a_break_is_quiet),
+        cmocka_unit_test(test_a_cancel_that_no_owner_hears_is_not_called_quiet),
         cmocka_unit_test(test_a_forked_child_lets_go_and_its_parent_writes_on),
     };
 
