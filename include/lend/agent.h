@@ -96,10 +96,12 @@ struct lend_agent_config {
     const char *nixl_library;
 
     /** The RDMA devices that transport `verbs` may use, as libibverbs names them, separated by
-     * commas: "mlx5_0", "mlx5_0:1" (a port). NULL: verbs is not opened. Regions are then pinned and
-     * made known to the device when they are registered, and whoever holds a ticket to read some
-     * blocks of a region is given the device's key to read the whole of it; to write, keys of those
-     * blocks alone (docs/verbs.md). */
+     * commas: "mlx5_0", "mlx5_0:1" (a port), "mlx5_0:1:3" (a port and the index of a GID of it),
+     * "mlx5_0:1:10.0.0.1" or "mlx5_0:1:fe80::1" (the GID by its address). Without a GID, the one is
+     * used from which the machine's routes lead to the peer. On Ethernet it has to be of RoCE v2.
+     * NULL: verbs is not opened. Regions are then pinned and made known to the device when they are
+     * registered, and whoever holds a ticket to read some blocks of a region is given the device's
+     * key to read the whole of it; to write, keys of those blocks alone (docs/verbs.md). */
     const char *verbs_devices;
 
     /** A secret of 16 .. 64 bytes that this agent shares with its peers. Both ends of each

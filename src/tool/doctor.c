@@ -86,7 +86,7 @@ static const struct argp parser = {
              0},
             {"ucx-devices", KEY_UCX_DEVICES, "DEVICE[,DEVICE...]", 0,
              "What transport ucx is to use: eth0, mlx5_0:1", 0},
-            {"verbs-devices", KEY_VERBS_DEVICES, "DEVICE[:PORT][,...]", 0,
+            {"verbs-devices", KEY_VERBS_DEVICES, "DEVICE[:PORT[:GID]][,...]", 0,
              "What transport verbs is to use: mlx5_0, rxe0:1", 0},
             {"ucx-library", KEY_UCX_LIBRARY, "FILE", 0, "The libucp that it is to load", 0},
             {"pid", KEY_PID, "PID", 0, "A process that is to be a peer, or that has one", 0},

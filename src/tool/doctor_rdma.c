@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tool/doctor.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,16 +30,28 @@ static bool begin(const struct exam *exam, struct probe_rdma *rdma, struct findi
     return false;
 }
 
-/* The next of the devices that were asked for, "NAME" or "NAME:PORT". False: there is none. */
-static bool next_wanted(const char **at, char *name, unsigned long *port)
+/* What was asked for: "NAME", "NAME:PORT" or "NAME:PORT:GID". */
+struct wanted {
+    char name[NAME_BYTES];
+    char gid[NAME_BYTES]; /* an index, or an address; "": any */
+    unsigned long port;   /* 0: any */
+};
+
+/* The next of them. False: there is none. */
+static bool next_wanted(const char **at, struct wanted *out)
 {
     size_t length = strcspn(*at, ",");
     size_t word = strcspn(*at, ":,");
+    char *rest = NULL;
 
     if (**at == '\0')
         return false;
-    (void)snprintf(name, NAME_BYTES, "%.*s", (int)word, *at);
-    *port = word < length ? strtoul(*at + word + 1, NULL, 10) : 0;
+    *out = (struct wanted){.port = 0};
+    (void)snprintf(out->name, NAME_BYTES, "%.*s", (int)word, *at);
+    if (word < length)
+        out->port = strtoul(*at + word + 1, &rest, 10);
+    if (rest != NULL && *rest == ':')
+        (void)snprintf(out->gid, NAME_BYTES, "%.*s", (int)(*at + length - rest - 1), rest + 1);
     *at += length + ((*at)[length] == ',');
     return true;
 }
@@ -52,15 +65,53 @@ static const struct probe_rdma_device *find_device(const struct probe_rdma *rdma
     return NULL;
 }
 
+/* Is that GID the one that was asked for, by its index or its address? */
+static bool is_gid(const struct probe_rdma_gid *gid, const char *text)
+{
+    uint8_t bytes[16] = {[10] = 0xff, 0xff};
+    char *end;
+    unsigned long index = strtoul(text, &end, 10);
+
+    if (*end == '\0')
+        return gid->index == index;
+    return (inet_pton(AF_INET, text, bytes + 12) == 1 || inet_pton(AF_INET6, text, bytes) == 1) &&
+           memcmp(bytes, gid->bytes, sizeof bytes) == 0;
+}
+
+static bool check_gid(const struct probe_rdma_device *device, const struct wanted *wanted,
+                      struct finding *out)
+{
+    const struct probe_rdma_port *port = &device->ports[wanted->port - 1];
+    bool is_there = false;
+
+    for (uint32_t i = 0; i < port->gid_count; i++) {
+        if (!is_gid(&port->rows[i], wanted->gid))
+            continue;
+        if (!port->is_ethernet || port->rows[i].is_roce_v2)
+            return true;
+        is_there = true;
+    }
+    found(out, SEVERITY_FAULT, "port %lu of %s has %s GID %s (%s)", wanted->port, device->name,
+          is_there ? "no RoCE v2" : "no", wanted->gid,
+          port->gids[0] != '\0' ? port->gids : "none is set");
+    remedy(out,
+           "a GID that `lend info' shows%s; or ip address add ADDRESS/BITS dev DEVICE, of its "
+           "network device: rdma link",
+           port->is_ethernet ? " as RoCE v2" : "");
+    return false;
+}
+
 /* False: something was found. */
 static bool check_port(const struct probe_rdma_device *device, uint32_t number_,
-                       struct finding *out)
+                       const struct wanted *wanted, struct finding *out)
 {
     const struct probe_rdma_port *port = &device->ports[number_ - 1];
 
     if (!port->is_active) {
         found(out, SEVERITY_FAULT, "port %u of %s is %s", number_, device->name, port->state);
         remedy(out, "its cable, switch or network device: rdma link; ip link set DEVICE up");
+    } else if (wanted->gid[0] != '\0') {
+        return check_gid(device, wanted, out);
     } else if (port->is_ethernet && !port->has_address) {
         found(out, SEVERITY_FAULT, "port %u of %s has no RoCE v2 GID of an address (%s)", number_,
               device->name, port->gids[0] != '\0' ? port->gids : "none is set");
@@ -71,7 +122,7 @@ static bool check_port(const struct probe_rdma_device *device, uint32_t number_,
     return false;
 }
 
-static bool check_device(const struct probe_rdma_device *device, unsigned long port,
+static bool check_device(const struct probe_rdma_device *device, const struct wanted *wanted,
                          struct finding *out)
 {
     if (device->why[0] != '\0') {
@@ -84,13 +135,13 @@ static bool check_device(const struct probe_rdma_device *device, unsigned long p
         remedy(out, "a device for RoCE or InfiniBand, or transport tcp");
         return false;
     }
-    if (port > device->port_count) {
-        found(out, SEVERITY_FAULT, "%s has no port %lu", device->name, port);
+    if (wanted->port > device->port_count) {
+        found(out, SEVERITY_FAULT, "%s has no port %lu", device->name, wanted->port);
         remedy(out, "a port of 1 to %u", device->port_count);
         return false;
     }
     for (uint32_t i = 1; i <= device->port_count; i++) {
-        if ((port == 0 || port == i) && !check_port(device, i, out))
+        if ((wanted->port == 0 || wanted->port == i) && !check_port(device, i, wanted, out))
             return false;
     }
     return true;
@@ -99,20 +150,19 @@ static bool check_device(const struct probe_rdma_device *device, unsigned long p
 static void check_verbs(const struct exam *exam, struct finding *out)
 {
     static struct probe_rdma rdma; /* for its size */
-    char name[NAME_BYTES];
-    unsigned long port;
+    struct wanted wanted;
 
     if (!begin(exam, &rdma, out))
         return;
-    for (const char *at = exam->verbs_devices; next_wanted(&at, name, &port);) {
-        const struct probe_rdma_device *device = find_device(&rdma, name);
+    for (const char *at = exam->verbs_devices; next_wanted(&at, &wanted);) {
+        const struct probe_rdma_device *device = find_device(&rdma, wanted.name);
 
         if (device == NULL) {
-            found(out, SEVERITY_FAULT, "this machine has no RDMA device %s", name);
+            found(out, SEVERITY_FAULT, "this machine has no RDMA device %s", wanted.name);
             remedy(out, "a device that `rdma link' shows, such as %s", rdma.devices[0].name);
             return;
         }
-        if (!check_device(device, port, out))
+        if (!check_device(device, &wanted, out))
             return;
     }
     found(out, SEVERITY_OK, "%s has %u devices, and those asked for are ready", rdma.path,
@@ -123,8 +173,7 @@ static void check_verbs(const struct exam *exam, struct finding *out)
 static void check_windows(const struct exam *exam, struct finding *out)
 {
     static struct probe_rdma rdma;
-    char name[NAME_BYTES];
-    unsigned long port;
+    struct wanted wanted;
 
     if (exam->verbs_devices == NULL || exam->probe->rdma(NULL, &rdma) != 0) {
         found(out, SEVERITY_OK, "%s",
@@ -132,14 +181,14 @@ static void check_windows(const struct exam *exam, struct finding *out)
                                           : "there is no device to ask");
         return;
     }
-    for (const char *at = exam->verbs_devices; next_wanted(&at, name, &port);) {
-        const struct probe_rdma_device *device = find_device(&rdma, name);
+    for (const char *at = exam->verbs_devices; next_wanted(&at, &wanted);) {
+        const struct probe_rdma_device *device = find_device(&rdma, wanted.name);
 
         if (device == NULL || device->why[0] != '\0' || device->has_windows_2b)
             continue;
         found(out, SEVERITY_WARNING,
               "%s has no memory windows of type 2B: each lease for writing takes a memory region",
-              name);
+              wanted.name);
         remedy(out, "lend for reading where that will do; or newer firmware, if it is old (%s)",
                device->firmware);
         return;

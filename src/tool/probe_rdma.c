@@ -16,7 +16,7 @@
  * kernel has in files is read there; libibverbs is asked for the rest, by trying it.
  */
 
-enum { GIDS_MAX = 64, PAGE_BYTES = 4096, ACCESS_ON_DEMAND = 1 << 6, FORK_UNNEEDED = 2 };
+enum { PAGE_BYTES = 4096, ACCESS_ON_DEMAND = 1 << 6, FORK_UNNEEDED = 2 };
 
 /* Of struct ibv_device_attr, as far as it is needed, and more than it is long. */
 struct attributes {
@@ -80,14 +80,15 @@ __attribute__((format(printf, 3, 4))) static bool read_file(char *text, size_t c
     return probe_real.read(path, text, capacity) > 0;
 }
 
-static void note_gid(struct probe_rdma_port *port, const char *text)
+static void note_gid(struct probe_rdma_port *port, const struct probe_rdma_gid *gid,
+                     const char *text)
 {
     size_t used = strlen(port->gids);
 
     if (used + strlen(text) + 3 < sizeof port->gids)
         (void)snprintf(port->gids + used, sizeof port->gids - used, "%s%s", used > 0 ? "; " : "",
                        text);
-    port->gid_count++;
+    port->rows[port->gid_count++] = *gid;
 }
 
 /* One of a port's GIDs: what is not set reads as zeros, or not at all. */
@@ -95,22 +96,23 @@ static void look_at_gid(const char *device, uint32_t number, int index,
                         struct probe_rdma_port *port)
 {
     char raw[64], type[32], network[32], text[INET6_ADDRSTRLEN], row[160];
-    uint8_t gid[16];
-    static const uint8_t zero[16];
+    struct probe_rdma_gid gid = {.index = (uint8_t)index};
+    static const uint8_t zero[sizeof gid.bytes];
 
     if (!read_file(raw, sizeof raw, "/sys/class/infiniband/%s/ports/%u/gids/%d", device, number,
                    index) ||
-        inet_pton(AF_INET6, raw, gid) != 1 || memcmp(gid, zero, sizeof gid) == 0)
+        inet_pton(AF_INET6, raw, gid.bytes) != 1 || memcmp(gid.bytes, zero, sizeof zero) == 0)
         return;
     (void)read_file(type, sizeof type, "/sys/class/infiniband/%s/ports/%u/gid_attrs/types/%d",
                     device, number, index);
     (void)read_file(network, sizeof network, "/sys/class/infiniband/%s/ports/%u/gid_attrs/ndevs/%d",
                     device, number, index);
-    (void)inet_ntop(AF_INET6, gid, text, sizeof text);
+    (void)inet_ntop(AF_INET6, gid.bytes, text, sizeof text);
     (void)snprintf(row, sizeof row, "%d %s%s%s%s%s%s", index, type, type[0] != '\0' ? " " : "",
                    text, network[0] != '\0' ? " (" : "", network, network[0] != '\0' ? ")" : "");
-    note_gid(port, row);
-    if (strcmp(type, "RoCE v2") == 0 && !(gid[0] == 0xfe && (gid[1] & 0xc0) == 0x80))
+    gid.is_roce_v2 = strcmp(type, "RoCE v2") == 0;
+    note_gid(port, &gid, row);
+    if (gid.is_roce_v2 && !(gid.bytes[0] == 0xfe && (gid.bytes[1] & 0xc0) == 0x80))
         port->has_address = true;
 }
 
@@ -125,7 +127,7 @@ static void look_at_port(const char *device, uint32_t number, struct probe_rdma_
     (void)read_file(text, sizeof text, "/sys/class/infiniband/%s/ports/%u/link_layer", device,
                     number);
     port->is_ethernet = strcmp(text, "Ethernet") == 0;
-    for (int i = 0; i < GIDS_MAX; i++)
+    for (int i = 0; i < PROBE_RDMA_GIDS_MAX; i++)
         look_at_gid(device, number, i, port);
 }
 

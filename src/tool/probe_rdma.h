@@ -8,7 +8,13 @@
 
 /* What was seen of RDMA: libibverbs, its devices, their ports. */
 
-enum { PROBE_RDMA_DEVICES_MAX = 8, PROBE_RDMA_PORTS_MAX = 2 };
+enum { PROBE_RDMA_DEVICES_MAX = 8, PROBE_RDMA_PORTS_MAX = 2, PROBE_RDMA_GIDS_MAX = 64 };
+
+struct probe_rdma_gid {
+    uint8_t index;
+    bool is_roce_v2;
+    uint8_t bytes[16];
+};
 
 struct probe_rdma_port {
     bool is_active;
@@ -16,8 +22,9 @@ struct probe_rdma_port {
     bool has_address; /* an RoCE v2 GID that is an address of IP of more than the link */
     uint32_t mtu;
     uint32_t gid_count;
-    char state[24]; /* in the kernel's words */
-    char gids[256]; /* "1 RoCE v2 ::ffff:10.0.0.1 (eth0); ..." */
+    char state[24];                                  /* in the kernel's words */
+    struct probe_rdma_gid rows[PROBE_RDMA_GIDS_MAX]; /* those that are set, */
+    char gids[256]; /* and as text: "1 RoCE v2 ::ffff:10.0.0.1 (eth0); ..." */
 };
 
 struct probe_rdma_device {

@@ -68,6 +68,7 @@ struct fake_verbs {
     unsigned last_access; /* of the last registration */
     int last_fd;          /* of the last registration of a dma-buf */
     uint64_t last_offset;
+    int last_sgid_index; /* that a queue pair was to begin at */
     /* Not given back. */
     int contexts, pds, mrs, mws, channels, cqs, qps, unacknowledged;
 };

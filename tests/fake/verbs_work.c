@@ -294,8 +294,10 @@ static void set_fields(struct fake_qp *it, const struct lend_verbs_qp_attributes
         to->qp_access_flags = from->qp_access_flags;
     if ((mask & LEND_VERBS_SET_PEER_NUMBER) != 0)
         to->dest_qp_num = from->dest_qp_num;
-    if ((mask & LEND_VERBS_SET_ADDRESS) != 0)
+    if ((mask & LEND_VERBS_SET_ADDRESS) != 0) {
         to->ah_attr = from->ah_attr;
+        fake_verbs.last_sgid_index = from->ah_attr.grh.sgid_index;
+    }
     if ((mask & LEND_VERBS_SET_PATH_MTU) != 0)
         to->path_mtu = from->path_mtu;
     if ((mask & LEND_VERBS_SET_RQ_PSN) != 0)

@@ -564,19 +564,22 @@ static void test_a_missing_plugin_is_told_with_its_package(void **state)
 /* One device of RoCE that is well, and is asked for. */
 static void plant_rdma(void)
 {
-    planted_rdma = (struct probe_rdma){.path = "/usr/lib/libibverbs.so.1",
-                                       .is_fork_safe = true,
-                                       .count = 1,
-                                       .devices = {{.name = "mlx5_0",
-                                                    .firmware = "16.1",
-                                                    .has_windows_2b = true,
-                                                    .port_count = 1,
-                                                    .ports = {{.is_active = true,
-                                                               .is_ethernet = true,
-                                                               .has_address = true,
-                                                               .state = "ACTIVE",
-                                                               .gids = "0 RoCE v2 fe80::1"}}}}};
-    exam.verbs_devices = "mlx5_0:1,mlx5_0";
+    planted_rdma = (struct probe_rdma){
+        .path = "/usr/lib/libibverbs.so.1",
+        .is_fork_safe = true,
+        .count = 1,
+        .devices = {{.name = "mlx5_0",
+                     .firmware = "16.1",
+                     .has_windows_2b = true,
+                     .port_count = 1,
+                     .ports = {{.is_active = true,
+                                .is_ethernet = true,
+                                .has_address = true,
+                                .state = "ACTIVE",
+                                .gid_count = 2,
+                                .rows = {{0, false, {0xfe, 0x80}}, {3, true, {0xfe, 0x80}}},
+                                .gids = "0 RoCE v2 fe80::1"}}}}};
+    exam.verbs_devices = "mlx5_0:1,mlx5_0,mlx5_0:1:3,mlx5_0:1:fe80::";
 }
 
 static void test_rdma_devices_that_are_well_are(void **state)
@@ -604,6 +607,12 @@ static void test_what_keeps_a_device_from_rdma_is_told_one_by_one(void **state)
     plant_rdma();
     exam.verbs_devices = "mlx5_0:2";
     expect("verbs", SEVERITY_FAULT, "mlx5_0 has no port 2", "1 to 1");
+    exam.verbs_devices = "mlx5_0:1:2";
+    expect("verbs", SEVERITY_FAULT, "port 1 of mlx5_0 has no GID 2", "lend info");
+    exam.verbs_devices = "mlx5_0:1:10.0.0.1";
+    expect("verbs", SEVERITY_FAULT, "port 1 of mlx5_0 has no GID 10.0.0.1", "ip address add");
+    exam.verbs_devices = "mlx5_0:1:0";
+    expect("verbs", SEVERITY_FAULT, "port 1 of mlx5_0 has no RoCE v2 GID 0", "as RoCE v2");
     plant_rdma();
     (void)snprintf(device->why, sizeof device->why, "it cannot be opened");
     expect("verbs", SEVERITY_FAULT, "it cannot be opened", "--device=/dev/infiniband");

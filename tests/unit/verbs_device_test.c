@@ -278,8 +278,7 @@ struct choice {
 
 static struct choice open_both(void)
 {
-    return (struct choice){.nics = {open_nic("fake0"), open_nic("fake1")},
-                           .wish = {.gid_index = -1}};
+    return (struct choice){.nics = {open_nic("fake0"), open_nic("fake1")}};
 }
 
 static void close_both(const struct choice *choice)
@@ -357,39 +356,6 @@ static void test_peer_of_another_family_is_not_reached(void **state)
     close_both(&choice);
 }
 
-static void test_named_gid_is_taken_whatever_the_routes_say(void **state)
-{
-    struct choice choice = open_both();
-
-    (void)state;
-    choice.wish.device = "fake1";
-    choice.wish.gid_index = 2;
-    assert_int_equal(choose(&choice), LEND_OK);
-    assert_ptr_equal(choice.place.nic, choice.nics[1]);
-    assert_int_equal(choice.place.gid.type, LEND_VERBS_GID_ROCE_V1);
-    choice.wish.gid_index = 9;
-    assert_int_equal(choose(&choice), LEND_E_NO_PATH);
-    assert_string_equal(choice.error.message,
-                        "no RDMA port will do: fake1:1 has no GID of index 9");
-    close_both(&choice);
-}
-
-static void test_named_device_is_taken_whole(void **state)
-{
-    struct choice choice = open_both();
-
-    (void)state;
-    choice.wish.device = "fake1:1";
-    assert_int_equal(choose(&choice), LEND_OK);
-    assert_ptr_equal(choice.place.nic, choice.nics[1]);
-    choice.wish.device = "fake1:2";
-    assert_int_equal(choose(&choice), LEND_E_NO_PATH);
-    assert_string_equal(choice.error.message, "no RDMA port is fake1:2: see `rdma link'");
-    choice.wish.device = "fake";
-    assert_int_equal(choose(&choice), LEND_E_NO_PATH);
-    close_both(&choice);
-}
-
 static void test_port_that_is_down_is_named(void **state)
 {
     (void)state;
@@ -409,8 +375,8 @@ static void test_iwarp_is_left_alone(void **state)
     struct choice choice = open_both();
     assert_int_equal(choose(&choice), LEND_OK);
     assert_ptr_equal(choice.place.nic, choice.nics[1]);
-    choice.wish.device = "fake0";
-    assert_int_equal(choose(&choice), LEND_E_NO_PATH);
+    assert_int_equal(lend_verbs_choose(choice.nics, 1, &choice.wish, &choice.place, &choice.error),
+                     LEND_E_NO_PATH);
     assert_non_null(strstr(choice.error.message, "fake0 is iWARP"));
     close_both(&choice);
 }
@@ -423,7 +389,7 @@ static void test_infiniband_has_a_gid_of_its_own_kind(void **state)
     fake_verbs.devices[0].gids[0].gid_type = LEND_VERBS_GID_IB;
     fake_verbs.device_count = 1;
     struct lend_verbs_nic *nic = open_nic("fake0");
-    struct lend_verbs_wish wish = {.gid_index = -1};
+    struct lend_verbs_wish wish = {.peer_gid = NULL};
     struct lend_verbs_place place;
     struct lend_error error = {0};
 
@@ -542,8 +508,6 @@ int main(void)
         TEST(test_own_address_of_the_control_channel_decides_where_no_route_does),
         TEST(test_unknown_peer_gets_an_address_of_ip_of_version_4_first),
         TEST(test_peer_of_another_family_is_not_reached),
-        TEST(test_named_gid_is_taken_whatever_the_routes_say),
-        TEST(test_named_device_is_taken_whole),
         TEST(test_port_that_is_down_is_named),
         TEST(test_iwarp_is_left_alone),
         TEST(test_infiniband_has_a_gid_of_its_own_kind),

@@ -151,7 +151,8 @@ static inline void fill(struct world *world)
             world->owner.memory[i][j] = byte_at(i, j);
 }
 
-static inline struct world *open_world_of(bool owner_has, bool reader_has, uint32_t vendor)
+/* By those devices; NULL: without. */
+static inline struct world *open_world_by(const char *owners, const char *readers, uint32_t vendor)
 {
     struct world *world = calloc(1, sizeof *world);
 
@@ -159,13 +160,18 @@ static inline struct world *open_world_of(bool owner_has, bool reader_has, uint3
     fake_verbs_reset();
     fake_verbs.devices[0].vendor_id = fake_verbs.devices[1].vendor_id = vendor;
     lend_verbs = &fake_verbs_ops;
-    make_side(&world->owner, "owner", owner_has ? "fake0" : NULL);
-    make_side(&world->reader, "reader", reader_has ? "fake1" : NULL);
+    make_side(&world->owner, "owner", owners);
+    make_side(&world->reader, "reader", readers);
     fill(world);
     refresh(world);
     meet(world);
     grant(world, LEND_ACCESS_READ | LEND_ACCESS_WRITE);
     return world;
+}
+
+static inline struct world *open_world_of(bool owner_has, bool reader_has, uint32_t vendor)
+{
+    return open_world_by(owner_has ? "fake0" : NULL, reader_has ? "fake1" : NULL, vendor);
 }
 
 static inline struct world *open_world(bool owner_has, bool reader_has)

@@ -8,7 +8,6 @@
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Where paths begin: which port of which NIC, with which GID. */
@@ -102,33 +101,44 @@ __attribute__((format(printf, 2, 3))) static void note(struct search *search, co
     va_end(arguments);
 }
 
-static bool is_wanted(const char *wish, const struct lend_verbs_nic *nic, unsigned port)
+static bool has_named_gid(const struct lend_verbs_nic *nic)
 {
-    size_t length = wish != NULL ? strcspn(wish, ":") : 0;
-
-    if (wish == NULL)
-        return true;
-    if (strlen(nic->name) != length || memcmp(nic->name, wish, length) != 0)
-        return false;
-    return wish[length] == '\0' || strtoul(wish + length + 1, NULL, 10) == port;
+    return nic->named.has_index || nic->named.has_gid;
 }
 
 /* 0: not at all. */
-static int score(const struct search *search, const struct lend_verbs_gid_row *row)
+static int score(const struct search *search, const struct lend_verbs_nic *nic,
+                 const struct lend_verbs_gid_row *row)
 {
     enum family family = family_of(row->gid);
 
-    if (search->wish->gid_index >= 0) /* who names one knows why, RoCE v1 too */
-        return row->index == (uint32_t)search->wish->gid_index ? SCORE_ROUTE : 0;
-    if (row->type != LEND_VERBS_GID_ROCE_V2 || family == FAMILY_NONE)
+    if (family == FAMILY_NONE)
         return 0;
     if (search->wish->peer_gid != NULL && family != family_of(search->wish->peer_gid))
         return 0;
+    if (has_named_gid(nic)) /* who names one knows why */
+        return SCORE_ROUTE;
     if (search->has_route && memcmp(search->route, row->gid, sizeof row->gid) == 0)
         return SCORE_ROUTE;
     if (search->has_local && memcmp(search->local, row->gid, sizeof row->gid) == 0)
         return SCORE_LOCAL;
     return family == FAMILY_V4 ? SCORE_V4 : family == FAMILY_V6 ? SCORE_V6 : SCORE_LINK;
+}
+
+/* No GID of the port serves. */
+static void note_absence(struct search *search, const struct lend_verbs_nic *nic,
+                         const struct lend_verbs_port *port)
+{
+    bool has_peer = search->wish->peer_gid != NULL;
+    struct lend_error why;
+
+    if (lend_verbs_named_check(nic, &why) != LEND_OK)
+        note(search, "%.120s", why.message);
+    else if (has_named_gid(nic))
+        note(search, "the GID named of %s:%u is not of the peer's family", nic->name, port->number);
+    else
+        note(search, "%s:%u has no RoCE v2 GID%s: give its network device %s address", nic->name,
+             port->number, has_peer ? " of the peer's family" : "", has_peer ? "such an" : "an");
 }
 
 static void take_best(struct search *search, struct lend_verbs_nic *nic,
@@ -138,34 +148,24 @@ static void take_best(struct search *search, struct lend_verbs_nic *nic,
 
     for (uint32_t i = 0; i < port->gid_count; i++) {
         const struct lend_verbs_gid_row *row = &port->gids[i];
-        int points =
-            is_ethernet ? score(search, row)
-            : search->wish->gid_index < 0 || row->index == (uint32_t)search->wish->gid_index
-                ? SCORE_V4
-                : 0;
 
+        if (!lend_verbs_named_allows(nic, port, row))
+            continue;
+        int points = is_ethernet ? score(search, nic, row) : SCORE_V4;
         is_found |= points > 0;
         if (points <= search->best) /* the first of the best */
             continue;
         search->best = points;
         search->place = (struct lend_verbs_place){.nic = nic, .port = port, .gid = *row};
     }
-    if (is_found)
-        return;
-    if (search->wish->gid_index >= 0)
-        note(search, "%s:%u has no GID of index %d", nic->name, port->number,
-             search->wish->gid_index);
-    else
-        note(search, "%s:%u has no RoCE v2 GID%s", nic->name, port->number,
-             search->wish->peer_gid != NULL ? " of the peer's family: give its network device such "
-                                              "an address"
-                                            : ": give its network device an address");
+    if (!is_found)
+        note_absence(search, nic, port);
 }
 
 static void try_port(struct search *search, struct lend_verbs_nic *nic,
                      const struct lend_verbs_port *port)
 {
-    if (!is_wanted(search->wish->device, nic, port->number))
+    if (nic->named.port != 0 && nic->named.port != port->number)
         return;
     if (nic->is_iwarp)
         note(search, "%s is iWARP, which lend does not drive", nic->name);
@@ -204,8 +204,6 @@ enum lend_status lend_verbs_choose(struct lend_verbs_nic *const *nics, uint32_t 
         *out = search.place;
         return LEND_OK;
     }
-    if (search.reasons[0] == '\0')
-        return lend_fail(error, LEND_E_NO_PATH, "no RDMA port is %.63s: see `rdma link'",
-                         wish->device != NULL ? wish->device : "open");
-    return lend_fail(error, LEND_E_NO_PATH, "no RDMA port will do: %s", search.reasons);
+    return lend_fail(error, LEND_E_NO_PATH, "no RDMA port will do: %s",
+                     search.reasons[0] != '\0' ? search.reasons : "there is none");
 }

@@ -110,9 +110,9 @@ enum lend_status lend_verbs_list(const struct lend_verbs_ops *verbs,
 
 /* --- one of them --- */
 
-static enum lend_status open_context(struct lend_verbs_nic *nic, const char *name,
-                                     struct lend_error *error)
+static enum lend_status open_context(struct lend_verbs_nic *nic, struct lend_error *error)
 {
+    const char *name = nic->named.device;
     struct lend_verbs_device **list = NULL;
     int count = 0, number = 0;
     enum lend_status status = take_list(nic->verbs, &list, &count, error);
@@ -309,6 +309,7 @@ static enum lend_status ask_port(const struct lend_verbs_nic *nic, uint8_t numbe
     if (out->link_layer == LEND_VERBS_LINK_UNSPECIFIED && !nic->is_iwarp)
         out->link_layer = LEND_VERBS_LINK_INFINIBAND; /* which was the only one, once */
     int count = told.gid_tbl_len > 0 ? told.gid_tbl_len : 0;
+    out->gid_capacity = (uint32_t)count;
     uint32_t kept = count < LEND_VERBS_GIDS_MAX ? (uint32_t)count : LEND_VERBS_GIDS_MAX;
     /* All the room, as the table may have grown since. */
     out->gids = lend_sys->allocate((kept > 0 ? LEND_VERBS_GIDS_MAX : 1) * sizeof *out->gids);
@@ -346,7 +347,7 @@ static enum lend_status look(struct lend_verbs_nic *nic, struct lend_error *erro
     enum lend_status status = ask_abilities(nic, error);
     for (uint8_t i = 1; i <= nic->port_count && status == LEND_OK; i++)
         status = lend_verbs_port_refresh(nic, i, error);
-    return status;
+    return status == LEND_OK ? lend_verbs_named_check(nic, error) : status;
 }
 
 enum lend_status lend_verbs_nic_open(const struct lend_verbs_ops *verbs, const char *name,
@@ -357,7 +358,9 @@ enum lend_status lend_verbs_nic_open(const struct lend_verbs_ops *verbs, const c
     if (made == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for RDMA device %.63s", name);
     made->verbs = verbs;
-    enum lend_status status = open_context(made, name, error);
+    enum lend_status status = lend_verbs_named_parse(name, &made->named, error);
+    if (status == LEND_OK)
+        status = open_context(made, error);
     if (status == LEND_OK)
         status = look(made, error);
     if (status != LEND_OK) {

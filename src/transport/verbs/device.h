@@ -3,6 +3,7 @@
 #define LEND_TRANSPORT_VERBS_DEVICE_H
 
 #include "transport/verbs/door.h"
+#include "transport/verbs/named.h"
 
 #include <sys/socket.h>
 
@@ -30,6 +31,7 @@ struct lend_verbs_port {
     uint8_t mtu; /* LEND_VERBS_MTU_... */
     uint16_t lid;
     uint32_t message_bytes_max;
+    uint32_t gid_capacity; /* of its table */
     uint32_t gid_count;
     struct lend_verbs_gid_row *gids; /* those that are set, by their index */
 };
@@ -58,6 +60,7 @@ struct lend_verbs_nic {
     struct lend_verbs_context *context;
     struct lend_verbs_pd *pd; /* one a NIC and agent */
     char name[LEND_VERBS_NAME_BYTES];
+    struct lend_verbs_named named; /* what its user named of it: of no other is use made */
     char firmware[64];
     bool is_iwarp;
     int32_t numa_node; /* -1: not known */
@@ -73,9 +76,9 @@ enum lend_status lend_verbs_list(const struct lend_verbs_ops *verbs,
                                  char (*out)[LEND_VERBS_NAME_BYTES], uint32_t capacity,
                                  uint32_t *out_count, struct lend_error *error);
 
-/* Open a device by its name, with a protection domain, and look at its ports. LEND_E_ABSENT: no
- * such device; LEND_E_ACCESS: we may not open it; LEND_E_DEVICE, LEND_E_NO_MEMORY, LEND_E_SYSTEM.
- */
+/* Open a device as a user names it, with a protection domain, and look at its ports. LEND_E_ABSENT:
+ * no such device, or not what was named of it; LEND_E_ACCESS: we may not open it; LEND_E_INVALID:
+ * no name, or a GID that does not serve; LEND_E_DEVICE, LEND_E_NO_MEMORY, LEND_E_SYSTEM. */
 enum lend_status lend_verbs_nic_open(const struct lend_verbs_ops *verbs, const char *name,
                                      struct lend_verbs_nic **out, struct lend_error *error);
 /* Close it; everything made on it is gone already. NULL is a no-op. LEND_E_SYSTEM: the provider did
@@ -94,17 +97,16 @@ struct lend_verbs_place {
     struct lend_verbs_gid_row gid; /* of an InfiniBand port its first */
 };
 
-/* What decides between our places; what is not known is NULL, 0 or -1. */
+/* What decides between our places; what is not known is NULL. */
 struct lend_verbs_wish {
-    const char *device; /* "mlx5_0" or "mlx5_0:1": this and no other */
-    int32_t gid_index;  /* this and no other; -1: none is wanted */
     /* Our own address of a connection to the peer, of the control channel, say. */
     const struct sockaddr_storage *local;
     const uint8_t *peer_gid; /* of the same link as ours; RoCE: the route to it decides */
 };
 
 /*
- * Choose the place from which to reach a peer. On Ethernet RoCE v2 alone: the GID with the address
+ * Choose the place from which to reach a peer, among what was named of those NICs. A GID that was
+ * named is taken, whatever the routes say. On Ethernet RoCE v2 alone: the GID with the address
  * from which this machine's routes lead to the peer's (by peer_gid, else by local); without any of
  * them a GID of IPv4, of IPv6, and of IPv6's link, in this order. LEND_E_NO_PATH: why none will do,
  * by name.

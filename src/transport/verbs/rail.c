@@ -17,8 +17,7 @@ static enum lend_status choose(struct lend_verbs_rail *rail, const uint8_t *gid,
                                struct lend_error *error)
 {
     struct lend_verbs_station *station = rail->station;
-    const struct lend_verbs_wish wish = {
-        .device = station->device, .gid_index = -1, .peer_gid = gid};
+    const struct lend_verbs_wish wish = {.peer_gid = gid};
 
     enum lend_status status =
         lend_verbs_choose(station->nics, station->nic_count, &wish, &rail->place, error);

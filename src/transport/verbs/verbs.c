@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ADDRESS_VERSION = 1, ADDRESS_GIDS_MAX = 8, DEVICE_NAME_MAX = 80 };
+enum { ADDRESS_VERSION = 1, ADDRESS_GIDS_MAX = 8, NAME_BYTES = 128 };
 
 static bool verbs_is_wanted(const struct lend_transport_open *open)
 {
@@ -18,19 +18,18 @@ static bool verbs_is_wanted(const struct lend_transport_open *open)
 
 /* --- opening --- */
 
-/* "mlx5_0:1" is of device mlx5_0. */
 static enum lend_status open_nic(struct lend_verbs_station *station, const char *name,
                                  size_t length, struct lend_error *error)
 {
-    char text[DEVICE_NAME_MAX];
+    char text[NAME_BYTES];
 
-    if (length == 0 || length >= sizeof text || station->nic_count == LEND_VERBS_NICS_MAX)
-        return lend_fail(error, LEND_E_INVALID,
-                         "verbs_devices: names of devices, at most %d, separated by commas",
+    if (station->nic_count == LEND_VERBS_NICS_MAX)
+        return lend_fail(error, LEND_E_INVALID, "verbs_devices: more than %d of them",
                          LEND_VERBS_NICS_MAX);
+    if (length >= sizeof text)
+        return lend_fail(error, LEND_E_INVALID, "verbs_devices: a name of %zu bytes", length);
     memcpy(text, name, length);
     text[length] = '\0';
-    text[strcspn(text, ":")] = '\0';
     enum lend_status status =
         lend_verbs_nic_open(station->verbs, text, &station->nics[station->nic_count], error);
     if (status == LEND_OK) {
@@ -53,14 +52,6 @@ static enum lend_status open_nics(struct lend_verbs_station *station, const char
         at += length;
         if (*at == '\0')
             break;
-    }
-    if (status == LEND_OK && station->nic_count == 1) {
-        size_t bytes = strlen(devices) + 1;
-
-        station->device = lend_sys->allocate(bytes);
-        if (station->device == NULL)
-            return lend_fail(error, LEND_E_NO_MEMORY, "no memory for transport verbs");
-        memcpy(station->device, devices, bytes);
     }
     return status;
 }
@@ -124,7 +115,6 @@ static void demolish(struct lend_verbs_station *station, bool forked)
         (void)pthread_mutex_destroy(&station->lock);
         (void)pthread_mutex_destroy(&station->keys_lock);
     }
-    lend_sys->release(station->device);
     lend_sys->release(station);
 }
 
@@ -175,7 +165,7 @@ static size_t verbs_address(void *transport, uint8_t *bytes)
     uint8_t count = 0;
 
     for (uint32_t i = 0; i < station->nic_count && count < ADDRESS_GIDS_MAX; i++) {
-        const struct lend_verbs_wish wish = {.device = station->device, .gid_index = -1};
+        const struct lend_verbs_wish wish = {.peer_gid = NULL};
         struct lend_verbs_place place;
 
         if (lend_verbs_choose(&station->nics[i], 1, &wish, &place, NULL) == LEND_OK)

@@ -63,7 +63,6 @@ struct lend_verbs_exposure {
 struct lend_verbs_station {
     struct lend_agent *agent;
     const struct lend_verbs_ops *verbs;
-    char *device; /* the only one that is wanted, with its port; NULL: there are several */
     struct lend_verbs_nic *nics[LEND_VERBS_NICS_MAX];
     uint32_t nic_count;
     struct lend_verbs_store *store;
