@@ -69,6 +69,7 @@ struct fake_verbs {
     int last_fd;          /* of the last registration of a dma-buf */
     uint64_t last_offset;
     int last_sgid_index; /* that a queue pair was to begin at */
+    int qps_made;
     /* Not given back. */
     int contexts, pds, mrs, mws, channels, cqs, qps, unacknowledged;
 };

@@ -199,6 +199,7 @@ struct lend_verbs_qp *fake_verbs_create_qp(struct lend_verbs_pd *pd,
     ((struct fake_cq *)init->send_cq)->users++;
     ((struct fake_cq *)init->recv_cq)->users++;
     fake_verbs.qps++;
+    fake_verbs.qps_made++;
     return &made->qp;
 }
 

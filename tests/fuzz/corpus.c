@@ -4,11 +4,12 @@
  * Makes what the fuzz targets begin with, one file an input:
  *
  *     corpus FOLDER          write FOLDER/challenge/..., found/..., frame/..., message/...,
- *                            metadata/..., tcp/..., ticket/...
+ *                            metadata/..., rail/..., rail_message/..., tcp/..., ticket/...
  *     corpus --check FOLDER  compare instead; a difference means that the format has changed
  */
 
 #include "fuzz/fuzz.h"
+#include "fuzz/rail.h"
 #include "transport/tcp/tcp.h"
 #include "wire/challenge.h"
 #include "wire_samples.h"
@@ -266,6 +267,111 @@ static void put_tcp(void)
     put("tcp", "preamble", bytes, LEND_TCP_PREAMBLE_BYTES);
 }
 
+/* ---- What the ends of a rail hear: messages, and scripts of rail_fuzz.c ---- */
+
+static const struct lend_verbs_offer offered = {
+    .round = 1,
+    .gid = {[10] = 0xff, 0xff, 10, 77, 0, 2},
+    .link_layer = 2,
+    .mtu = 3,
+    .reads = 16,
+    .lane_count = 3,
+    .lanes = {{1, 7}, {2, 8}, {3, 9}},
+    .words_address = UINT64_C(0x7f0000001000),
+    .words_bytes = 4096,
+    .words_rkey = 0x100,
+};
+static const struct lend_verbs_told told = {
+    .region_id = 1,
+    .life = 1,
+    .piece_count = 2,
+    .pieces = {{UINT64_C(0x7f0000010000), 4096, 0x200}, {UINT64_C(0x7f0000011000), 4096, 0x300}},
+};
+static const struct lend_verbs_granted granted = {
+    .slot = 1,
+    .generation = 0x1234,
+    .piece_count = 2,
+    .pieces = {{UINT64_C(0x7f0000010000), 1024, 0x401}, {UINT64_C(0x7f0000020000), 1024, 0x501}},
+};
+
+/* The message of that kind; returns its length. */
+static size_t write_rail_message(enum lend_verbs_message kind, uint8_t *bytes, size_t capacity)
+{
+    switch (kind) {
+    case LEND_VERBS_CALL: return lend_verbs_offer_encode(&offered, false, bytes, capacity);
+    case LEND_VERBS_ANSWER: return lend_verbs_offer_encode(&offered, true, bytes, capacity);
+    case LEND_VERBS_REFUSAL: return lend_verbs_refusal_encode(1, "no room", bytes, capacity);
+    case LEND_VERBS_KEYS:
+        bytes[0] = LEND_VERBS_KEYS;
+        lend_verbs_told_encode(&told, bytes + 1, capacity - 1);
+        return 1 + lend_verbs_told_bytes(&told);
+    case LEND_VERBS_GRANT: return lend_verbs_granted_encode(&granted, bytes, capacity);
+    case LEND_VERBS_HALT: return lend_verbs_halt_encode(1, bytes, capacity);
+    default: return 0;
+    }
+}
+
+static void put_rail_messages(void)
+{
+    static const char *const names[] = {"call", "answer", "refusal", "keys", "grant", "halt"};
+
+    for (int i = 0; i < 6; i++) {
+        enum lend_verbs_message kind = (enum lend_verbs_message)(LEND_VERBS_CALL + i);
+
+        put("rail_message", names[i], message, write_rail_message(kind, message, ROOM));
+    }
+}
+
+/* A script: its letters are steps, and digits behind them what they say. */
+static size_t write_script(const char *text)
+{
+    static const char letters[] = "<>osTGRrwpjFSHWX"; /* in the order of the steps */
+    size_t count = 0;
+
+    for (; *text != '\0'; text++) {
+        const char *letter = strchr(letters, *text);
+
+        if (letter == NULL) { /* a digit: 5 stands for 0x85, a lease in too many pieces */
+            CHECK(*text >= '0' && *text <= '9');
+            message[count++] = (uint8_t)(*text - '0' + (*text == '5' ? 0x80 : 0));
+            continue;
+        }
+        message[count++] = (uint8_t)(letter - letters);
+        if (*text != '<' && *text != '>')
+            continue;
+        /* Forged: the digit is its kind. */
+        size_t bytes = write_rail_message((enum lend_verbs_message)(*++text - '0'),
+                                          message + count + 2, ROOM - count - 2);
+        message[count++] = (uint8_t)bytes;
+        message[count++] = (uint8_t)(bytes >> 8);
+        count += bytes;
+    }
+    return count;
+}
+
+static void put_rails(void)
+{
+    static const struct {
+        const char *name;
+        const char *script;
+    } scripts[] = {
+        {"reads", "soT1T2T3or0r4r8pppr1p"},
+        {"writes", "soT1G0G1ow0w1w8ppR0w0pR1"},
+        {"held", "soT1G0oH1r0w0H2pS0W0H0pp"},
+        {"breaks", "soT1oF04r0pjsoT1or0pF09r0pjsoX"},
+        {"ends", "soG0G1G2G3G5oR0W2w0R3X"},
+        {"calls-again-and-again", "<1<1<6o<6so<1r0p"},
+        {"answers-that-nobody-asked-for", ">2>4so>2>5r0w1pjs>3jo"},
+        {"forged-answer", ">2T1o>4>5r0w1pppj"},
+        {"halts", "so<6T1G0o<6r0w0psoj<6so"},
+        {"wrong-way", "so<2"},
+        {"wrong-way-back", "so>1"},
+    };
+
+    for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++)
+        put("rail", scripts[i].name, message, write_script(scripts[i].script));
+}
+
 int main(int argc, char **argv)
 {
     options.checks = argc == 3 && strcmp(argv[1], "--check") == 0;
@@ -281,5 +387,7 @@ int main(int argc, char **argv)
     put_found();
     put_tickets();
     put_metadata();
+    put_rail_messages();
+    put_rails();
     return options.differences > 0;
 }

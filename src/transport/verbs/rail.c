@@ -297,6 +297,18 @@ static enum lend_status keeps(const struct lend_verbs_rail *rail, struct lend_er
                      rail->place.nic->name);
 }
 
+/* Queue pairs take the driver's time, and so other peers'. */
+static bool calls_too_often(struct lend_verbs_rail *rail)
+{
+    uint64_t now = lend_sys->now_ns();
+
+    if (rail->calls == 0 || now - rail->calls_since_ns >= PAUSE_NS) {
+        rail->calls_since_ns = now;
+        rail->calls = 0;
+    }
+    return rail->calls++ >= LEND_VERBS_CALLS_MAX;
+}
+
 static enum lend_status hear_call(struct lend_verbs_rail *rail, const uint8_t *bytes, size_t count,
                                   struct lend_error *error)
 {
@@ -311,6 +323,9 @@ static enum lend_status hear_call(struct lend_verbs_rail *rail, const uint8_t *b
     rail->telling_count = 0;
     if (!lend_verbs_pairs_destroy(rail))
         return keeps(rail, error);
+    if (status == LEND_OK && calls_too_often(rail))
+        status = lend_fail(&why, LEND_E_LIMIT, "more than %d calls within a second",
+                           LEND_VERBS_CALLS_MAX);
     if (status == LEND_OK)
         status = answer(rail, &why);
     rail->owes_offer = status == LEND_OK;
@@ -435,9 +450,8 @@ static void note_told(struct lend_verbs_rail *rail, const struct lend_verbs_told
     struct lend_verbs_far *far = find_far(rail, told->region_id);
 
     if (far == NULL) {
-        far = rail->far_count < LEND_METADATA_REGIONS_MAX && grow(rail)
-                  ? lend_sys->allocate(sizeof *far)
-                  : NULL;
+        far = rail->far_count < LEND_VERBS_FARS_MAX && grow(rail) ? lend_sys->allocate(sizeof *far)
+                                                                  : NULL;
         if (far == NULL)
             return;
         far->told = *told;

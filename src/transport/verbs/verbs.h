@@ -44,6 +44,8 @@ enum {
     LEND_VERBS_BATCHES_OF_ONE = 6,    /* and of a READ */
     LEND_VERBS_SGES_MAX = 4,          /* scatter entries of a work request */
     LEND_VERBS_JOINS_MAX = 4,         /* that fail one after the other, before a pause */
+    LEND_VERBS_CALLS_MAX = 64,        /* of one peer that are answered within a second */
+    LEND_VERBS_FARS_MAX = 65536,      /* regions of an owner that are known; others are served */
     LEND_VERBS_KEY_WORK = 512,        /* binds, and ends of bindings, under way at an owner's */
     LEND_VERBS_OWED_MAX = 16,         /* leases whose keys are to be told */
     LEND_VERBS_ENTRY_BUCKETS = 64,
@@ -150,6 +152,9 @@ struct lend_verbs_rail {
     bool binds;              /* windows; else private regions are made; set before it is UP */
     bool is_writable;        /* the queue pair works */
     struct lend_error keeps; /* what the provider said when it kept something last */
+
+    uint32_t calls; /* that came since then */
+    uint64_t calls_since_ns;
 
     /* What is to be said. */
     bool owes_offer; /* a call, or the answer to one */
