@@ -578,6 +578,13 @@ static int real_event(void)
     return or_errno(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 }
 
+static int real_set_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    return or_errno(flags == -1 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+}
+
 static int real_timer(void)
 {
     return or_errno(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
@@ -761,6 +768,7 @@ const struct lend_sys_ops lend_sys_real = {
     .timer = real_timer,
     .set_timer = real_set_timer,
     .poll = real_poll,
+    .set_nonblocking = real_set_nonblocking,
     .pidfd_self = real_pidfd_self,
     .self = real_self,
     .processors = real_processors,

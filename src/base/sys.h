@@ -127,6 +127,7 @@ struct lend_sys_ops {
     int (*timer)(void);                       /* a timerfd, non-blocking, */
     int (*set_timer)(int fd, uint64_t in_ns); /* which is readable once after so long, > 0 */
     int (*poll)(struct pollfd *fds, unsigned count, uint64_t timeout_ns);
+    int (*set_nonblocking)(int fd); /* a descriptor that a library made */
     int (*pidfd_self)(void);
     void (*self)(struct ucred *out); /* our process, effective user and group */
 

@@ -101,6 +101,26 @@ bool lend_rail_pump(struct lend_session *session)
     return moved;
 }
 
+bool lend_rail_sleep(struct lend_session *session)
+{
+    if (session->rail == NULL)
+        return true;
+    if (!session->rail->ops->sleep(session->rail))
+        return false;
+    lend_poller_timer(&session->agent->poller, session->rail->ops->due(session->rail));
+    return true;
+}
+
+uint64_t lend_rail_timers(struct lend_session *session, uint64_t now_ns)
+{
+    uint64_t due = session->rail != NULL ? session->rail->ops->due(session->rail) : UINT64_MAX;
+
+    if (now_ns < due)
+        return due;
+    lend_session_wake(session);
+    return UINT64_MAX;
+}
+
 bool lend_rail_is_behind(const struct lend_session *session)
 {
     return session->rail != NULL && session->rail->ops->is_behind(session->rail);

@@ -21,8 +21,12 @@ void lend_rail_begin(struct lend_session *session, struct lend_peer *peer);
 enum lend_status lend_rail_take(struct lend_session *session, const uint8_t *payload, size_t count,
                                 struct lend_error *error);
 
-/* Say what it has to say, and let it go on. True if anything moved, or is under way. */
+/* Say what it has to say, and let it go on. True if anything moved. */
 bool lend_rail_pump(struct lend_session *session);
+/* We go to sleep. False: there may be something to look at, which nobody would tell. */
+bool lend_rail_sleep(struct lend_session *session);
+/* See that it is looked at when it is due; when that is. */
+uint64_t lend_rail_timers(struct lend_session *session, uint64_t now_ns);
 /* Say it; false: there was no room for all. */
 bool lend_rail_say(struct lend_session *session);
 

@@ -487,7 +487,7 @@ bool lend_session_sleep(struct lend_session *session)
     (void)pthread_mutex_lock(&session->lock);
     if (session->channel != NULL &&
         !atomic_load_explicit(&session->is_dead, memory_order_relaxed)) {
-        sleeps = !session->pump_moved && !is_hung(session) &&
+        sleeps = !session->pump_moved && !is_hung(session) && lend_rail_sleep(session) &&
                  session->channel->ops->sleep(session->channel, session->wanted_room > 0,
                                               session->wanted_room);
         session->is_asleep |= sleeps;
@@ -676,6 +676,8 @@ uint64_t lend_sessions_timers(struct lend_agent *agent, uint64_t now_ns)
                                  (unsigned long long)(agent->config.connect_timeout_ns / 1000000));
             else
                 own = session->role->timers(session, now_ns);
+            uint64_t rail = lend_rail_timers(session, now_ns);
+            own = rail < own ? rail : own;
             if (!session->is_welcome && session->greet_until_ns < own)
                 own = session->greet_until_ns;
         }

@@ -307,8 +307,13 @@ struct lend_rail_ops {
     void (*submit)(struct lend_rail *rail, struct lend_rail_move *move);
     /* End it. True: nothing of it lands any more, and done() is not called. False: it will be. */
     bool (*stop)(struct lend_rail *rail, struct lend_rail_move *move);
-    /* Look what has landed, begin more. True if anything moved, or is under way. */
+    /* Look what has landed, begin more. True if anything moved. */
     bool (*pump)(struct lend_rail *rail);
+    /* We go to sleep: see that the session is woken when there is something to look at. False:
+     * there may be already, or nobody would tell. */
+    bool (*sleep)(struct lend_rail *rail);
+    /* The time at which it is to be looked at though nothing has happened; UINT64_MAX: never. */
+    uint64_t (*due)(struct lend_rail *rail);
     /* See by force that nothing lands any more: what is under way ends as LEND_E_NO_PATH. */
     void (*halt)(struct lend_rail *rail);
 };

@@ -306,6 +306,21 @@ void fake_verbs_event(int device, int type, int port, struct lend_verbs_qp *qp)
     }
 }
 
+void fake_verbs_forget_events(const struct lend_verbs_qp *qp)
+{
+    struct fake_context *it = fake_verbs_context_of(qp->context);
+    int kept = 0;
+    eventfd_t value;
+
+    for (int i = 0; i < it->event_count; i++) {
+        if (it->events[i].type <= LEND_VERBS_EVENT_COMMUNICATION && it->events[i].element.qp == qp)
+            (void)eventfd_read(it->ex.context.async_fd, &value);
+        else
+            it->events[kept++] = it->events[i];
+    }
+    it->event_count = kept;
+}
+
 static int get_async_event(struct lend_verbs_context *context, struct lend_verbs_event *out)
 {
     struct fake_context *it = fake_verbs_context_of(context);

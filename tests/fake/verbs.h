@@ -45,6 +45,7 @@ struct fake_verbs {
     int list_errno;  /* get_device_list() fails so */
     int open_errno;  /* and open_device() */
     int fork_status; /* LEND_VERBS_FORK_... */
+    bool refuses_channels;
 
     int fail_at;   /* that call which may fail does so, counted from 0; -1: none */
     int failure;   /* with that errno */
@@ -63,6 +64,9 @@ struct fake_verbs {
     int status;    /* LEND_VERBS_WC_... */
     int works;     /* that ended, since the reset */
     int posts;     /* calls of post_send() that were good */
+    int polls;     /* calls of poll_cq() */
+    int arms;      /* of req_notify_cq(); */
+    bool is_late;  /* before each of which all held work happens */
 
     bool is_beside;       /* the kernel moves the bytes, and no tool sees two threads at them */
     unsigned last_access; /* of the last registration */
@@ -79,8 +83,8 @@ extern const struct lend_verbs_ops fake_verbs_ops;
 /* The same of a library of long ago: what may be NULL is. */
 extern const struct lend_verbs_ops fake_verbs_old_ops;
 
-/* What several threads may use, for agents with progress of their own; without completion channels
- * and events. Bytes are moved by the kernel, as nothing orders a NIC and the memory's owner. */
+/* What several threads may use, for agents with progress of their own. Bytes are moved by the
+ * kernel, as nothing orders a NIC and the memory's owner. */
 extern const struct lend_verbs_ops fake_verbs_threads_ops;
 
 /* Two Ethernet NICs that can do everything, with GIDs of RoCE v1 and v2: fake0 has 10.77.0.1, fake1

@@ -102,6 +102,8 @@ static inline struct fake_context *fake_verbs_context_of(struct lend_verbs_conte
 /* Count a call; how it fails, or 0. context may be NULL. */
 int fake_verbs_fails(struct lend_verbs_context *context);
 void fake_verbs_kill_queues(struct lend_verbs_context *context);
+/* Events of that queue pair that nobody took are void. */
+void fake_verbs_forget_events(const struct lend_verbs_qp *qp);
 
 struct lend_verbs_comp_channel *fake_verbs_create_channel(struct lend_verbs_context *context);
 int fake_verbs_destroy_channel(struct lend_verbs_comp_channel *channel);

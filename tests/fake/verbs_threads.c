@@ -2,6 +2,7 @@
 #include "fake/verbs_objects.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 /* The fake libibverbs for several threads: each of its functions by itself, under one lock. */
 
@@ -63,7 +64,6 @@ LOCKED(struct lend_verbs_cq *, create_cq, fake_verbs_ops.create_cq,
        (struct lend_verbs_context * context, int entries, void *cq_context,
         struct lend_verbs_comp_channel *channel, int vector),
        (context, entries, cq_context, channel, vector))
-LOCKED(int, destroy_cq, fake_verbs_ops.destroy_cq, (struct lend_verbs_cq * cq), (cq))
 LOCKED(struct lend_verbs_qp *, create_qp, fake_verbs_ops.create_qp,
        (struct lend_verbs_pd * pd, struct lend_verbs_qp_init *init), (pd, init))
 LOCKED(int, modify_qp, fake_verbs_ops.modify_qp,
@@ -71,6 +71,47 @@ LOCKED(int, modify_qp, fake_verbs_ops.modify_qp,
        (qp, attributes, mask))
 LOCKED(int, destroy_qp, fake_verbs_ops.destroy_qp, (struct lend_verbs_qp * qp), (qp))
 LOCKED(int, is_fork_initialized, fake_verbs_ops.is_fork_initialized, (void), ())
+
+LOCKED(int, request_notify, unlocked.req_notify_cq, (struct lend_verbs_cq * cq, int solicited_only),
+       (cq, solicited_only))
+LOCKED(struct lend_verbs_comp_channel *, create_channel, fake_verbs_ops.create_comp_channel,
+       (struct lend_verbs_context * context), (context))
+LOCKED(int, destroy_channel, fake_verbs_ops.destroy_comp_channel,
+       (struct lend_verbs_comp_channel * channel), (channel))
+LOCKED(int, get_cq_event, fake_verbs_ops.get_cq_event,
+       (struct lend_verbs_comp_channel * channel, struct lend_verbs_cq **out_cq,
+        void **out_context),
+       (channel, out_cq, out_context))
+LOCKED(int, get_async_event, fake_verbs_ops.get_async_event,
+       (struct lend_verbs_context * context, struct lend_verbs_event *out), (context, out))
+
+static void ack_cq_events(struct lend_verbs_cq *cq, unsigned count)
+{
+    (void)pthread_mutex_lock(&lock);
+    fake_verbs_ops.ack_cq_events(cq, count);
+    (void)pthread_mutex_unlock(&lock);
+}
+
+static void ack_async_event(struct lend_verbs_event *event)
+{
+    (void)pthread_mutex_lock(&lock);
+    fake_verbs_ops.ack_async_event(event);
+    (void)pthread_mutex_unlock(&lock);
+}
+
+/* As a real one it waits until each event of it is acknowledged. */
+static int destroy_cq(struct lend_verbs_cq *cq)
+{
+    (void)pthread_mutex_lock(&lock);
+    while (((struct fake_cq *)cq)->told > 0) {
+        (void)pthread_mutex_unlock(&lock);
+        (void)sched_yield();
+        (void)pthread_mutex_lock(&lock);
+    }
+    int result = fake_verbs_ops.destroy_cq(cq);
+    (void)pthread_mutex_unlock(&lock);
+    return result;
+}
 
 static void free_device_list(struct lend_verbs_device **list)
 {
@@ -95,6 +136,7 @@ static struct lend_verbs_context *open_device(struct lend_verbs_device *device)
         context->ops = (struct lend_verbs_context_ops){.alloc_mw = alloc_mw,
                                                        .dealloc_mw = dealloc_mw,
                                                        .poll_cq = poll_cq,
+                                                       .req_notify_cq = request_notify,
                                                        .post_send = post_send};
         ex->query_port = query_port_ex;
         ex->query_device_ex = query_device_ex;
@@ -109,6 +151,12 @@ const struct lend_verbs_ops fake_verbs_threads_ops = {
     .open_device = open_device,
     .close_device = close_device,
     .query_device = query_device,
+    .get_async_event = get_async_event,
+    .ack_async_event = ack_async_event,
+    .create_comp_channel = create_channel,
+    .destroy_comp_channel = destroy_channel,
+    .get_cq_event = get_cq_event,
+    .ack_cq_events = ack_cq_events,
     .query_gid = query_gid,
     .query_gid_table = query_gid_table,
     .alloc_pd = alloc_pd,

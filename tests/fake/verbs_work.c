@@ -25,6 +25,8 @@ struct lend_verbs_comp_channel *fake_verbs_create_channel(struct lend_verbs_cont
     int number = fake_verbs_fails(context);
     struct fake_channel *made;
 
+    if (number == 0 && fake_verbs.refuses_channels)
+        number = ENOMEM;
     if (number != 0)
         return refuse(number);
     made = calloc(1, sizeof *made);
@@ -126,6 +128,9 @@ void fake_verbs_ack_cq_events(struct lend_verbs_cq *cq, unsigned count)
 int fake_verbs_request_notify(struct lend_verbs_cq *cq, int solicited_only)
 {
     (void)solicited_only;
+    fake_verbs.arms++;
+    if (fake_verbs.is_late)
+        (void)fake_verbs_let_go(1 << 20);
     ((struct fake_cq *)cq)->is_armed = true;
     return 0;
 }
@@ -135,6 +140,7 @@ int fake_verbs_poll(struct lend_verbs_cq *cq, int capacity, struct lend_verbs_co
     struct fake_cq *it = (struct fake_cq *)cq;
     int count = 0;
 
+    fake_verbs.polls++;
     while (count < capacity && it->count > 0) {
         out[count++] = it->ring[it->first];
         it->first = (it->first + 1) % cq->cqe;
@@ -222,6 +228,7 @@ int fake_verbs_destroy_qp(struct lend_verbs_qp *qp)
         at = &(*at)->next;
     *at = it->next;
     drop_work(it);
+    fake_verbs_forget_events(qp);
     ((struct fake_pd *)qp->pd)->users--;
     ((struct fake_cq *)qp->send_cq)->users--;
     ((struct fake_cq *)qp->recv_cq)->users--;

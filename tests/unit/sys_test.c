@@ -665,6 +665,20 @@ static void test_double_fails_the_nth_place_once(void **state)
     }
 }
 
+static void test_a_descriptor_of_a_library_can_be_made_not_to_wait(void **state)
+{
+    int ends[2];
+    char byte;
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(lend_sys->set_nonblocking(ends[0]), 0);
+    assert_int_equal(lend_sys->read(ends[0], &byte, 1), -EAGAIN);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    assert_int_equal(lend_sys->set_nonblocking(ends[0]), -EBADF);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -697,6 +711,7 @@ int main(void)
         cmocka_unit_test(test_stopped_clock_moves_as_it_is_told),
         cmocka_unit_test(test_double_fails_the_nth_call_and_no_other),
         cmocka_unit_test(test_double_fails_the_nth_place_once),
+        cmocka_unit_test(test_a_descriptor_of_a_library_can_be_made_not_to_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

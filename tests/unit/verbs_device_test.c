@@ -395,7 +395,7 @@ static void test_infiniband_has_a_gid_of_its_own_kind(void **state)
 
     assert_int_equal(lend_verbs_choose(&nic, 1, &wish, &place, &error), LEND_OK);
     assert_int_equal(place.gid.index, 0);
-    assert_int_equal(place.port->lid, 7);
+    assert_int_equal(place.port.lid, 7);
     close_nic(nic);
 }
 

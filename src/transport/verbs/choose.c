@@ -156,7 +156,8 @@ static void take_best(struct search *search, struct lend_verbs_nic *nic,
         if (points <= search->best) /* the first of the best */
             continue;
         search->best = points;
-        search->place = (struct lend_verbs_place){.nic = nic, .port = port, .gid = *row};
+        search->place = (struct lend_verbs_place){.nic = nic, .port = *port, .gid = *row};
+        search->place.port.gids = NULL;
     }
     if (!is_found)
         note_absence(search, nic, port);
@@ -167,7 +168,9 @@ static void try_port(struct search *search, struct lend_verbs_nic *nic,
 {
     if (nic->named.port != 0 && nic->named.port != port->number)
         return;
-    if (nic->is_iwarp)
+    if (atomic_load_explicit(&nic->is_dead, memory_order_relaxed))
+        note(search, "%s has told of a fatal error: the agent has to be made anew", nic->name);
+    else if (nic->is_iwarp)
         note(search, "%s is iWARP, which lend does not drive", nic->name);
     else if (port->state != LEND_VERBS_PORT_ACTIVE)
         note(search, "%s:%u is not active (state %u): see `rdma link'", nic->name, port->number,
@@ -197,9 +200,12 @@ enum lend_status lend_verbs_choose(struct lend_verbs_nic *const *nics, uint32_t 
     struct search search = {.wish = wish};
 
     find_addresses(&search);
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
+        (void)pthread_mutex_lock(&nics[i]->lock);
         for (uint8_t j = 0; j < nics[i]->port_count; j++)
             try_port(&search, nics[i], &nics[i]->ports[j]);
+        (void)pthread_mutex_unlock(&nics[i]->lock);
+    }
     if (search.best > 0) {
         *out = search.place;
         return LEND_OK;

@@ -333,9 +333,21 @@ enum lend_status lend_verbs_port_refresh(struct lend_verbs_nic *nic, uint8_t por
     enum lend_status status = ask_port(nic, port, &fresh, error);
     if (status != LEND_OK)
         return status;
-    lend_sys->release(nic->ports[port - 1].gids);
+    (void)pthread_mutex_lock(&nic->lock);
+    struct lend_verbs_gid_row *before = nic->ports[port - 1].gids;
     nic->ports[port - 1] = fresh;
+    (void)pthread_mutex_unlock(&nic->lock);
+    lend_sys->release(before);
     return LEND_OK;
+}
+
+bool lend_verbs_port_is_up(struct lend_verbs_nic *nic, uint8_t port)
+{
+    (void)pthread_mutex_lock(&nic->lock);
+    bool is_up = port >= 1 && port <= nic->port_count &&
+                 nic->ports[port - 1].state == LEND_VERBS_PORT_ACTIVE;
+    (void)pthread_mutex_unlock(&nic->lock);
+    return is_up;
 }
 
 static enum lend_status look(struct lend_verbs_nic *nic, struct lend_error *error)
@@ -358,6 +370,7 @@ enum lend_status lend_verbs_nic_open(const struct lend_verbs_ops *verbs, const c
     if (made == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for RDMA device %.63s", name);
     made->verbs = verbs;
+    (void)pthread_mutex_init(&made->lock, NULL); /* cannot fail on Linux */
     enum lend_status status = lend_verbs_named_parse(name, &made->named, error);
     if (status == LEND_OK)
         status = open_context(made, error);
@@ -399,6 +412,7 @@ enum lend_status lend_verbs_nic_close(struct lend_verbs_nic *nic, struct lend_er
         if (number != 0 && status == LEND_OK)
             status = lend_verbs_fail(error, number, "%s: closing it", nic->name);
     }
+    (void)pthread_mutex_destroy(&nic->lock);
     lend_verbs_nic_forget(nic);
     return status;
 }

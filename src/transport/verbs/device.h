@@ -5,11 +5,13 @@
 #include "transport/verbs/door.h"
 #include "transport/verbs/named.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 
 /*
  * The RDMA devices of the machine (NICs): what they are, what they can do, and how their ports are
- * reached. Nothing here is locked: a NIC is opened and closed by one thread, and read by any.
+ * reached. A NIC is opened and closed by one thread, and read by any; its ports change.
  */
 
 enum {
@@ -67,6 +69,8 @@ struct lend_verbs_nic {
     char pci[32];      /* "0000:3b:00.0", "" for one without */
     struct lend_verbs_abilities abilities;
     uint8_t port_count;
+    _Atomic bool is_dead; /* it has said that nothing of it works any more */
+    pthread_mutex_t lock; /* a leaf: guards the ports */
     struct lend_verbs_port ports[LEND_VERBS_PORTS_MAX];
 };
 
@@ -86,14 +90,16 @@ enum lend_status lend_verbs_nic_open(const struct lend_verbs_ops *verbs, const c
 enum lend_status lend_verbs_nic_close(struct lend_verbs_nic *nic, struct lend_error *error);
 /* In a forked child: free the memory, and leave the device to the parent. */
 void lend_verbs_nic_forget(struct lend_verbs_nic *nic);
-/* Look at a port again, after an event of it (port up or down, GIDs changed). */
+/* Look at a port again, after an event of it (port up or down, GIDs changed). Any thread. */
 enum lend_status lend_verbs_port_refresh(struct lend_verbs_nic *nic, uint8_t port,
                                          struct lend_error *error);
+/* Is that port up, as far as the NIC has told? Any thread. */
+bool lend_verbs_port_is_up(struct lend_verbs_nic *nic, uint8_t port);
 
 /* Where a path begins: a port of one of our NICs, and its address there. */
 struct lend_verbs_place {
     struct lend_verbs_nic *nic;
-    const struct lend_verbs_port *port;
+    struct lend_verbs_port port;   /* as it was then, without its GIDs */
     struct lend_verbs_gid_row gid; /* of an InfiniBand port its first */
 };
 

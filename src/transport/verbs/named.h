@@ -26,8 +26,8 @@ struct lend_verbs_named {
 enum lend_status lend_verbs_named_parse(const char *text, struct lend_verbs_named *out,
                                         struct lend_error *error);
 
-/* Is there what the user named of that NIC? LEND_E_ABSENT: no such port, or no such GID; INVALID: a
- * GID that does not serve. With the values, and the remedy. */
+/* Is there what the user named of that NIC, whose ports are locked? LEND_E_ABSENT: no such port, or
+ * no such GID; INVALID: a GID that does not serve. With the values, and the remedy. */
 enum lend_status lend_verbs_named_check(const struct lend_verbs_nic *nic, struct lend_error *error);
 
 /* May that GID of that port be used? Where none was named any of RoCE v2 may, or of InfiniBand. */

@@ -66,6 +66,7 @@ static enum lend_status make_pair(struct lend_verbs_rail *rail, uint32_t lane,
                                   struct lend_error *error)
 {
     struct lend_verbs_qp_init init = {
+        .qp_context = rail,
         .send_cq = cq_of(rail, lane),
         .recv_cq = cq_of(rail, lane),
         .qp_type = LEND_VERBS_QP_RC,
@@ -76,7 +77,7 @@ static enum lend_status make_pair(struct lend_verbs_rail *rail, uint32_t lane,
     };
     struct lend_verbs_qp_attributes ready = {
         .qp_state = LEND_VERBS_QP_INIT,
-        .port_num = rail->place.port->number,
+        .port_num = rail->place.port.number,
         .qp_access_flags = access_of(rail, lane),
     };
 
@@ -102,9 +103,9 @@ static enum lend_status offer(struct lend_verbs_rail *rail, struct lend_error *e
 
     *ours = (struct lend_verbs_offer){
         .round = rail->round,
-        .lid = rail->place.port->lid,
-        .link_layer = rail->place.port->link_layer,
-        .mtu = rail->place.port->mtu,
+        .lid = rail->place.port.lid,
+        .link_layer = rail->place.port.link_layer,
+        .mtu = rail->place.port.mtu,
         .reads = (uint8_t)least(most > 0 ? most : 1, UINT8_MAX),
         .lane_count = LEND_VERBS_LANES,
     };
@@ -140,7 +141,10 @@ static enum lend_status offer_words(struct lend_verbs_rail *rail, struct lend_er
 static enum lend_status make_cq(struct lend_verbs_rail *rail, int entries,
                                 struct lend_verbs_cq **out, struct lend_error *error)
 {
-    *out = verbs_of(rail)->create_cq(rail->place.nic->context, entries, rail, NULL, 0);
+    struct lend_verbs_comp_channel *channel =
+        rail->is_client ? rail->station->ears[rail->nic].channel : NULL;
+
+    *out = verbs_of(rail)->create_cq(rail->place.nic->context, entries, rail, channel, 0);
     return *out != NULL ? LEND_OK
                         : lend_verbs_fail(error, errno, "making a completion queue of %d on %s",
                                           entries, rail->place.nic->name);
@@ -154,6 +158,7 @@ enum lend_status lend_verbs_pairs_make(struct lend_verbs_rail *rail, struct lend
     rail->fences_itself = must_fence_itself(rail);
     rail->binds =
         !rail->is_client && !rail->fences_itself && rail->place.nic->abilities.has_windows_2b;
+    rail->arming = LEND_VERBS_UNARMED;
     enum lend_status status = make_cq(rail, entries + 1, &rail->cq, error);
     if (status == LEND_OK && !rail->is_client)
         status = make_cq(rail, LEND_VERBS_KEY_WORK + 1, &rail->write_cq, error);
@@ -170,7 +175,7 @@ enum lend_status lend_verbs_pairs_make(struct lend_verbs_rail *rail, struct lend
 
 static void fill_address(const struct lend_verbs_rail *rail, struct lend_verbs_address *out)
 {
-    out->port_num = rail->place.port->number;
+    out->port_num = rail->place.port.number;
     out->dlid = rail->theirs.lid;
     /* RoCE always has a global address; an InfiniBand link, where it leaves the subnet, which is
      * not known: it does no harm. */

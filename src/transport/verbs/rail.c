@@ -19,6 +19,7 @@ static enum lend_status choose(struct lend_verbs_rail *rail, const uint8_t *gid,
     struct lend_verbs_station *station = rail->station;
     const struct lend_verbs_wish wish = {.peer_gid = gid};
 
+    rail->events_seen = atomic_load_explicit(&station->events, memory_order_acquire);
     enum lend_status status =
         lend_verbs_choose(station->nics, station->nic_count, &wish, &rail->place, error);
     for (uint32_t i = 0; status == LEND_OK && i < station->nic_count; i++)
@@ -136,6 +137,9 @@ enum lend_status lend_verbs_rail_open(void *transport, const struct lend_rail_de
     rail->station = transport;
     rail->is_client = desc->is_client;
     lend_list_init(&rail->grants);
+    (void)pthread_mutex_lock(&rail->station->rails_lock);
+    lend_list_append(&rail->station->rails, &rail->station_link);
+    (void)pthread_mutex_unlock(&rail->station->rails_lock);
     lend_verbs_work_init(rail);
     if (rail->is_client) {
         take_address(rail, desc);
@@ -190,10 +194,20 @@ static void free_fars(struct lend_verbs_rail *rail)
     lend_sys->release(rail->buckets);
 }
 
+static void leave_station(struct lend_verbs_rail *rail)
+{
+    (void)pthread_mutex_lock(&rail->station->rails_lock);
+    lend_list_remove(&rail->station_link);
+    rail->base.session = NULL;
+    (void)pthread_mutex_unlock(&rail->station->rails_lock);
+}
+
 void lend_verbs_rail_close(struct lend_rail *base, bool forked)
 {
     struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
 
+    if (!forked)
+        leave_station(rail);
     if (!forked && !lend_verbs_pairs_destroy(rail))
         return; /* what it was given may be read and written still, and so stays */
     if (!forked && rail->landing_region != NULL &&

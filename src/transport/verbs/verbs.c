@@ -85,13 +85,19 @@ static enum lend_status build(struct lend_verbs_station *station,
     if (status == LEND_OK)
         status = lend_verbs_store_open(station->verbs, station->nics, station->nic_count,
                                        &station->store, error);
-    return status == LEND_OK ? expose_words(station, open, error) : status;
+    if (status == LEND_OK)
+        status = expose_words(station, open, error);
+    if (status == LEND_OK)
+        lend_verbs_ears_open(station);
+    return status;
 }
 
 static void demolish(struct lend_verbs_station *station, bool forked)
 {
     struct lend_error why;
 
+    if (!forked)
+        lend_verbs_ears_close(station);
     lend_verbs_exposures_fini(station, forked);
     if (forked) {
         lend_verbs_store_forget(station->store);
@@ -114,6 +120,7 @@ static void demolish(struct lend_verbs_station *station, bool forked)
     if (!forked) {
         (void)pthread_mutex_destroy(&station->lock);
         (void)pthread_mutex_destroy(&station->keys_lock);
+        (void)pthread_mutex_destroy(&station->rails_lock);
     }
     lend_sys->release(station);
 }
@@ -132,6 +139,8 @@ static enum lend_status verbs_open(const struct lend_transport_open *open, void 
     station->agent = open->agent;
     (void)pthread_mutex_init(&station->lock, NULL);
     (void)pthread_mutex_init(&station->keys_lock, NULL);
+    (void)pthread_mutex_init(&station->rails_lock, NULL);
+    lend_list_init(&station->rails);
     for (uint32_t i = 0; i < LEND_VERBS_GRANT_BUCKETS; i++)
         lend_list_init(&station->grants[i]);
     atomic_init(&station->serial, 1);
@@ -215,6 +224,8 @@ static const struct lend_rail_ops rail_ops = {
     .submit = lend_verbs_submit,
     .stop = lend_verbs_stop,
     .pump = lend_verbs_pump,
+    .sleep = lend_verbs_sleep,
+    .due = lend_verbs_due,
     .halt = lend_verbs_rail_halt,
 };
 

@@ -27,6 +27,7 @@
  * work.c:     batches
  * keys.c:     the owner's: what peers may write
  * granted.c:  the writer's: what owners let it write
+ * events.c:   what NICs tell by themselves
  * message.c:  what the ends of a rail say
  *
  * Locks. A rail is its session's; but what a server's has for writes is guarded by the station's
@@ -62,9 +63,24 @@ struct lend_verbs_exposure {
     struct lend_error why;            /* for that reason; or it was not let go of */
 };
 
+/* How a NIC is heard: what it tells of itself, and of completions that somebody waits for. */
+struct lend_verbs_ear {
+    struct lend_verbs_station *station;
+    uint32_t nic;
+    bool hears_events;
+    _Atomic bool hears_completions; /* else who waits for them polls */
+    struct lend_verbs_comp_channel *channel;
+    struct lend_watch events;
+    struct lend_watch completions;
+};
+
 struct lend_verbs_station {
     struct lend_agent *agent;
     const struct lend_verbs_ops *verbs;
+    struct lend_verbs_ear ears[LEND_VERBS_NICS_MAX];
+    _Atomic uint64_t events;    /* that the NICs have told */
+    pthread_mutex_t rails_lock; /* guards the list; before those of the poller alone */
+    struct lend_list rails;
     struct lend_verbs_nic *nics[LEND_VERBS_NICS_MAX];
     uint32_t nic_count;
     struct lend_verbs_store *store;
@@ -125,9 +141,19 @@ struct lend_verbs_batch {
     enum lend_status status; /* when it is done: what its word said */
 };
 
+/* Is it told when a completion comes? */
+enum lend_verbs_arming {
+    LEND_VERBS_UNARMED = 0,
+    LEND_VERBS_ARMED,        /* if none was there already */
+    LEND_VERBS_ARMED_LOOKED, /* none was */
+};
+
 struct lend_verbs_rail {
     struct lend_rail base; /* first: core knows us by it */
     struct lend_verbs_station *station;
+    struct lend_list station_link; /* in its `rails` */
+    _Atomic bool is_hurt;          /* a queue of it has had a fatal error */
+    uint64_t events_seen;          /* of the station's */
     bool is_client;
     enum lend_verbs_rail_state state;
     struct lend_error why;
@@ -140,6 +166,7 @@ struct lend_verbs_rail {
     struct lend_verbs_place place;
     uint32_t nic; /* its index in the station's */
     struct lend_verbs_cq *cq;
+    enum lend_verbs_arming arming;
     struct lend_verbs_qp *pairs[LEND_VERBS_LANES];
     struct lend_verbs_offer ours;
     struct lend_verbs_offer theirs;
@@ -213,6 +240,15 @@ bool lend_verbs_describe(struct lend_verbs_station *station, uint64_t region_id,
                          struct lend_verbs_told *out);
 void lend_verbs_exposures_fini(struct lend_verbs_station *station, bool forked);
 
+/* events.c */
+/* Begin to hear the NICs, as far as that can be; and end it, before they are closed. */
+void lend_verbs_ears_open(struct lend_verbs_station *station);
+void lend_verbs_ears_close(struct lend_verbs_station *station);
+/* Client: take in what the NIC has told since the last time. True: the rail broke by it. */
+bool lend_verbs_rail_heed(struct lend_verbs_rail *rail);
+/* The next completion is to be told: rail->arming. */
+void lend_verbs_rail_arm(struct lend_verbs_rail *rail);
+
 /* pair.c */
 /* Make the queue pairs of a rail, from its place, and what to offer to the other end. */
 enum lend_status lend_verbs_pairs_make(struct lend_verbs_rail *rail, struct lend_error *error);
@@ -248,6 +284,8 @@ void lend_verbs_work_init(struct lend_verbs_rail *rail);
 void lend_verbs_submit(struct lend_rail *base, struct lend_rail_move *move);
 bool lend_verbs_stop(struct lend_rail *base, struct lend_rail_move *move);
 bool lend_verbs_pump(struct lend_rail *base);
+bool lend_verbs_sleep(struct lend_rail *base);
+uint64_t lend_verbs_due(struct lend_rail *base);
 /* The rail's queue pairs are destroyed: all that moves ends with that. */
 void lend_verbs_work_end(struct lend_verbs_rail *rail, enum lend_status status, int32_t code);
 

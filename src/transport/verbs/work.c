@@ -266,7 +266,7 @@ static bool begin_batch(struct lend_verbs_rail *rail, struct lend_rail_move *mov
     struct lend_verbs_batch *batch = batch_at(rail->free_batches.next);
     uint64_t left = move->total_bytes - move->posted_bytes;
     uint64_t limit = left < LEND_VERBS_BATCH_BYTES ? left : LEND_VERBS_BATCH_BYTES;
-    uint32_t message = rail->place.port->message_bytes_max;
+    uint32_t message = rail->place.port.message_bytes_max;
     bool is_built = true;
 
     batch->lane = lane;
@@ -450,8 +450,12 @@ static bool hear(struct lend_verbs_rail *rail)
         if (completion->wr_id < LEND_VERBS_BATCHES)
             advance(rail, &rail->batches[completion->wr_id]);
     }
-    if (count > 0)
+    if (count > 0) {
         rail->heard_ns = lend_sys->now_ns();
+        rail->arming = LEND_VERBS_UNARMED;
+    } else if (rail->arming == LEND_VERBS_ARMED) {
+        rail->arming = LEND_VERBS_ARMED_LOOKED;
+    }
     return count > 0;
 }
 
@@ -477,6 +481,8 @@ bool lend_verbs_pump(struct lend_rail *base)
 
     if (!rail->is_client)
         return false;
+    if (lend_verbs_rail_heed(rail))
+        return true;
     if (rail->state == LEND_VERBS_RAIL_BROKEN && !lend_list_is_empty(&rail->moves)) {
         const struct lend_error why = rail->why;
 
@@ -490,7 +496,25 @@ bool lend_verbs_pump(struct lend_rail *base)
     moved |= end_moves(rail);
     if (rail->state == LEND_VERBS_RAIL_UP)
         moved |= begin_more(rail);
-    return moved || rail->flying_count > 0;
+    return moved;
+}
+
+bool lend_verbs_sleep(struct lend_rail *base)
+{
+    struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
+
+    if (!rail->is_client || rail->state != LEND_VERBS_RAIL_UP || rail->flying_count == 0)
+        return true;
+    /* What completed before it was armed is not told: the next pump looks. */
+    lend_verbs_rail_arm(rail);
+    return rail->arming == LEND_VERBS_ARMED_LOOKED;
+}
+
+uint64_t lend_verbs_due(struct lend_rail *base)
+{
+    const struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
+
+    return rail->flying_count > 0 ? rail->heard_ns + SILENCE_NS + 1 : UINT64_MAX;
 }
 
 void lend_verbs_work_end(struct lend_verbs_rail *rail, enum lend_status status, int32_t code)
