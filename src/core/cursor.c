@@ -136,6 +136,29 @@ static inline bool next_scattered(struct lend_cursor *cursor, uint64_t max,
     return true;
 }
 
+/* The same of strided blocks: one in the middle of its run, where the next one does not touch; or,
+ * where pieces end with their extent, the only one of its extent. */
+static inline bool next_strided(struct lend_cursor *cursor, uint64_t max, struct lend_segment *out)
+{
+    const struct lend_extent *extent = &cursor->extents[cursor->extent];
+    const struct lend_run *run = &cursor->runs[cursor->run];
+    uint64_t length = extent->row_bytes;
+
+    if (cursor->offset != 0 || extent->inner_count != 1 || length > max)
+        return false;
+    *out = (struct lend_segment){.address = extent->address +
+                                            (run->first + cursor->block) * extent->stride_bytes,
+                                 .length_bytes = length};
+    if (run->count == 1 && cursor->run_count == 1) {
+        cursor->extent++;
+        return true;
+    }
+    if (cursor->block + 1 >= run->count || extent->stride_bytes == length)
+        return false;
+    cursor->block++;
+    return true;
+}
+
 static inline bool next(struct lend_cursor *cursor, uint64_t max, struct lend_segment *out)
 {
     if (cursor->extent == cursor->extent_count || max == 0)
@@ -161,23 +184,27 @@ bool lend_cursor_next(struct lend_cursor *cursor, uint64_t max, struct lend_segm
     return next(cursor, max, out);
 }
 
-bool lend_cursor_next_of_extent(struct lend_cursor *cursor, uint64_t max, struct lend_segment *out,
-                                uint64_t *out_extent)
+/* By itself, so that the usual ways save no registers for it. */
+__attribute__((noinline)) static void next_by_steps(struct lend_cursor *cursor, uint64_t max,
+                                                    struct lend_segment *out)
 {
     uint64_t extent = cursor->extent;
-
-    if (extent == cursor->extent_count || max == 0)
-        return false;
-    *out_extent = extent;
-    if (next_scattered(cursor, max, out))
-        return true;
-
     uint64_t address = address_of(cursor);
     uint64_t length = step(cursor, max);
 
     while (length < max && cursor->extent == extent && address_of(cursor) == address + length)
         length += step(cursor, max - length);
     *out = (struct lend_segment){.address = address, .length_bytes = length};
+}
+
+bool lend_cursor_next_of_extent(struct lend_cursor *cursor, uint64_t max, struct lend_segment *out,
+                                uint64_t *out_extent)
+{
+    if (cursor->extent == cursor->extent_count || max == 0)
+        return false;
+    *out_extent = cursor->extent;
+    if (!next_strided(cursor, max, out) && !next_scattered(cursor, max, out))
+        next_by_steps(cursor, max, out);
     return true;
 }
 

@@ -185,6 +185,12 @@ struct lend_rail_ends {
     const void *ours;
 };
 
+/* Bytes of one side that follow one another, in one extent. */
+struct lend_rail_reach {
+    struct lend_segment left;
+    uint64_t extent;
+};
+
 /* One READ or WRITE. The caller fills in what is above the line; its own again once done() was
  * called, or stop() has said true. What it points to stays for as long. */
 struct lend_rail_move {
@@ -212,7 +218,9 @@ struct lend_rail_move {
 
     /* The rail's: */
     struct lend_list link;
-    struct lend_list flying; /* its work that is under way, oldest first */
+    struct lend_list flying;      /* its work that is under way, oldest first */
+    struct lend_rail_reach there; /* what comes next of either side: the cursors are behind it */
+    struct lend_rail_reach here;
     uint64_t posted_bytes;
     bool is_ending; /* nothing more of it is begun */
 };

@@ -114,6 +114,12 @@ static void make_side(struct side *side, uint64_t *random)
     list_addresses(side);
 }
 
+static void list_addresses_anew(struct side *side)
+{
+    free(side->addresses);
+    list_addresses(side);
+}
+
 static void free_side(struct side *side)
 {
     free(side->addresses);
@@ -167,6 +173,55 @@ static void test_next_gives_the_longest_pieces_in_order(void **state)
         }
         struct lend_segment none = {.address = 1};
         assert_false(lend_cursor_next(&cursor, UINT64_MAX, &none));
+        assert_int_equal(none.address, 1);
+        free_side(&side);
+    }
+}
+
+/* Where the extent ends whose byte is at `at`, and which it is. */
+static uint64_t end_of_extent(const struct side *side, uint64_t at, uint64_t *out_extent)
+{
+    uint64_t end = 0, blocks = 0;
+
+    for (uint64_t i = 0; i < side->run_count; i++)
+        blocks += side->runs[i].count;
+    for (*out_extent = 0;; ++*out_extent) {
+        const struct lend_extent *extent = &side->extents[*out_extent];
+
+        end += blocks * extent->inner_count * extent->row_bytes;
+        if (at < end)
+            return end;
+    }
+}
+
+static void test_pieces_of_an_extent_end_with_it_and_name_it(void **state)
+{
+    uint64_t random = 7;
+
+    (void)state;
+    for (int round = 0; round < 4 * ROUNDS; round++) {
+        struct side side;
+        make_side(&side, &random);
+        if (round % 4 == 0) /* free ranges */
+            side.run_count = side.runs[0].count = 1;
+        list_addresses_anew(&side);
+        struct lend_cursor cursor = begin(&side);
+        bool is_unlimited = draw(&random, 2) == 0;
+        uint64_t at = 0, extent = 99, wanted;
+
+        while (at < side.bytes) {
+            uint64_t max = is_unlimited ? UINT64_MAX : 1 + draw(&random, 60);
+            uint64_t left = end_of_extent(&side, at, &wanted) - at;
+            struct lend_segment segment;
+
+            assert_true(lend_cursor_next_of_extent(&cursor, max, &segment, &extent));
+            assert_int_equal(extent, wanted);
+            assert_int_equal(segment.address, side.addresses[at]);
+            assert_int_equal(segment.length_bytes, longest(&side, at, max < left ? max : left));
+            at += segment.length_bytes;
+        }
+        struct lend_segment none = {.address = 1};
+        assert_false(lend_cursor_next_of_extent(&cursor, UINT64_MAX, &none, &extent));
         assert_int_equal(none.address, 1);
         free_side(&side);
     }
@@ -463,6 +518,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_next_gives_the_longest_pieces_in_order),
+        cmocka_unit_test(test_pieces_of_an_extent_end_with_it_and_name_it),
         cmocka_unit_test(test_next_of_no_bytes_gives_nothing_and_stays),
         cmocka_unit_test(test_gather_in_any_cuts_reads_the_stream),
         cmocka_unit_test(test_scatter_in_any_cuts_writes_the_stream_and_nothing_else),

@@ -310,14 +310,17 @@ enum lend_status lend_verbs_detach(const struct lend_verbs_nic *nic,
 }
 
 struct lend_verbs_mr *lend_verbs_attachment_at(const struct lend_verbs_attachment *attachment,
-                                               uint64_t address, uint64_t *out_end)
+                                               uint64_t address, uint64_t *out_start,
+                                               uint64_t *out_end)
 {
     uint64_t end = attachment->address + attachment->bytes;
 
     if (attachment->means == 0 || address < attachment->address || address >= end)
         return NULL;
     uint64_t index = (address - attachment->base) / attachment->piece_bytes;
-    uint64_t to = attachment->base + (index + 1) * attachment->piece_bytes;
+    uint64_t from = attachment->base + index * attachment->piece_bytes;
+    uint64_t to = from + attachment->piece_bytes;
+    *out_start = index == 0 ? attachment->address : from;
     *out_end = index + 1 == attachment->piece_count ? end : to;
     return attachment->pieces[index];
 }

@@ -56,9 +56,10 @@ enum lend_status lend_verbs_detach(const struct lend_verbs_nic *nic,
 /* Free the memory of it, in a forked child or when all is given back. */
 void lend_verbs_attachment_forget(struct lend_verbs_attachment *attachment);
 
-/* The region that the address lies in, and up to where it goes; NULL: not here. */
+/* The region that the address lies in, from where it goes, and up to where; NULL: not here. */
 struct lend_verbs_mr *lend_verbs_attachment_at(const struct lend_verbs_attachment *attachment,
-                                               uint64_t address, uint64_t *out_end);
+                                               uint64_t address, uint64_t *out_start,
+                                               uint64_t *out_end);
 
 /* May this process pin so much more? LEND_E_LIMIT, with the values and the remedy. What cannot be
  * asked for is no obstacle. */

@@ -458,31 +458,42 @@ static const struct lend_verbs_attachment *attachment_of(const struct lend_verbs
                : NULL;
 }
 
-bool lend_verbs_region_keys(const struct lend_verbs_region *region, uint32_t nic, uint64_t address,
-                            uint64_t bytes, struct lend_verbs_keys *out)
+bool lend_verbs_region_piece(const struct lend_verbs_region *region, uint32_t nic, uint64_t address,
+                             struct lend_verbs_keys *out)
 {
     const struct lend_verbs_memory *memory = &region->memory;
-    uint64_t offset = address - memory->address, end = 0;
+    uint64_t from = 0, to = 0;
     struct lend_verbs_mr *mr = NULL;
 
-    if (address < memory->address || offset >= memory->bytes)
+    if (address < memory->address || address - memory->address >= memory->bytes)
         return false;
-    if (bytes > memory->bytes - offset)
-        bytes = memory->bytes - offset;
     (void)pthread_mutex_lock(&region->store->keys_lock);
     const struct lend_verbs_attachment *on = attachment_of(region, nic);
     if (on != NULL)
-        mr = lend_verbs_attachment_at(on, address, &end);
+        mr = lend_verbs_attachment_at(on, address, &from, &to);
     if (mr != NULL)
-        *out = (struct lend_verbs_keys){.mr = mr,
-                                        .address = address,
-                                        .bytes = bytes < end - address ? bytes : end - address,
-                                        .lkey = mr->lkey,
-                                        .rkey = mr->rkey};
+        *out = (struct lend_verbs_keys){.mr = mr, .lkey = mr->lkey, .rkey = mr->rkey};
     (void)pthread_mutex_unlock(&region->store->keys_lock);
-    if (mr != NULL && out->bytes > LEND_VERBS_MESSAGE_BYTES_MAX)
+    if (mr == NULL)
+        return false;
+    out->address = from > memory->address ? from : memory->address;
+    out->bytes = to - out->address < memory->address + memory->bytes - out->address
+                     ? to - out->address
+                     : memory->address + memory->bytes - out->address;
+    return true;
+}
+
+bool lend_verbs_region_keys(const struct lend_verbs_region *region, uint32_t nic, uint64_t address,
+                            uint64_t bytes, struct lend_verbs_keys *out)
+{
+    if (!lend_verbs_region_piece(region, nic, address, out))
+        return false;
+    uint64_t left = out->bytes - (address - out->address);
+    out->address = address;
+    out->bytes = bytes < left ? bytes : left;
+    if (out->bytes > LEND_VERBS_MESSAGE_BYTES_MAX)
         out->bytes = LEND_VERBS_MESSAGE_BYTES_MAX;
-    return mr != NULL;
+    return true;
 }
 
 uint64_t lend_verbs_region_life(const struct lend_verbs_region *region)
@@ -604,8 +615,8 @@ enum lend_status lend_verbs_private_begin(struct lend_verbs_region *region, uint
 bool lend_verbs_private_keys(const struct lend_verbs_private *private, uint64_t address,
                              uint64_t bytes, struct lend_verbs_keys *out)
 {
-    uint64_t end = 0;
-    struct lend_verbs_mr *mr = lend_verbs_attachment_at(&private->on, address, &end);
+    uint64_t start = 0, end = 0;
+    struct lend_verbs_mr *mr = lend_verbs_attachment_at(&private->on, address, &start, &end);
 
     if (mr == NULL)
         return false;

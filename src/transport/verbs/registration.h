@@ -117,6 +117,9 @@ struct lend_verbs_keys {
  */
 bool lend_verbs_region_keys(const struct lend_verbs_region *region, uint32_t nic, uint64_t address,
                             uint64_t bytes, struct lend_verbs_keys *out);
+/* The same of all that the keys at that address cover: out->address may be before it. */
+bool lend_verbs_region_piece(const struct lend_verbs_region *region, uint32_t nic, uint64_t address,
+                             struct lend_verbs_keys *out);
 /* May windows be bound to it on this NIC? Else a write lease needs lend_verbs_private_begin(). */
 bool lend_verbs_region_can_bind(const struct lend_verbs_region *region, uint32_t nic);
 /* How often its keys were made; the keys of another life are void. Any time; no lock. */

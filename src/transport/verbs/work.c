@@ -40,11 +40,33 @@ struct build {
     struct lend_verbs_rail *rail;
     struct lend_rail_move *move;
     const struct lend_verbs_entry *granted; /* of a WRITE: by which keys; NULL: not known here */
-    struct lend_verbs_send work[LEND_VERBS_BATCH_WORK];
-    struct lend_verbs_sge sges[LEND_VERBS_BATCH_WORK][LEND_VERBS_SGES_MAX];
+    uint64_t id;                            /* of the batch */
     uint32_t count;
     uint64_t bytes;
+    const struct lend_verbs_region
+        *region; /* of ours, whose keys were looked up last; NULL: none */
+    struct lend_verbs_keys keys;
+    struct lend_verbs_send work[LEND_VERBS_BATCH_WORK];
+    struct lend_verbs_sge sges[LEND_VERBS_BATCH_WORK][LEND_VERBS_SGES_MAX];
 };
+
+static inline uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* What comes next of a side; false: nothing does. */
+static inline bool see(struct lend_cursor *cursor, struct lend_rail_reach *reach)
+{
+    return reach->left.length_bytes > 0 ||
+           lend_cursor_next_of_extent(cursor, UINT64_MAX, &reach->left, &reach->extent);
+}
+
+static inline void step(struct lend_rail_reach *reach, uint64_t bytes)
+{
+    reach->left.address += bytes;
+    reach->left.length_bytes -= bytes;
+}
 
 /* Where the peer's NIC finds an address, and for how many bytes; 0: nowhere. */
 static uint64_t find_piece(const struct lend_verbs_piece *pieces, uint32_t count, uint64_t address,
@@ -96,70 +118,73 @@ static uint64_t find_theirs(const struct build *build, uint64_t extent, uint64_t
     return find_piece(far->told.pieces, far->told.piece_count, address, bytes, out_rkey);
 }
 
+/* The key of ours by which our NIC finds that address, and for how many bytes; 0: nowhere. A
+ * region's keys are looked up under a lock of all rails, and so once for a batch. */
+static inline uint64_t find_ours(struct build *build, const struct lend_rail_reach *here,
+                                 uint32_t *out_lkey)
+{
+    const struct lend_verbs_region *region = build->move->ends[here->extent].ours;
+    struct lend_verbs_keys *keys = &build->keys;
+
+    if (build->region != region || here->left.address - keys->address >= keys->bytes) {
+        build->region = NULL;
+        if (!lend_verbs_region_piece(region, build->rail->nic, here->left.address, keys))
+            return 0;
+        build->region = region;
+    }
+    *out_lkey = keys->lkey;
+    return least(here->left.length_bytes, keys->bytes - (here->left.address - keys->address));
+}
+
 /* Our pieces of one work request, at most `bytes` of them: how many bytes they are. 0: our NIC has
  * them not. */
-static uint64_t scatter(struct build *build, uint64_t bytes)
+static inline uint64_t scatter(struct build *build, uint64_t bytes, int *out_count)
 {
-    struct lend_verbs_rail *rail = build->rail;
     struct lend_rail_move *move = build->move;
-    struct lend_verbs_send *work = &build->work[build->count];
     struct lend_verbs_sge *sges = build->sges[build->count];
-    uint64_t done = 0, extent;
+    const int most = (int)build->rail->pieces_max;
+    struct lend_rail_reach *here = &move->here;
+    uint64_t done = 0;
+    int used = 0;
 
-    while (done < bytes && (uint32_t)work->num_sge < rail->pieces_max) {
-        struct lend_cursor before = move->ours;
-        struct lend_segment segment;
-        struct lend_verbs_keys keys;
+    while (done < bytes && used < most && see(&move->ours, here)) {
+        uint32_t lkey = 0;
+        uint64_t count = least(find_ours(build, here, &lkey), bytes - done);
 
-        if (!lend_cursor_next_of_extent(&move->ours, bytes - done, &segment, &extent))
+        if (count == 0)
             break;
-        if (!lend_verbs_region_keys(move->ends[extent].ours, rail->nic, segment.address,
-                                    segment.length_bytes, &keys)) {
-            move->ours = before;
-            break;
-        }
-        if (keys.bytes < segment.length_bytes) {
-            move->ours = before;
-            lend_cursor_skip(&move->ours, keys.bytes);
-        }
-        sges[work->num_sge++] = (struct lend_verbs_sge){
-            .addr = keys.address, .length = (uint32_t)keys.bytes, .lkey = keys.lkey};
-        done += keys.bytes;
+        sges[used++] = (struct lend_verbs_sge){
+            .addr = here->left.address, .length = (uint32_t)count, .lkey = lkey};
+        step(here, count);
+        done += count;
     }
+    *out_count = used;
     return done;
 }
 
 /* The next work request: a piece of the peer's, and as many of ours as one may have. False: it
- * cannot be built. */
+ * cannot be built. What a READ or WRITE does not need is left as it is: it is not looked at. */
 static bool build_one(struct build *build, uint64_t max)
 {
     struct lend_rail_move *move = build->move;
     struct lend_verbs_send *work = &build->work[build->count];
-    struct lend_cursor before = move->theirs;
-    struct lend_segment segment;
-    uint64_t extent;
-    uint32_t rkey = 0;
+    struct lend_rail_reach *there = &move->there;
 
-    if (!lend_cursor_next_of_extent(&move->theirs, max, &segment, &extent))
+    if (!see(&move->theirs, there))
         return false;
-    uint64_t bytes = find_theirs(build, extent, segment.address, segment.length_bytes, &rkey);
-    *work = (struct lend_verbs_send){
-        .sg_list = build->sges[build->count],
-        .opcode = move->is_write ? LEND_VERBS_SEND_WRITE : LEND_VERBS_SEND_READ,
-        .wr.rdma = {.remote_addr = segment.address, .rkey = rkey},
-    };
-    uint64_t done = bytes > 0 ? scatter(build, bytes) : 0;
-    if (done == 0) {
-        move->theirs = before;
-        return false;
-    }
-    if (done < segment.length_bytes) {
-        move->theirs = before;
-        lend_cursor_skip(&move->theirs, done);
-    }
+    work->wr_id = build->id;
+    work->next = work + 1;
+    work->sg_list = build->sges[build->count];
+    work->opcode = move->is_write ? LEND_VERBS_SEND_WRITE : LEND_VERBS_SEND_READ;
+    work->send_flags = 0;
+    work->wr.rdma.remote_addr = there->left.address;
+    uint64_t bytes = find_theirs(build, there->extent, there->left.address,
+                                 least(there->left.length_bytes, max), &work->wr.rdma.rkey);
+    uint64_t done = bytes > 0 ? scatter(build, bytes, &work->num_sge) : 0;
+    step(there, done);
     build->bytes += done;
     build->count++;
-    return true;
+    return done > 0;
 }
 
 /* The last of a batch: the lease's word, once all before it has been read or written: requests of a
@@ -219,10 +244,7 @@ static bool post(struct lend_verbs_rail *rail, struct build *build, struct lend_
     else
         build_word(rail, batch, build->sges[build->count], &build->work[build->count]);
     build->count += !rail->fences_itself;
-    for (uint32_t i = 0; i < build->count; i++) {
-        build->work[i].wr_id = (uint64_t)(batch - rail->batches);
-        build->work[i].next = i + 1 < build->count ? &build->work[i + 1] : NULL;
-    }
+    build->work[build->count - 1].next = NULL;
     lend_list_remove(&batch->link);
     lend_list_append(&build->move->flying, &batch->link);
     rail->free_work[batch->lane] -= batch->work_count;
@@ -255,15 +277,21 @@ static void ask_word(struct lend_verbs_rail *rail, struct lend_verbs_batch *batc
  * status then says, or the rail has. */
 static bool begin_batch(struct lend_verbs_rail *rail, struct lend_rail_move *move)
 {
-    struct build build = {.rail = rail, .move = move};
+    struct build build;
     uint32_t lane;
 
     if (lend_list_is_empty(&rail->free_batches) ||
         (lane = take_lane(rail, move->is_write)) == LEND_VERBS_LANES)
         return false;
-    if (move->is_write)
-        build.granted = lend_verbs_granted_find(rail, move->slot, move->generation);
+    build.rail = rail; /* and no more of it: most is written before it is read */
+    build.move = move;
+    build.granted =
+        move->is_write ? lend_verbs_granted_find(rail, move->slot, move->generation) : NULL;
+    build.count = 0;
+    build.bytes = 0;
+    build.region = NULL;
     struct lend_verbs_batch *batch = batch_at(rail->free_batches.next);
+    build.id = (uint64_t)(batch - rail->batches);
     uint64_t left = move->total_bytes - move->posted_bytes;
     uint64_t limit = left < LEND_VERBS_BATCH_BYTES ? left : LEND_VERBS_BATCH_BYTES;
     uint32_t message = rail->place.port.message_bytes_max;
