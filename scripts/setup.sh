@@ -15,7 +15,7 @@ OPTIONAL="abigail-tools clang-14 clang-format-14 cmake codespell debhelper dpkg-
 # The crates of NIXL want a newer cargo than Debian 12's, and bindgen wants libclang. Whoever has a
 # cargo has chosen it.
 command -v cargo >/dev/null || OPTIONAL="$OPTIONAL cargo-web"
-OPTIONAL="$OPTIONAL libclang1-14 python3-pip"
+OPTIONAL="$OPTIONAL libclang1-14 python3-numpy python3-pip python3-pytest"
 # The suite rdma, and its virtual machine: without them it fails.
 MACHINE="busybox-static ibverbs-providers iproute2 libibverbs-dev qemu-system-x86"
 PLOTS="gnuplot-nox python3"
