@@ -102,7 +102,7 @@ def test_every_function_that_is_declared_is_in_the_library():
         assert getattr(lib, name).argtypes is not None
 
 
-@pytest.mark.parametrize("name", ["_errors", "_memory", "_geometry", "_agent", "_peer"])
+@pytest.mark.parametrize("name", ["_errors", "_memory", "_geometry", "_agent", "_peer", "_cache"])
 def test_examples_in_the_documentation_run(name):
     import doctest
     import importlib

@@ -21,6 +21,7 @@ The owner takes the blocks back with ``lease.revoke()``, and the memory with ``r
 Every failure is a :class:`lend.Error` of a class of its own, with the library's message.
 """
 from ._agent import (Agent, Lease, LeaseInfo, Notification, Region, RegionInfo, Storage, Wanted)
+from ._cache import KvCache, kv_cache
 from ._errors import (AccessDenied, Absent, BadMemory, Busy, Canceled, Consumed, Corrupt, Device,
                       Error, Expired, Forked, Invalid, Limit, Mismatch, NoMemory, NoPath,
                       OutOfRange, Overlap, PeerDead, Revoked, Stale, System, Timeout, Unknown,
@@ -32,9 +33,9 @@ from ._peer import Path, Peer, PeerInfo, Record, Ticket, Transfer
 
 __all__ = [
     "AccessDenied", "Absent", "Agent", "BadMemory", "Busy", "Canceled", "Consumed", "Corrupt",
-    "Device", "Error", "Expired", "External", "Forked", "Geometry", "Invalid", "Lease", "LeaseInfo",
-    "Limit", "Mismatch", "NoMemory", "NoPath", "Notification", "OutOfRange", "Overlap", "Path",
+    "Device", "Error", "Expired", "External", "Forked", "Geometry", "Invalid", "KvCache", "Lease",
+    "LeaseInfo", "Limit", "Mismatch", "NoMemory", "NoPath", "Notification", "OutOfRange", "Overlap", "Path",
     "Peer", "PeerDead", "PeerInfo", "Record", "Region", "RegionInfo", "Revoked", "Stale", "Storage",
     "System", "Ticket", "Timeout", "Transfer", "Unknown", "Unsupported", "Version", "Wanted",
-    "__version__", "external",
+    "__version__", "external", "kv_cache",
 ]

@@ -636,12 +636,12 @@ class Agent:
         while True:
             future = core.watch(loop, None)
             try:
-                if core.is_manual:
-                    core.plain(core.drive)
                 came = core.receive(0)
+                if came is None and core.is_manual:
+                    came = core.plain(core.drive, lambda: core.receive(0))
                 if came:
                     return Notification(*came)
-                await future
+                await core.pause(future)
             finally:
                 core.unwatch(loop, None, future)
 

@@ -222,21 +222,39 @@ class Core:
             if self.closed:
                 return
             if self.is_manual:
-                self.drive()
+                done = self.drive(self.woken)
             else:
                 lib.lend_agent_clear(self.handle)
-            with self.lock:
-                done = [pair for key, waiting in self.waiters.items() for pair in waiting
-                        if key is None or key.is_quiet()]
+                done = self.woken()
         finally:
             calls.pop()
         for loop, future in done:
             wake(loop, future)
 
-    def drive(self) -> None:
-        """Under manual progress: all that can be done now; the descriptor wakes us for the rest."""
-        while lib.lend_agent_arm(self.handle, None) == _abi.PENDING:
+    def woken(self):
+        """The loops and futures of those whose transfer is complete, or who look by themselves."""
+        with self.lock:
+            return [pair for key, waiting in self.waiters.items() for pair in waiting
+                    if key is None or key.is_quiet()]
+
+    def drive(self, look):
+        """Under manual progress: do what can be done now, until a look sees something, and else
+        have the descriptor wake us. A look makes progress too, and so comes before it is armed."""
+        while True:
+            seen = look()
+            if seen or lib.lend_agent_arm(self.handle, None) != _abi.PENDING:
+                return seen
             lib.lend_agent_progress(self.handle, 0, None)
+
+    async def pause(self, future) -> None:
+        """Until the future is done. Under manual progress whoever else makes some may take what
+        the descriptor was armed for: then not for long."""
+        if self.is_manual:
+            import asyncio
+
+            await asyncio.wait([future], timeout=SLICE_NS / SECOND_NS)
+        else:
+            await future
 
     def stop_waiting(self) -> None:
         """Those who wait are woken, and find the agent closed."""

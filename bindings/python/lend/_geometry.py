@@ -117,6 +117,7 @@ def geometry_of(memory: External, blocks: Union[int, Geometry, None],
     for axis, extent in enumerate(memory.shape):
         if extent == 0:
             raise Invalid(f"dimension {axis} of shape {memory.shape} is empty")
+    for axis, extent in enumerate(memory.shape):
         if extent > 1 and memory.strides[axis] <= 0:
             raise Invalid(_why(memory, axis, "and so its elements are not apart from each other"))
     span = memory.item_bytes + sum((extent - 1) * stride for extent, stride in

@@ -224,10 +224,8 @@ class Transfer:
         while not self.done():
             future = core.watch(loop, self)
             try:
-                if core.is_manual:
-                    core.plain(core.drive)
-                if not self.done():
-                    await future
+                if not (core.plain(core.drive, self.done) if core.is_manual else self.done()):
+                    await core.pause(future)
             finally:
                 core.unwatch(loop, self, future)
         return self.result()
