@@ -18,6 +18,23 @@ bool compat_descs_add(struct compat_descs *descs, const struct compat_desc *desc
     return true;
 }
 
+_Static_assert(sizeof(struct compat_desc) == 3 * sizeof(uint64_t), "a row is a descriptor");
+
+bool compat_descs_add_rows(struct compat_descs *descs, const uint64_t *rows, size_t count)
+{
+    void *at = descs->at;
+    size_t total = 0;
+
+    if (__builtin_add_overflow(descs->count, count, &total) ||
+        !compat_reserve(&at, &descs->capacity, total, sizeof *descs->at))
+        return false;
+    descs->at = at;
+    if (count > 0)
+        memcpy(&descs->at[descs->count], rows, count * sizeof *descs->at);
+    descs->count = total;
+    return true;
+}
+
 bool compat_descs_resize(struct compat_descs *descs, size_t count)
 {
     void *at = descs->at;

@@ -71,6 +71,8 @@ struct nixl_capi_remote_dlist_s {
 };
 
 bool compat_descs_add(struct compat_descs *descs, const struct compat_desc *desc);
+/* Many at once: address, length and device of each. */
+bool compat_descs_add_rows(struct compat_descs *descs, const uint64_t *rows, size_t count);
 bool compat_descs_resize(struct compat_descs *descs, size_t count);
 void compat_descs_remove(struct compat_descs *descs, size_t index);
 void compat_descs_trim(struct compat_descs *descs);

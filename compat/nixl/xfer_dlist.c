@@ -47,6 +47,15 @@ nixl_capi_status_t nixl_capi_xfer_dlist_add_desc(nixl_capi_xfer_dlist_t dlist, u
     return compat_descs_add(&dlist->descs, &desc) ? NIXL_CAPI_SUCCESS : NIXL_CAPI_ERROR_BACKEND;
 }
 
+nixl_capi_status_t nixl_capi_xfer_dlist_add_rows(nixl_capi_xfer_dlist_t dlist, const uint64_t *rows,
+                                                 size_t count)
+{
+    if (dlist == NULL || (rows == NULL && count > 0))
+        return NIXL_CAPI_ERROR_INVALID_PARAM;
+    return compat_descs_add_rows(&dlist->descs, rows, count) ? NIXL_CAPI_SUCCESS
+                                                             : NIXL_CAPI_ERROR_BACKEND;
+}
+
 nixl_capi_status_t nixl_capi_xfer_dlist_desc_count(nixl_capi_xfer_dlist_t dlist, size_t *count)
 {
     if (dlist == NULL || count == NULL)

@@ -122,6 +122,39 @@ static void test_a_descriptor_is_24_bytes_and_costs_the_same_however_many_there_
     OK(nixl_capi_destroy_xfer_dlist(list));
 }
 
+static void test_many_descriptors_are_added_at_once_behind_those_that_are_there(void **state)
+{
+    static const uint64_t rows[][3] = {{4096, 64, 0}, {UINTPTR_MAX, SIZE_MAX, UINT64_MAX}};
+    nixl_capi_xfer_dlist_t list = NULL;
+
+    (void)state;
+    OK(nixl_capi_create_xfer_dlist(NIXL_CAPI_MEM_DRAM, &list));
+    OK(nixl_capi_xfer_dlist_add_rows(list, NULL, 0));
+    OK(nixl_capi_xfer_dlist_add_desc(list, 1, 2, 3));
+    OK(nixl_capi_xfer_dlist_add_rows(list, rows[0], 2));
+    OK(nixl_capi_xfer_dlist_add_rows(list, rows[1], 1));
+    assert_int_equal(count_of(list), 4);
+    for (size_t i = 1; i < 4; i++) {
+        const uint64_t *row = rows[i > 1];
+
+        assert_int_equal(list->descs.at[i].address, row[0]);
+        assert_int_equal(list->descs.at[i].length_bytes, row[1]);
+        assert_int_equal(list->descs.at[i].device, row[2]);
+    }
+    WRONG(nixl_capi_xfer_dlist_add_rows(list, NULL, 1));
+    WRONG(nixl_capi_xfer_dlist_add_rows(NULL, rows[0], 1));
+    assert_int_equal(nixl_capi_xfer_dlist_add_rows(list, rows[0], SIZE_MAX),
+                     NIXL_CAPI_ERROR_BACKEND);
+    assert_int_equal(nixl_capi_xfer_dlist_add_rows(list, rows[0], SIZE_MAX / 24),
+                     NIXL_CAPI_ERROR_BACKEND);
+    until_failure = 0;
+    assert_int_equal(nixl_capi_xfer_dlist_add_rows(list, rows[0], 2 * (size_t)MANY),
+                     NIXL_CAPI_ERROR_BACKEND);
+    until_failure = -1;
+    assert_int_equal(count_of(list), 4);
+    OK(nixl_capi_destroy_xfer_dlist(list));
+}
+
 static void test_a_size_that_no_memory_has_is_refused_and_changes_nothing(void **state)
 {
     nixl_capi_xfer_dlist_t moved = NULL;
@@ -564,6 +597,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_list_holds_its_descriptors_in_their_order),
         cmocka_unit_test(test_a_descriptor_is_24_bytes_and_costs_the_same_however_many_there_are),
+        cmocka_unit_test(test_many_descriptors_are_added_at_once_behind_those_that_are_there),
         cmocka_unit_test(test_a_size_that_no_memory_has_is_refused_and_changes_nothing),
         cmocka_unit_test(test_metadata_stays_with_its_descriptor),
         cmocka_unit_test(test_a_list_of_peers_keeps_each_name_once),

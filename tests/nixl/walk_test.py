@@ -17,6 +17,8 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import cmocka_style
 
+# What NIXL has not, and nixl_walk, which runs on NVIDIA's library too, does not call.
+OWN = {"nixl_capi_xfer_dlist_add_rows"}
 WALK, LIBRARY, MAP = sys.argv[1:4]
 OTHERS = re.compile(r"lib(c|asan|ubsan|tsan|clang_rt\S*|gcc_s|m)\.so\S*|ld-linux\S*")
 
@@ -30,7 +32,7 @@ class WalkTest(unittest.TestCase):
         listed = set(re.findall(r"^\s+(nixl_capi_\w+);", pathlib.Path(MAP).read_text(), re.M))
         called = set(re.findall(r"\bU (nixl_capi_\w+)", ask("nm", "-D", WALK)))
         self.assertGreater(len(listed), 100)
-        self.assertEqual(listed ^ called, set())
+        self.assertEqual(listed ^ called, OWN)
 
     def test_what_is_called_has_a_version(self):
         self.assertEqual(set(re.findall(r"U nixl_capi_\w+@(\S+)", ask("nm", "-D", WALK))),

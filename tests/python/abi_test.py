@@ -102,10 +102,41 @@ def test_every_function_that_is_declared_is_in_the_library():
         assert getattr(lib, name).argtypes is not None
 
 
-@pytest.mark.parametrize("name", ["_errors", "_memory", "_geometry", "_agent", "_peer", "_cache"])
+def test_functions_of_nixl_have_the_arguments_of_its_header():
+    try:
+        from lend.nixl import _capi
+    except ImportError:
+        pytest.skip("this build has no libnixl_capi")
+    header = INCLUDE.parent / "compat/nixl/include/nixl_capi.h"
+    text = re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.S)
+    there = {}
+    for name, parameters in re.findall(r"nixl_capi_status_t\s+nixl_capi_(\w+)\(([^;]*?)\);", text):
+        there[name] = "".join(nixl_letter(" ".join(one.split())) for one in parameters.split(","))
+    assert len(there) > 90
+    for name, letters in _capi.FUNCTIONS.items():
+        assert there[name] == letters.replace("s", "p"), name
+
+
+def nixl_letter(parameter):
+    """The kind of a parameter, as _capi.FUNCTIONS has it; of text and handles, p."""
+    kind = parameter.replace("const ", "").rpartition(" ")[0]
+    if "*" in parameter or kind.endswith("_t") and kind.startswith("nixl_capi") and not kind in (
+            "nixl_capi_mem_type_t", "nixl_capi_xfer_op_t"):
+        return "p"
+    return {"size_t": "z", "uintptr_t": "Q", "uint64_t": "Q", "uint16_t": "H", "bool": "B"}.get(
+        kind, "i")
+
+
+@pytest.mark.parametrize("name", ["_errors", "_memory", "_geometry", "_agent", "_peer", "_cache",
+                                  "nixl._descs"])
 def test_examples_in_the_documentation_run(name):
     import doctest
     import importlib
 
+    if name.startswith("nixl"):
+        try:
+            importlib.import_module("lend.nixl")
+        except ImportError:
+            pytest.skip("this build has no libnixl_capi")
     done = doctest.testmod(importlib.import_module(f"lend.{name}"))
     assert done.attempted > 0 and done.failed == 0

@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence
 from . import _abi, _errors
 from ._core import Core, nanoseconds, text
 from ._geometry import Geometry, geometry_of
-from ._library import lib
+from ._library import lib, plugin
 from ._memory import External, Numbers, external
 
 _LEVELS = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO, 4: logging.DEBUG}
@@ -370,6 +370,7 @@ class Agent:
                         | seal_networks * _abi.AGENT_SEAL_NETWORKS)
         if secret is not None:
             config.secret, config.secret_bytes = bytes(secret), len(secret)
+        config.secret_plugin = text(plugin("lend-secret.so"))
         for key, value in settings.items():
             if key in _TEXTS:
                 setattr(config, key, text(value))

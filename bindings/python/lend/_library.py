@@ -25,6 +25,12 @@ def path_of(soname: str, variable: str) -> str:
     return str(inside) if inside.exists() else soname
 
 
+def plugin(name: str):
+    """The file of a plugin inside this package, or None: then liblend knows where they are."""
+    inside = FOLDER / name
+    return str(inside) if inside.exists() else None
+
+
 def load() -> ctypes.CDLL:
     path = path_of(SONAME, "LEND_LIBRARY")
     try:

@@ -449,6 +449,14 @@ NIXL_CAPI_API nixl_capi_status_t nixl_capi_xfer_dlist_add_desc(nixl_capi_xfer_dl
                                                                uintptr_t addr, size_t len,
                                                                uint64_t dev_id);
 
+/**
+ * Add many ranges at the end. lend's own: NIXL has no such function.
+ *
+ * @param rows count of them, of three numbers each: address, length, device. Copied.
+ */
+NIXL_CAPI_API nixl_capi_status_t nixl_capi_xfer_dlist_add_rows(nixl_capi_xfer_dlist_t dlist,
+                                                               const uint64_t *rows, size_t count);
+
 /** How many descriptors there are. len() is the same by another name. */
 NIXL_CAPI_API nixl_capi_status_t nixl_capi_xfer_dlist_desc_count(nixl_capi_xfer_dlist_t dlist,
                                                                  size_t *count);

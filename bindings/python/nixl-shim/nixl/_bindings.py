@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NIXL's names on lend."""
+from lend.nixl._bindings import *  # noqa: F401,F403
