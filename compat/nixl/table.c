@@ -62,6 +62,46 @@ nixl_capi_status_t compat_descs_check(nixl_capi_agent_t agent, const struct comp
     return status;
 }
 
+static const struct compat_entry *registration_of(nixl_capi_agent_t agent,
+                                                  const struct compat_peer *peer,
+                                                  nixl_capi_mem_type_t type,
+                                                  const struct compat_desc *desc)
+{
+    bool is_own = peer == NULL || peer->is_self;
+    struct finder finder = {.index = is_own ? &agent->registered : &peer->index};
+
+    return find(&finder, type, desc);
+}
+
+nixl_capi_status_t nixl_capi_find_registration(nixl_capi_agent_t agent, const char *agent_name,
+                                               nixl_capi_mem_type_t mem_type,
+                                               struct nixl_capi_range_s *range)
+{
+    struct compat_peer *peer = NULL;
+    nixl_capi_status_t status = NIXL_CAPI_SUCCESS;
+
+    if (agent == NULL || agent_name == NULL || range == NULL || !compat_is_type(mem_type) ||
+        !compat_enter(agent))
+        return NIXL_CAPI_ERROR_INVALID_PARAM;
+    if (agent_name[0] != '\0')
+        status = compat_peer_find(agent, agent_name, &peer);
+    if (status == NIXL_CAPI_SUCCESS) {
+        const struct compat_desc desc = {range->addr, range->len, range->dev_id};
+
+        (void)pthread_mutex_lock(&agent->lock);
+        const struct compat_entry *found = registration_of(agent, peer, mem_type, &desc);
+        if (found != NULL) {
+            range->addr = found->address;
+            range->len = found->length_bytes;
+        }
+        (void)pthread_mutex_unlock(&agent->lock);
+        status = found != NULL ? NIXL_CAPI_SUCCESS : NIXL_CAPI_ERROR_NOT_FOUND;
+    }
+    compat_peer_release(peer);
+    compat_leave(agent);
+    return status;
+}
+
 /* --- prepared lists --- */
 
 void compat_list_destroy(nixl_capi_xfer_dlist_handle_t list, bool has_agent)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Goal: `pip install .` gives one wheel for all versions of Python, with everything in it, that runs
-where neither lend nor a GPU nor an RDMA device is.
+"""Goal: `pip install .` gives one wheel for all versions of Python, with everything in it, that
+runs where neither lend nor a GPU nor an RDMA device is.
 
 Method: the wheel is made of the built tree, looked at, unpacked into an empty folder, and does the
 main job there, with every Python that this machine has, without an environment of ours.

@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import cmocka_style
 
 # What NIXL has not, and nixl_walk, which runs on NVIDIA's library too, does not call.
-OWN = {"nixl_capi_xfer_dlist_add_rows"}
+OWN = {"nixl_capi_find_registration", "nixl_capi_xfer_dlist_add_rows"}
 WALK, LIBRARY, MAP = sys.argv[1:4]
 OTHERS = re.compile(r"lib(c|asan|ubsan|tsan|clang_rt\S*|gcc_s|m)\.so\S*|ld-linux\S*")
 

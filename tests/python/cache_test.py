@@ -2,7 +2,8 @@
 """Goal: a KV cache of any of the layouts that engines use is lent by one call under one ticket, and
 every number arrives where it belongs, also between unlike layouts.
 
-Method: caches of random numbers in NumPy, moved between two agents, and compared by NumPy's indices.
+Method: caches of random numbers in NumPy, moved between two agents, and compared by NumPy's own
+indices.
 """
 import numpy
 import pytest

@@ -2,8 +2,8 @@
 """Goal: whatever people have is described as it lies in memory, whoever owns it is kept, and what
 cannot be divided into blocks is refused by the name of its dimension.
 
-Method: NumPy's views, of which each byte of each block is looked for where the geometry says that it
-is; and producers of DLPack and of the CUDA array interface that are made here (no GPU is there).
+Method: NumPy's views, of which each byte of each block is looked for where the geometry says that
+it is; and producers of DLPack and of the CUDA array interface that are made here (no GPU is there).
 """
 import ctypes
 import gc

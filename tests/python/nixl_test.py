@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Goal: a program of NIXL's Python interface runs on lend: the calls that vLLM's connector makes, in
-their order and with its sizes, over aborts, a peer that is restarted under its name, and teardown.
+"""Goal: a program of NIXL's Python interface runs on lend: the calls that vLLM's connector makes,
+in their order and with its sizes, over aborts and a peer that is restarted under its name.
 
-Method: two real processes and NumPy memory: 64 regions of 100,000 blocks of 16 bytes, and requests of
-512 blocks in all of them (8,192 tokens): 32,768 descriptors each. Every byte is compared.
+Method: two real processes and NumPy memory: 64 regions of 100,000 blocks of 16 bytes, and requests
+of 512 blocks in all of them (8,192 tokens): 32,768 descriptors each. Every byte is compared.
 """
 import os
 import pickle
@@ -16,6 +16,7 @@ import pytest
 
 try:
     from lend import nixl
+    from lend.nixl import _table  # noqa: F401
 except ImportError:
     pytest.skip("this build has no libnixl_capi", allow_module_level=True)
 
@@ -160,7 +161,9 @@ def test_the_calls_of_vllm_with_its_sizes(producer):
     assert owner.ask_plain("end")
 
 
-def test_a_peer_that_was_restarted_under_its_name_is_met_anew(producer):
+@pytest.mark.parametrize("rows_min", [1, 1 << 30])
+def test_a_peer_that_was_restarted_under_its_name_is_met_anew(producer, monkeypatch, rows_min):
+    monkeypatch.setattr(nixl._table, "ROWS_MIN", rows_min)  # as runs, or looked up whole
     sizes = (1000, 4)
     old = producer(7, *sizes)
     consumer = Consumer(*sizes)
@@ -184,6 +187,82 @@ def test_a_peer_that_was_restarted_under_its_name_is_met_anew(producer):
     with pytest.raises(nixl.nixlError):
         consumer.start("r4", blocks, blocks)
     assert new.ask_plain("end")
+
+
+def test_tables_are_the_runs_that_they_were_made_of(monkeypatch):
+    table, random = nixl._table, numpy.random.default_rng(3)
+    for turn in range(60):
+        parts = []
+        for _ in range(random.integers(1, 8)):
+            part = numpy.empty((random.integers(1, 40), 3), "uint64")
+            first, step = int(random.integers(1 << 20, 1 << 40)), int(random.integers(-99, 99))
+            part[:, 0] = (first + numpy.arange(len(part)) * step).astype("uint64")
+            part[:, 1], part[:, 2] = random.integers(1, 5), random.integers(0, 2)
+            parts.append(part)
+        rows = numpy.concatenate(parts)
+        for at_once in (1 << 15, 7, 3, 2, 1):
+            monkeypatch.setattr(table, "_STEP", at_once)
+            runs = table.runs_of(rows)
+            assert len(runs.hulls()) <= 2 * len(parts)
+            assert (runs.take(numpy.arange(len(rows))) == rows).all()
+            # Registered in parts of 1000 bytes, on a grid that rows may cross.
+            cut = runs.cut(lambda row: (row[0] // 1000 * 1000, 1000)
+                           if (row[0] + row[1] - 1) // 1000 == row[0] // 1000 else None)
+            if cut is None:
+                ends = rows[:, 0] + rows[:, 1] - numpy.uint64(1)
+                assert (ends // numpy.uint64(1000) != rows[:, 0] // numpy.uint64(1000)).any()
+                continue
+            assert (cut.take(numpy.arange(len(rows))) == rows).all()
+            for address, length, _ in cut.hulls():
+                assert (address + length - 1) // 1000 == address // 1000
+    rows[0, 1] = 0
+    assert table.runs_of(rows) is None
+
+
+def test_tables_over_several_registrations_are_moved_and_holes_are_found(pair, monkeypatch):
+    monkeypatch.setattr(nixl._table, "ROWS_MIN", 64)
+    one, two = pair
+    source, target = numpy.arange(65536, dtype="uint8"), numpy.zeros(65536, "uint8")
+    for first in range(0, 65536, 16384):
+        if first != 32768:
+            one.register_memory([(source.ctypes.data + first, 16384, 0, "")], "DRAM")
+    two.register_memory(target)
+    name = two.add_remote_agent(one.get_agent_metadata())
+
+    def table_of(memory, step=64):
+        rows = numpy.full((1024, 3), step, "uint64")
+        rows[:, 0] = memory.ctypes.data + numpy.arange(1024) * step
+        rows[:, 2] = 0
+        return rows
+
+    local = two.prep_xfer_dlist("", table_of(target), "DRAM")
+    with pytest.raises(nixl.nixlError):
+        two.prep_xfer_dlist(name, table_of(source), "DRAM")
+    rows = table_of(source)
+    remote = two.prep_xfer_dlist(name, numpy.concatenate([rows[:512], rows[768:]]), "DRAM")
+    few = two.prep_xfer_dlist(name, rows[[5, 900]], "DRAM")  # not as runs
+    assert isinstance(remote._rows, nixl._table.Runs) and not isinstance(few._rows,
+                                                                         nixl._table.Runs)
+
+    def read(ours, side, theirs):
+        handle = two.make_prepped_xfer("READ", local, ours, side, theirs)
+        state = two.transfer(handle)
+        while state == "PROC":
+            state = two.check_xfer_state(handle)
+        assert state == "DONE"
+
+    read(numpy.array([3, 1]), remote, [511, 512])
+    read([9], few, [1])
+    seen, wanted = target.reshape(-1, 64), source.reshape(-1, 64)
+    assert (seen[[3, 1, 9]] == wanted[[511, 768, 900]]).all()
+    for wrong in ([-1], [768], []):
+        with pytest.raises(nixl.nixlError):
+            two.make_prepped_xfer("READ", local, wrong, remote, wrong)
+    with pytest.raises(nixl.nixlError):
+        two.make_prepped_xfer("READ", remote, [0], local, [0])
+    two.release_dlist_handle(remote)
+    with pytest.raises(nixl.nixlError):
+        two.make_prepped_xfer("READ", local, [0], remote, [0])
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Goal: the four acts of `lend demo` from Python: memory taken back while it is read, bad references,
-transfers given up, and deaths; no byte is wrong anywhere.
+"""Goal: the four acts of `lend demo` from Python: memory taken back while it is read, bad
+references, transfers given up, and deaths; no byte is wrong anywhere.
 
 Method: two real processes with NumPy memory. When the owner acts is chance; what may come of it is
 not, and every byte of a transfer that reports success is compared.

@@ -33,9 +33,9 @@ from ._peer import Path, Peer, PeerInfo, Record, Ticket, Transfer
 
 __all__ = [
     "AccessDenied", "Absent", "Agent", "BadMemory", "Busy", "Canceled", "Consumed", "Corrupt",
-    "Device", "Error", "Expired", "External", "Forked", "Geometry", "Invalid", "KvCache", "Lease",
-    "LeaseInfo", "Limit", "Mismatch", "NoMemory", "NoPath", "Notification", "OutOfRange", "Overlap", "Path",
-    "Peer", "PeerDead", "PeerInfo", "Record", "Region", "RegionInfo", "Revoked", "Stale", "Storage",
-    "System", "Ticket", "Timeout", "Transfer", "Unknown", "Unsupported", "Version", "Wanted",
-    "__version__", "external", "kv_cache",
+    "Device", "Error", "Expired", "External", "Forked", "Geometry", "Invalid", "KvCache",
+    "Lease", "LeaseInfo", "Limit", "Mismatch", "NoMemory", "NoPath", "Notification",
+    "OutOfRange", "Overlap", "Path", "Peer", "PeerDead", "PeerInfo", "Record", "Region",
+    "RegionInfo", "Revoked", "Stale", "Storage", "System", "Ticket", "Timeout", "Transfer",
+    "Unknown", "Unsupported", "Version", "Wanted", "__version__", "external", "kv_cache",
 ]

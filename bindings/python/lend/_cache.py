@@ -37,7 +37,8 @@ class KvCache:
         return list(self.regions.values())
 
     def grant(self, blocks: Blocks = None, **how) -> Lease:
-        """Lend these blocks of all layers; as :meth:`Agent.grant`. Its ticket is for all of them."""
+        """Lend these blocks of all layers; as :meth:`Agent.grant`. One ticket is for all of them.
+        """
         return self.agent.grant(self._list(), blocks, **how)
 
     def revoke_blocks(self, blocks: Blocks) -> int:

@@ -275,26 +275,37 @@ class Numbers:
     __slots__ = ("address", "count", "bits", "keep")
 
     def __init__(self, blocks: Any):
+        dtype = getattr(blocks, "dtype", None)
+        bits = _CHARACTERS.get(getattr(dtype, "char", None))
+        if bits and dtype.isnative:  # NumPy's, at less cost than by what follows
+            try:
+                self.keep = _CHAR.from_buffer(blocks)
+                self.address, self.count, self.bits = _address(self.keep), blocks.size, bits
+                return
+            except (TypeError, ValueError):
+                pass  # read-only, with gaps, or empty
         try:
             view = memoryview(blocks)
         except TypeError:
             view = memoryview(_listed(blocks))
-        if view.format not in _WORDS or not view.c_contiguous:
+        if view.format not in _CHARACTERS or not view.c_contiguous:
             view = memoryview(_copied(view))
-        self.bits = _WORDS[view.format] or view.itemsize * 8
+        self.bits = _CHARACTERS[view.format]
         self.count = view.nbytes // view.itemsize
         if view.readonly:
             self.keep = _Export(view)
             self.address = self.keep.view.buf
         elif self.count:
-            self.keep = ctypes.c_char.from_buffer(view)
-            self.address = ctypes.addressof(self.keep)
+            self.keep = _CHAR.from_buffer(view)
+            self.address = _address(self.keep)
         else:
             self.keep, self.address = None, None
 
 
-# Formats of whole numbers by their bits; that of C's long is the machine's.
-_WORDS = {"i": 32, "I": 32, "q": 64, "Q": 64, "l": 0, "L": 0}
+_CHAR, _address = ctypes.c_char, ctypes.addressof
+# Whole numbers by NumPy's characters and the buffer protocol's; C's long is the machine's.
+_LONG_BITS = ctypes.sizeof(ctypes.c_long) * 8
+_CHARACTERS = {"i": 32, "I": 32, "q": 64, "Q": 64, "l": _LONG_BITS, "L": _LONG_BITS}
 
 
 def _listed(blocks):

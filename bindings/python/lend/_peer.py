@@ -86,6 +86,7 @@ class Transfer:
         self._lock = threading.Lock()  # of what a post fills
         self._desc, self._error = _abi.PostDesc(), _abi.Error()
         self._arguments = (self._handle, byref(self._desc), byref(self._error))
+        self._is_plain = True  # the last post had none of what is seldom given
         self._ticket: Optional[Ticket] = None
 
     def __del__(self):
@@ -140,10 +141,12 @@ class Transfer:
             desc.index_bits = remote.bits
             desc.remote_blocks, desc.local_blocks = remote.address, local.address
             desc.block_count = remote.count
-            desc.notification = notify
-            desc.notification_bytes = len(notify) if notify is not None else 0
-            desc.timeout_ns = nanoseconds(timeout) if timeout is not None else 0
-            desc.user_data = user_data
+            if not (self._is_plain and notify is timeout is None and user_data == 0):
+                self._is_plain = notify is timeout is None and user_data == 0
+                desc.notification = notify
+                desc.notification_bytes = len(notify) if notify is not None else 0
+                desc.timeout_ns = nanoseconds(timeout) if timeout is not None else 0
+                desc.user_data = user_data
             status = _post(*self._arguments)
             if status != _OK:
                 raise _errors.made(status, self._error)

@@ -316,6 +316,25 @@ NIXL_CAPI_API nixl_capi_status_t nixl_capi_prep_xfer_dlist(
     nixl_capi_agent_t agent, const char *agent_name, nixl_capi_xfer_dlist_t descs,
     nixl_capi_xfer_dlist_handle_t *dlist_hndl, nixl_capi_opt_args_t opt_args);
 
+/** A range of memory; for nixl_capi_find_registration(). */
+struct nixl_capi_range_s {
+    uintptr_t addr;
+    size_t len;
+    uint64_t dev_id;
+};
+
+/**
+ * The registration that a range lies within. lend's own: NIXL has no such function.
+ *
+ * @param agent_name as nixl_capi_prep_xfer_dlist() has it.
+ * @param range      the range; on success the registration that it was found in.
+ * @retval NIXL_CAPI_ERROR_NOT_FOUND it lies within none, or there is no such agent.
+ */
+NIXL_CAPI_API nixl_capi_status_t nixl_capi_find_registration(nixl_capi_agent_t agent,
+                                                             const char *agent_name,
+                                                             nixl_capi_mem_type_t mem_type,
+                                                             struct nixl_capi_range_s *range);
+
 /** End a prepared list. Requests made of it stay good. */
 NIXL_CAPI_API nixl_capi_status_t nixl_capi_release_xfer_dlist_handle(
     nixl_capi_agent_t agent, nixl_capi_xfer_dlist_handle_t dlist_handle);

@@ -18,7 +18,7 @@ import weakref
 from ctypes import byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any, Dict, List, Optional, Union
 
-from . import _capi
+from . import _capi, _table
 from ._capi import Made, capi, check, options
 from ._descs import deserialized, nixlRegDList, nixlXferDList, of_rows, of_tensors
 
@@ -77,11 +77,23 @@ class _Handle:
 
 
 class nixl_prepped_dlist_handle(_Handle):
-    """A list of descriptors that was looked up; from :meth:`nixl_agent.prep_xfer_dlist`."""
+    """A list of descriptors that was looked up; from :meth:`nixl_agent.prep_xfer_dlist`.
+
+    Of a large table the ranges around its runs were looked up, and requests are made of its rows.
+    The probe is one byte of it: a request for that one tells whether the peer is the same still.
+    """
+
+    def __init__(self, agent: "nixl_agent", handle: int, name: bytes, mem_type: int, rows: Any,
+                 probe: Optional[int]):
+        super().__init__(agent, handle)
+        self._name, self._type, self._rows, self._probe = name, mem_type, rows, probe
 
     def release(self) -> None:
         handle, self._handle = self._handle, None
+        probe, self._probe = self._probe, None
         self._agent._call("release_xfer_dlist_handle", handle)
+        if probe is not None:
+            self._agent._call("release_xfer_dlist_handle", probe)
 
 
 class nixl_xfer_handle(_Handle):
@@ -340,11 +352,41 @@ class nixl_agent:
         """Look a list up once. agent_name: "NIXL_INIT_AGENT" or "" for our own memory, a peer, or
         ourselves."""
         name = _name(agent_name)
-        descs, handle = self.get_xfer_descs(xfer_list, mem_type), c_void_p()
+        name = b"" if name == b"NIXL_INIT_AGENT" else name
+        descs = self.get_xfer_descs(xfer_list, mem_type)
+        rows = _table.rows_of(descs.rows()) if _table.numpy is not None else None
+        handle = None
+        if isinstance(rows, _table.Runs):
+            handle, rows = self._runs_looked_up(name, descs, rows, backends)
+        if handle is None:
+            handle = self._looked_up(name, descs, backends)
+        probe = None
+        if rows is not None and rows.first() is not None:
+            address, _, device = rows.first()
+            probe = self._looked_up(name, nixlXferDList(descs.getType(), [(address, 1, device)]),
+                                    backends)
+        return nixl_prepped_dlist_handle(self, handle, name, descs.getType(), rows, probe)
+
+    def _runs_looked_up(self, name: bytes, descs: nixlXferDList, runs: Any, backends):
+        """The ranges around its runs, cut where a registration ends, looked up. (None, rows): they
+        are in none, and the list itself tells which descriptor is not."""
+        def registration(row):
+            around = _capi.Range(*row)
+            if self._status("find_registration", name, descs.getType(), byref(around)) < 0:
+                return None
+            return around.addr, around.len
+
+        runs = runs.cut(registration)
+        if runs is None:
+            return None, _table.Rows(descs.rows())
+        around = nixlXferDList(descs.getType(), runs.hulls())
+        return self._looked_up(name, around, backends), runs
+
+    def _looked_up(self, name: bytes, descs: nixlXferDList, backends) -> int:
+        handle = c_void_p()
         with descs.made() as made, options(self._handles(backends)) as how:
-            self._call("prep_xfer_dlist", b"" if name == b"NIXL_INIT_AGENT" else name, made,
-                       byref(handle), how)
-        return nixl_prepped_dlist_handle(self, handle.value)
+            self._call("prep_xfer_dlist", name, made, byref(handle), how)
+        return handle.value
 
     def make_prepped_xfer(self, operation: str, local_xfer_side: nixl_prepped_dlist_handle,
                           local_indices: Any, remote_xfer_side: nixl_prepped_dlist_handle,
@@ -353,12 +395,36 @@ class nixl_agent:
         """A request for pairs of descriptors of two prepared lists, by their numbers: lists, or
         arrays of NumPy."""
         local, remote = _Indices(local_indices), _Indices(remote_indices)
-        handle = c_void_p()
+        sides = local_xfer_side, remote_xfer_side
         with options(self._handles(backends), _message(notif_msg)) as how:
-            self._call("make_xfer_req", _operation(operation), local_xfer_side._handle,
-                       local.address, local.count, remote_xfer_side._handle, remote.address,
-                       remote.count, byref(handle), how)
-        return nixl_xfer_handle(self, handle.value)
+            if any(isinstance(side._rows, _table.Runs) for side in sides):
+                return self._made_of_rows(_operation(operation), sides, (local, remote), how)
+            return nixl_xfer_handle(self, self._made(
+                _operation(operation), sides[0]._handle, local, sides[1]._handle, remote, how))
+
+    def _made(self, operation, local, local_indices, remote, remote_indices, how) -> int:
+        handle = c_void_p()
+        self._call("make_xfer_req", operation, local, local_indices.address, local_indices.count,
+                   remote, remote_indices.address, remote_indices.count, byref(handle), how)
+        return handle.value
+
+    def _made_of_rows(self, operation, sides, indices, how) -> nixl_xfer_handle:
+        """A request for rows, which are looked up now, of the peer that is known now; therefore
+        the lists are asked afterwards whether it is the one of then."""
+        lists = []
+        for side, numbers in zip(sides, indices):
+            if side._handle is None or side._probe is None:
+                raise _capi.nixlInvalidParamError("the list was released, or is empty")
+            rows = side._rows.take(numbers.checked(len(side._rows)))
+            lists.append(nixlXferDList.of(side._type, rows))
+        handle, only = c_void_p(), _Indices([0])
+        with lists[0].made() as local, lists[1].made() as remote:
+            self._call("create_xfer_req", operation, local, remote, sides[1]._name, byref(handle),
+                       how)
+        made = nixl_xfer_handle(self, handle.value)
+        nixl_xfer_handle(self, self._made(operation, sides[0]._probe, only, sides[1]._probe, only,
+                                          None)).release()
+        return made
 
     def initialize_xfer(self, operation: str, local_descs: nixlXferDList,
                         remote_descs: nixlXferDList, remote_agent: Union[str, bytes],
@@ -479,7 +545,7 @@ def _operation(operation: str) -> int:
 class _Indices:
     """Numbers of descriptors as C's int, copied only where they are something else."""
 
-    __slots__ = ("address", "count", "_keep")
+    __slots__ = ("address", "count", "_keep", "_numbers")
 
     def __init__(self, numbers: Any):
         if hasattr(numbers, "astype"):
@@ -495,7 +561,14 @@ class _Indices:
                 raise _capi.nixlInvalidParamError(f"numbers of descriptors: {error}") from None
         self.count = len(narrow)
         export = _capi.exported(narrow)
-        self.address, self._keep = export.view.buf, export
+        self.address, self._keep, self._numbers = export.view.buf, export, narrow
+
+    def checked(self, count: int):
+        """As an array of NumPy, for a list of so many descriptors."""
+        numbers = _table.numpy.asarray(self._numbers)
+        if len(numbers) == 0 or numbers.min() < 0 or numbers.max() >= count:
+            raise _capi.nixlInvalidParamError(f"numbers of descriptors: there are {count}")
+        return numbers
 
 
 def _listed(kind, descs: Any, mem_type: Optional[str]):

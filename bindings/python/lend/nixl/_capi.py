@@ -35,6 +35,10 @@ class Telemetry(Structure):
                 ("desc_count", c_uint64)]
 
 
+class Range(Structure):
+    _fields_ = [("addr", c_uint64), ("len", c_uint64), ("dev_id", c_uint64)]
+
+
 # A letter for each argument: p pointer, s text, z size_t, Q uint64_t, H uint16_t, i int, B bool.
 FUNCTIONS = {
     "create_configured_agent": "spp", "destroy_agent": "p", "get_local_md": "ppp",
@@ -74,8 +78,8 @@ def _load() -> ctypes.CDLL:
         library = ctypes.CDLL(path)
     except OSError as error:
         raise ImportError(
-            f"lend.nixl: {path} cannot be loaded ({error}); install the wheel or the Debian package "
-            "lend-nixl, or name the file in LEND_NIXL_LIBRARY") from None
+            f"lend.nixl: {path} cannot be loaded ({error}); install the wheel or the Debian "
+            "package lend-nixl, or name the file in LEND_NIXL_LIBRARY") from None
     for name, letters in FUNCTIONS.items():
         function = getattr(library, f"nixl_capi_{name}")
         function.restype = c_int

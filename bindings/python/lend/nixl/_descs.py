@@ -113,6 +113,19 @@ class nixlXferDList(_List):
 
     _kind = 1
 
+    @classmethod
+    def of(cls, mem_type: int, rows: Any) -> "nixlXferDList":
+        """Of an array of N x 3 uint64, which is kept."""
+        made = cls(mem_type)
+        made._rows = rows
+        return made
+
+    def rows(self) -> Any:
+        """An array of NumPy: N x 3 uint64."""
+        import numpy
+
+        return numpy.frombuffer(self._view(), "uint64").reshape(-1, 3)
+
     def made(self) -> _capi.Made:
         """The same for C, as a context."""
         rows = _capi.exported(self._rows)
