@@ -20,7 +20,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import cmocka_style
 from tree import C11, SAID, SOURCE, Tree
 
-PACKAGES = ("lend", "lend-nixl", "lend-plugins", "liblend-dev", "liblend0")
+PACKAGES = ("lend", "lend-nixl", "lend-plugins", "liblend-dev", "liblend0", "python3-lend")
 # No second set of packages for debuggers, and no smoke test: here it is made after installing.
 OPTIONS = f"nocheck noautodbgsym parallel={len(os.sched_getaffinity(0))}"
 
@@ -123,6 +123,15 @@ class DebianTest(Tree):
         shutil.copy(program, self.root / "tmp/nixl")
         self.assertIn("all as they were", self.run_inside("/tmp/nixl"))
         self.assertTrue((self.libdir / "libnixl_capi.so").is_symlink())  # what programs load
+
+    def test_python_finds_the_packages_library_and_that_of_nixl(self):
+        self.need_root()
+        said = self.run_command(
+            sys.executable, "-c", "import lend, lend.nixl; print(lend.__file__); "
+            "lend.Agent('a').lend(bytearray(4096)).withdraw(); lend.nixl.nixl_agent('b')",
+            PYTHONPATH=str(self.root / "usr/lib/python3/dist-packages"),
+            LD_LIBRARY_PATH=str(self.libdir), PYTHONDONTWRITEBYTECODE="1")
+        self.assertIn(str(self.root), said)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class Pair:
 
     def __init__(self, agent, is_stuck=False, **reader):
         self.owner = agent(manual_progress=is_stuck)
-        self.reader = agent(**reader)
+        self.reader = agent(connect_timeout=600, transfer_timeout=600, **reader)
         self.cache = numpy.arange(BLOCKS * 1024, dtype="int32").reshape(BLOCKS, 1024)
         self.mine = numpy.zeros_like(self.cache)
         self.ticket = self.owner.lend(self.cache).grant(ttl=600).ticket
@@ -164,7 +164,7 @@ def test_closing_an_agent_wakes_who_waits_in_a_thread(stuck):
     began.wait()
     stuck.reader.close()
     thread.join(30)
-    assert len(seen) == 1 and "closed" in str(seen[0]) or isinstance(seen[0], lend.Canceled)
+    assert len(seen) == 1 and ("closed" in str(seen[0]) or isinstance(seen[0], lend.Canceled))
     with pytest.raises(lend.Invalid, match="closed"):
         stuck.read()
 
@@ -252,9 +252,11 @@ def test_callbacks_run_and_their_failures_harm_nobody(agent, monkeypatch):
 PROGRAM = """
 import os, sys, threading, numpy, lend
 folder, what = sys.argv[1:]
-owner = lend.Agent("o", local_directory=folder, manual_progress=True, on_log=print,
+log = None if what == "interrupt" else print
+owner = lend.Agent("o", local_directory=folder, manual_progress=True, on_log=log,
                    on_lease_end=lambda info: print(info.status))
-reader = lend.Agent("r", local_directory=folder, on_log=print)
+reader = lend.Agent("r", local_directory=folder, on_log=log, connect_timeout=600,
+                    transfer_timeout=600)
 cache = numpy.zeros((64, 65536), "uint8")
 region = owner.lend(cache)
 lease = region.grant()
