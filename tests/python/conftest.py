@@ -95,3 +95,10 @@ def pytest_runtest_logreport(report):
         print(f"[  FAILED  ] {_name(report)}")
     elif report.when == "call":
         print(f"[       OK ] {_name(report)}")
+
+
+def pytest_report_teststatus(report):
+    """No letters between the lines."""
+    if report.when == "call" or report.outcome != "passed":
+        return report.outcome, "", ""
+    return "", "", ""
