@@ -188,6 +188,16 @@ def test_a_region_is_suspended_and_resumed_elsewhere(pair):
     peer.refresh(owner.metadata())
     peer.read(region.grant().ticket, range(64), local, range(64), remote="k").wait()
     assert (mine == moved).all() and region.info.life == 1
+    region.suspend(force=True)
+    with pytest.raises(lend.Invalid, match="let go"):
+        region.resume()
+    with pytest.raises(lend.Invalid):
+        region.resume(moved[:32])
+    region.resume(moved)
+    raw = owner.lend((cache.ctypes.data, cache.nbytes, None), name="raw")
+    raw.suspend()
+    raw.resume()
+    assert raw.info.life == 1
 
 
 def test_paths_are_explained_and_can_be_required(pair):

@@ -32,6 +32,9 @@ def main():
         sys.exit(77)
     environment = dict(os.environ, PYTHONPATH=str(pathlib.Path(source) / "bindings/python"),
                        PYTHONDONTWRITEBYTECODE="1", LEND_LIBRARY=libraries[0])
+    plugin = pathlib.Path(libraries[0]).resolve().parent / "src/plugin/secret/lend-secret.so"
+    if plugin.exists():
+        environment["LEND_TEST_SECRET_PLUGIN"] = str(plugin)
     fake = pathlib.Path(libraries[0]).resolve().parent / "tests/libcuda.so.1"
     if fake.exists():
         environment["LEND_TEST_FAKE_CUDA"] = str(fake)

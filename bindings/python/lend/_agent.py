@@ -6,13 +6,17 @@ import ctypes
 import logging
 import weakref
 from ctypes import byref, c_void_p
-from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (TYPE_CHECKING, Any, Callable, Iterable, List, NamedTuple, Optional, Sequence,
+                    Tuple, Union)
 
 from . import _abi, _errors
 from ._core import Core, nanoseconds, text
 from ._geometry import Geometry, geometry_of
 from ._library import lib, plugin
 from ._memory import External, Numbers, external
+
+if TYPE_CHECKING:
+    from ._peer import Peer
 
 _LEVELS = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO, 4: logging.DEBUG}
 _ACCESS = {"": 0, "read": _abi.ACCESS_READ, "write": _abi.ACCESS_WRITE,
@@ -163,6 +167,7 @@ class Region:
         self._agent, self._core, self._handle = agent, agent._core, handle
         self.name = name
         self.geometry = geometry
+        self._has_owner = False  # while it is suspended: its memory was somebody's
         self.is_readonly = is_readonly  # no read goes there, though the kernel would allow it
         self.id = self._core.plain(lib.lend_region_id, handle)
 
@@ -184,9 +189,16 @@ class Region:
         self._core.call(lib.lend_region_describe, self._handle, byref(info))
         return RegionInfo._of(info)
 
-    def grant(self, blocks: Blocks = None, *, access: Union[str, int] = "read", to=None,
+    def grant(self, blocks: Blocks = None, *, access: Union[str, int] = "read",
+              to: Optional["Peer"] = None,
               ttl: Optional[float] = 30.0, consumers: int = 0, user_data: int = 0) -> Lease:
-        """Lend blocks of this region; see :meth:`Agent.grant`."""
+        """Lend blocks of this region; see :meth:`Agent.grant`.
+
+        >>> with Agent("engine-2", transports="loopback") as agent:
+        ...     region = agent.lend(bytearray(65536), blocks=16)
+        ...     region.grant([3, 1, 4], ttl=5).info.block_count
+        3
+        """
         return self._agent.grant([self], blocks, access=access, to=to, ttl=ttl,
                                  consumers=consumers, user_data=user_data)
 
@@ -207,6 +219,18 @@ class Region:
         Raises:
             Busy: the time is over; the message names a holder. The region stays withdrawn, nothing
                 new begins on it, and the memory must stay. Call again, or with force.
+
+        >>> import lend
+        >>> with Agent("engine-3", transports="loopback") as agent:
+        ...     buffer = bytearray(4096)
+        ...     region = agent.lend(buffer)
+        ...     lease = region.grant()
+        ...     try:
+        ...         region.withdraw(0)
+        ...     except lend.Busy:
+        ...         region.withdraw(force=True)
+        ...     lease.info.status, buffer.extend(b"ours again")
+        ('LEND_E_REVOKED', None)
         """
         mode = _abi.WITHDRAW_FORCE if force else _abi.WITHDRAW_DRAIN
         self._end(lib.lend_region_withdraw, mode, timeout)
@@ -217,7 +241,8 @@ class Region:
         free the memory; :meth:`resume` lends it again."""
         mode = _abi.WITHDRAW_FORCE if force else _abi.WITHDRAW_DRAIN
         self._end(lib.lend_region_suspend, mode, timeout)
-        self._core.holders.pop(self._handle, None)
+        owner = self._core.holders.pop(self._handle, None)
+        self._has_owner = self._has_owner or bool(owner and owner[0] is not None)
 
     def _end(self, function, mode: int, timeout: float) -> None:
         reason: List[Optional[_errors.Busy]] = [None]
@@ -234,14 +259,24 @@ class Region:
             raise reason[0]
 
     def resume(self, thing: Any = None) -> None:
-        """Lend a suspended region again, of memory with the same layout; None: where it was."""
-        memory = None
+        """Lend a suspended region again, as a newer life of it.
+
+        Args:
+            thing: memory of the same length and layout; None: where it was, which only those can
+                say who lent a pointer: of all else :meth:`suspend` has let go.
+        """
+        memory, owner = None, None
         if thing is not None:
             found = external(thing)
             memory = _described(found, geometry_of(found, self.geometry, None)[0])
-            self._core.holders[self._handle] = found.owner
+            owner = (found.owner, None)
+        elif self._has_owner:
+            raise _errors.invalid("the memory was let go of: say which it is now")
         self._core.call(lib.lend_region_resume, self._handle, byref(memory) if memory else None,
                         -1, 0)
+        if owner is not None:
+            self._core.holders[self._handle] = owner
+            self._has_owner = owner[0] is not None
 
     def close(self) -> None:
         """Give the region back, and let go of the memory. Raises Busy while anybody uses it."""
@@ -488,8 +523,8 @@ class Agent:
     # Leases
 
     def grant(self, regions: Sequence[Region], blocks: Blocks = None, *,
-              access: Union[str, int] = "read", to=None, ttl: Optional[float] = 30.0,
-              consumers: int = 0, user_data: int = 0) -> Lease:
+              access: Union[str, int] = "read", to: Optional["Peer"] = None,
+              ttl: Optional[float] = 30.0, consumers: int = 0, user_data: int = 0) -> Lease:
         """Lend the same blocks of several regions under one lease, with one ticket.
 
         Args:
@@ -565,7 +600,7 @@ class Agent:
                 room = ctypes.create_string_buffer(count.value + 1024)
 
     def peer(self, metadata: bytes, *, tags: Optional[str] = None, secret: Optional[bytes] = None,
-             prefault: bool = False):
+             prefault: bool = False) -> "Peer":
         """Make a peer known, from its metadata; nothing is connected yet. See :meth:`connect`."""
         from ._peer import Peer
 
@@ -579,7 +614,7 @@ class Agent:
                         byref(desc), byref(handle))
         return Peer(self, handle.value)
 
-    def connect(self, metadata: bytes, timeout: float = 5.0, **conditions):
+    def connect(self, metadata: bytes, timeout: float = 5.0, **conditions) -> "Peer":
         """Make a peer known from its metadata, and connect to it.
 
         Args:
@@ -593,6 +628,12 @@ class Agent:
             Mismatch: its tags are not as wanted.
             NoPath: no transport of ours reaches it.
             PeerDead, Timeout: it is not there any more, or does not answer.
+
+        >>> with Agent("owner-1") as owner, Agent("reader-1") as reader:
+        ...     region = owner.lend(bytearray(4096), name="weights", tags="model=x")
+        ...     peer = reader.connect(owner.metadata(), tags="model=x")
+        ...     peer.name, [info.name for info in peer.regions]
+        ('owner-1', ['weights'])
         """
         peer = self.peer(metadata, **conditions)
         peer.connect(timeout)
@@ -625,7 +666,13 @@ class Agent:
     # Notifications
 
     def receive(self, timeout: float = 0.0) -> Optional[Notification]:
-        """Take the next notification of any peer; None if none came in timeout seconds."""
+        """Take the next notification of any peer; None if none came in timeout seconds.
+
+        >>> with Agent("owner-2") as owner, Agent("reader-2") as reader:
+        ...     reader.connect(owner.metadata()).notify(b"hello")
+        ...     owner.receive(30).data
+        b'hello'
+        """
         came = self._core.in_slices(nanoseconds(timeout), self._core.receive)
         return Notification(*came) if came else None
 

@@ -75,6 +75,19 @@ class Transfer:
     Made by :meth:`Peer.read`, :meth:`Peer.write` (posted already), or :meth:`Peer.prepare` (to be
     posted, again and again). Wait for it, ``await`` it, or cancel it. An object that is dropped
     under way goes on, and its memory stays until it is complete.
+
+    >>> import asyncio, lend
+    >>> owner, reader = lend.Agent("owner-3"), lend.Agent("reader-3")
+    >>> ticket = owner.lend(bytes(4096), blocks=4).grant().ticket
+    >>> peer, local = reader.connect(owner.metadata()), reader.register(bytearray(4096), blocks=4)
+    >>> async def main():
+    ...     with peer.prepare("read", local) as transfer:
+    ...         for blocks in ([0, 1], [2, 3]):
+    ...             print((await transfer.post(ticket, blocks, blocks)).bytes)
+    >>> asyncio.run(main())
+    2048
+    2048
+    >>> owner.close(); reader.close()
     """
 
     def __init__(self, peer: "Peer", desc: _abi.TransferDesc, keep):
@@ -143,7 +156,7 @@ class Transfer:
             desc.block_count = remote.count
             if not (self._is_plain and notify is timeout is None and user_data == 0):
                 self._is_plain = notify is timeout is None and user_data == 0
-                desc.notification = notify
+                desc.notification = None if notify is None else bytes(notify)
                 desc.notification_bytes = len(notify) if notify is not None else 0
                 desc.timeout_ns = nanoseconds(timeout) if timeout is not None else 0
                 desc.user_data = user_data
@@ -463,7 +476,15 @@ class Peer:
     def explain(self, remote: Union[str, int, None] = None, *, local: Optional[Region] = None,
                 direction: str = "read") -> List[Path]:
         """All the ways between a region of ours (None: ordinary memory) and one of the peer's,
-        best first, and why a better one is not taken."""
+        best first, and why a better one is not taken.
+
+        >>> import lend
+        >>> with lend.Agent("owner-4") as owner, lend.Agent("reader-4") as reader:
+        ...     region = owner.lend(bytes(4096))
+        ...     [path.name for path in reader.connect(owner.metadata()).explain()
+        ...      if path.is_chosen]
+        ['loopback']
+        """
         infos, count = (_abi.PathInfo * _abi.PATHS_MAX)(), ctypes.c_uint32()
         infos[0].struct_size = ctypes.sizeof(_abi.PathInfo)
         self._core.call(lib.lend_explain, self._handle, local._handle if local else None,
