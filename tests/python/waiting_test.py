@@ -250,8 +250,9 @@ def test_callbacks_run_and_their_failures_harm_nobody(agent, monkeypatch):
 
 
 PROGRAM = """
-import os, sys, threading, numpy, lend
+import os, signal, sys, threading, numpy, lend
 folder, what = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever was inherited
 log = None if what == "interrupt" else print
 owner = lend.Agent("o", local_directory=folder, manual_progress=True, on_log=log,
                    on_lease_end=lambda info: print(info.status))
