@@ -93,6 +93,35 @@ static void test_what_is_left_of_overlapping_registrations_still_covers(void **s
     stage_end(initiator, request);
 }
 
+static void test_the_registration_that_a_range_lies_in_is_told(void **state)
+{
+    struct nixl_capi_range_s range = {(uintptr_t)there + 5000, 100, 0};
+    struct nixl_capi_range_s across = {(uintptr_t)there + MIB - 1, 2, 0};
+
+    (void)state;
+    stage_register(target, there, MIB);
+    stage_register(target, there + MIB, MIB);
+    stage_load(initiator, target);
+    OK(nixl_capi_find_registration(initiator, "target", NIXL_CAPI_MEM_DRAM, &range));
+    assert_int_equal(range.addr, (uintptr_t)there);
+    assert_int_equal(range.len, MIB);
+    assert_int_equal(nixl_capi_find_registration(initiator, "target", NIXL_CAPI_MEM_DRAM, &across),
+                     NIXL_CAPI_ERROR_NOT_FOUND);
+    assert_int_equal(across.addr, (uintptr_t)there + MIB - 1);
+    range = (struct nixl_capi_range_s){(uintptr_t)here + MIB, 1, 0};
+    OK(nixl_capi_find_registration(initiator, "", NIXL_CAPI_MEM_DRAM, &range));
+    assert_int_equal(range.len, 4 * MIB);
+    range = (struct nixl_capi_range_s){UINTPTR_MAX, SIZE_MAX, 0};
+    assert_int_equal(nixl_capi_find_registration(initiator, "", NIXL_CAPI_MEM_DRAM, &range),
+                     NIXL_CAPI_ERROR_NOT_FOUND);
+    assert_int_equal(nixl_capi_find_registration(initiator, "", NIXL_CAPI_MEM_VRAM, &range),
+                     NIXL_CAPI_ERROR_NOT_FOUND);
+    assert_int_equal(nixl_capi_find_registration(initiator, "other", NIXL_CAPI_MEM_DRAM, &range),
+                     NIXL_CAPI_ERROR_NOT_FOUND);
+    assert_int_equal(nixl_capi_find_registration(initiator, "", (nixl_capi_mem_type_t)9, &range),
+                     NIXL_CAPI_ERROR_INVALID_PARAM);
+}
+
 static void test_a_descriptor_over_two_adjacent_registrations_is_not_found(void **state)
 {
     (void)state;
@@ -634,6 +663,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STAGED(test_a_nested_registration_hides_nothing_of_the_one_around_it),
         STAGED(test_what_is_left_of_overlapping_registrations_still_covers),
+        STAGED(test_the_registration_that_a_range_lies_in_is_told),
         STAGED(test_a_descriptor_over_two_adjacent_registrations_is_not_found),
         STAGED(test_neighbours_of_two_registrations_move_in_one_request),
         STAGED(test_a_descriptor_twice_in_one_deregistration_is_an_error),
