@@ -114,7 +114,7 @@ class Lease:
     As a context manager it is revoked at the end.
     """
 
-    def __init__(self, core: Core, handle: int):
+    def __init__(self, core: Core, handle: Optional[int]):
         self._core, self._handle = core, handle
 
     def __del__(self):
@@ -162,8 +162,8 @@ class Region:
     or the agent is closed, whether or not anybody keeps this object or the tensor.
     """
 
-    def __init__(self, agent: "Agent", handle: int, name: Optional[str], geometry: Geometry,
-                 is_readonly: bool):
+    def __init__(self, agent: "Agent", handle: Optional[int], name: Optional[str],
+                 geometry: Geometry, is_readonly: bool):
         self._agent, self._core, self._handle = agent, agent._core, handle
         self.name = name
         self.geometry = geometry
@@ -256,7 +256,7 @@ class Region:
                 return None
 
         if not self._core.in_slices(nanoseconds(timeout), look):
-            raise reason[0]
+            raise reason[0] or _errors.Busy("somebody still uses the region")
 
     def resume(self, thing: Any = None) -> None:
         """Lend a suspended region again, as a newer life of it.

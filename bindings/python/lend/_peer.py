@@ -57,7 +57,7 @@ class PeerInfo(NamedTuple):
 class Ticket:
     """A peer's lease, as its ticket names it. Made by :meth:`Peer.ticket`."""
 
-    def __init__(self, peer: "Peer", handle: int):
+    def __init__(self, peer: "Peer", handle: Optional[int]):
         self._peer, self._core, self._handle = peer, peer._core, handle
 
     def __del__(self):
@@ -295,7 +295,7 @@ class Peer:
     ends, and the connection is closed.
     """
 
-    def __init__(self, agent, handle: int):
+    def __init__(self, agent: Any, handle: Optional[int]):
         self._agent, self._core, self._handle = agent, agent._core, handle
         self.name = self.info.name
 

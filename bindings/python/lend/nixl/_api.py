@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from ctypes import byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from . import _capi, _table
 from ._capi import Made, capi, check, options
@@ -34,7 +34,7 @@ class nixl_agent_config:
 
     def __init__(self, enable_prog_thread: bool = True, enable_listen_thread: bool = False,
                  listen_port: int = DEFAULT_COMM_PORT, capture_telemetry: bool = False,
-                 num_threads: int = 0, backends: List[str] = ("UCX",), sync_mode: Any = None):
+                 num_threads: int = 0, backends: Sequence[str] = ("UCX",), sync_mode: Any = None):
         self.enable_pthread = enable_prog_thread
         self.enable_listen = enable_listen_thread
         self.port = listen_port
@@ -61,7 +61,7 @@ class nixlXferTelemetry:
 class _Handle:
     """A prepared list, or a request: given back by its release, or when it is dropped."""
 
-    def __init__(self, agent: "nixl_agent", handle: int):
+    def __init__(self, agent: "nixl_agent", handle: Optional[int]):
         self._agent, self._handle = agent, handle
 
     def release(self) -> None:
@@ -83,8 +83,8 @@ class nixl_prepped_dlist_handle(_Handle):
     The probe is one byte of it: a request for that one tells whether the peer is the same still.
     """
 
-    def __init__(self, agent: "nixl_agent", handle: int, name: bytes, mem_type: int, rows: Any,
-                 probe: Optional[int]):
+    def __init__(self, agent: "nixl_agent", handle: Optional[int], name: bytes, mem_type: int,
+                 rows: Any, probe: Optional[int]):
         super().__init__(agent, handle)
         self._name, self._type, self._rows, self._probe = name, mem_type, rows, probe
 
@@ -250,7 +250,7 @@ class nixl_agent:
         return _listed(nixlXferDList, descs, mem_type)
 
     def register_memory(self, reg_list: Any, mem_type: Optional[str] = None,
-                        backends: List[str] = (), **_) -> nixlRegDList:
+                        backends: Sequence[str] = (), **_) -> nixlRegDList:
         """Make memory known. It is verified here; a tensor stays alive until it is deregistered."""
         descs = self.get_reg_descs(reg_list, mem_type)
         with descs.made() as made, options(self._handles(backends)) as how:
@@ -260,7 +260,7 @@ class nixl_agent:
                 self._owners.setdefault(desc[:3], []).append(owner)
         return descs
 
-    def deregister_memory(self, dereg_list: nixlRegDList, backends: List[str] = ()) -> None:
+    def deregister_memory(self, dereg_list: nixlRegDList, backends: Sequence[str] = ()) -> None:
         """Take memory back: nobody reaches it any more when this returns."""
         with dereg_list.made() as made, options(self._handles(backends)) as how:
             self._call("deregister_mem", made, how)
@@ -286,7 +286,7 @@ class nixl_agent:
         return self._taken("get_local_md")
 
     def get_partial_agent_metadata(self, descs: nixlRegDList, inc_conn_info: bool = False,
-                                   backends: List[str] = ()) -> bytes:
+                                   backends: Sequence[str] = ()) -> bytes:
         with descs.made() as made, options(self._handles(backends)) as how:
             data, count = c_void_p(), c_size_t()
             self._call("get_local_partial_md", made, byref(data), byref(count), how)
@@ -306,7 +306,8 @@ class nixl_agent:
     def remove_remote_agent(self, agent: Union[str, bytes]) -> None:
         self._call("invalidate_remote_md", _name(agent), what=f"agent {agent!r}")
 
-    def make_connection(self, remote_agent: Union[str, bytes], backends: List[str] = ()) -> None:
+    def make_connection(self, remote_agent: Union[str, bytes],
+                        backends: Sequence[str] = ()) -> None:
         with options(self._handles(backends)) as how:
             self._call("agent_make_connection", _name(remote_agent), how)
 
@@ -322,7 +323,7 @@ class nixl_agent:
             self._call("send_local_md", how)
 
     def send_partial_agent_metadata(self, descs: nixlRegDList, inc_conn_info: bool = False,
-                                    backends: List[str] = (), ip_addr: str = "",
+                                    backends: Sequence[str] = (), ip_addr: str = "",
                                     port: int = DEFAULT_COMM_PORT, label: str = "") -> None:
         with descs.made() as made, options(self._handles(backends), None, ip_addr, port) as how:
             self._call("send_local_partial_md", made, how)
@@ -347,7 +348,7 @@ class nixl_agent:
     # Transfers
 
     def prep_xfer_dlist(self, agent_name: Union[str, bytes], xfer_list: Any,
-                        mem_type: Optional[str] = None, backends: List[str] = (),
+                        mem_type: Optional[str] = None, backends: Sequence[str] = (),
                         **_) -> nixl_prepped_dlist_handle:
         """Look a list up once. agent_name: "NIXL_INIT_AGENT" or "" for our own memory, a peer, or
         ourselves."""
@@ -382,7 +383,7 @@ class nixl_agent:
         around = nixlXferDList(descs.getType(), runs.hulls())
         return self._looked_up(name, around, backends), runs
 
-    def _looked_up(self, name: bytes, descs: nixlXferDList, backends) -> int:
+    def _looked_up(self, name: bytes, descs: nixlXferDList, backends) -> Optional[int]:
         handle = c_void_p()
         with descs.made() as made, options(self._handles(backends)) as how:
             self._call("prep_xfer_dlist", name, made, byref(handle), how)
@@ -390,7 +391,7 @@ class nixl_agent:
 
     def make_prepped_xfer(self, operation: str, local_xfer_side: nixl_prepped_dlist_handle,
                           local_indices: Any, remote_xfer_side: nixl_prepped_dlist_handle,
-                          remote_indices: Any, notif_msg: bytes = b"", backends: List[str] = (),
+                          remote_indices: Any, notif_msg: bytes = b"", backends: Sequence[str] = (),
                           skip_desc_merge: bool = False) -> nixl_xfer_handle:
         """A request for pairs of descriptors of two prepared lists, by their numbers: lists, or
         arrays of NumPy."""
@@ -402,7 +403,8 @@ class nixl_agent:
             return nixl_xfer_handle(self, self._made(
                 _operation(operation), sides[0]._handle, local, sides[1]._handle, remote, how))
 
-    def _made(self, operation, local, local_indices, remote, remote_indices, how) -> int:
+    def _made(self, operation, local, local_indices, remote, remote_indices,
+              how) -> Optional[int]:
         handle = c_void_p()
         self._call("make_xfer_req", operation, local, local_indices.address, local_indices.count,
                    remote, remote_indices.address, remote_indices.count, byref(handle), how)
@@ -428,7 +430,7 @@ class nixl_agent:
 
     def initialize_xfer(self, operation: str, local_descs: nixlXferDList,
                         remote_descs: nixlXferDList, remote_agent: Union[str, bytes],
-                        notif_msg: bytes = b"", backends: List[str] = ()) -> nixl_xfer_handle:
+                        notif_msg: bytes = b"", backends: Sequence[str] = ()) -> nixl_xfer_handle:
         handle = c_void_p()
         with local_descs.made() as local, remote_descs.made() as remote, \
                 options(self._handles(backends), _message(notif_msg)) as how:
@@ -483,7 +485,7 @@ class nixl_agent:
 
     # Notifications
 
-    def get_new_notifs(self, backends: List[str] = ()) -> Dict[str, List[bytes]]:
+    def get_new_notifs(self, backends: Sequence[str] = ()) -> Dict[str, List[bytes]]:
         """What has come since the last call, by the names of agents."""
         found: Dict[str, List[bytes]] = {}
         with Made("create_notif_map", "destroy_notif_map") as there:
@@ -502,14 +504,14 @@ class nixl_agent:
                 found[name.value.decode()] = messages
         return found
 
-    def update_notifs(self, backends: List[str] = ()) -> Dict[str, List[bytes]]:
+    def update_notifs(self, backends: Sequence[str] = ()) -> Dict[str, List[bytes]]:
         """All that has come and was not taken out of `notifs`."""
         for name, messages in self.get_new_notifs().items():
             self.notifs.setdefault(name, []).extend(messages)
         return self.notifs
 
     def check_remote_xfer_done(self, remote_agent_name: Union[str, bytes], lookup_tag: bytes,
-                               backends: List[str] = (), tag_is_prefix: bool = True) -> bool:
+                               backends: Sequence[str] = (), tag_is_prefix: bool = True) -> bool:
         """Has a notification with that tag come? It is taken out."""
         lookup_tag = _message(lookup_tag) or b""
         messages = self.update_notifs().get(_name(remote_agent_name).decode(), [])

@@ -190,7 +190,8 @@ def options(backends=(), notification=None, address="", port=0) -> Made:
 
 def strings_of(params: int) -> dict:
     """The parameters as a dict."""
-    found, is_empty = {}, c_bool()
+    is_empty = c_bool()
+    found: dict = {}
     check(capi.nixl_capi_params_is_empty(params, byref(is_empty)))
     if is_empty:
         return found

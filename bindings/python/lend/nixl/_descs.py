@@ -9,7 +9,7 @@ from __future__ import annotations
 import array
 import struct
 import zlib
-from typing import Any, Optional
+from typing import Any, List, Optional
 
 from .. import _abi, _memory
 from . import _capi
@@ -27,7 +27,7 @@ class _List:
     def __init__(self, mem_type, descs=(), is_sorted: bool = False):
         self._type = type_of(mem_type)
         self._rows: Any = array.array("Q")
-        self.owners = []
+        self.owners: List[Any] = []
         for desc in descs:
             self.addDesc(desc)
 
@@ -140,7 +140,7 @@ class nixlRegDList(_List):
     _kind = 2
 
     def __init__(self, mem_type, descs=(), is_sorted: bool = False):
-        self._meta = []
+        self._meta: List[bytes] = []
         super().__init__(mem_type, descs, is_sorted)
 
     def addDesc(self, desc) -> None:
