@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server and clients with asyncio: who asks by a UNIX socket is lent the blocks that he asks for.
 
-    python3 server.py           runs a server and eight clients, each in a process of its own
+    python3 server.py           runs a server and four clients, each in a process of its own
 
 A lease is for its client alone, ends when he says done, or dies, and nothing here sleeps or polls.
 """
@@ -14,7 +14,7 @@ import tempfile
 
 import lend
 
-BLOCKS, BLOCK_BYTES, CLIENTS = 1024, 16384, 8
+BLOCKS, BLOCK_BYTES, CLIENTS = 1024, 16384, 4
 
 
 async def serve(path, ready, ended):
