@@ -48,6 +48,13 @@ static int run_real(const char *devices)
     return battery_run(setups, sizeof setups / sizeof setups[0]);
 }
 
+static void use_two_nics_each(void)
+{
+    fake_verbs.device_count = FAKE_VERBS_DEVICES_MAX;
+    battery_nics[0] = "fake0,fake2";
+    battery_nics[1] = "fake1,fake3";
+}
+
 /* Between agents with threads of their own: by private regions, and by windows. */
 static int run_threads(void)
 {
@@ -56,7 +63,7 @@ static int run_threads(void)
          .transports = "tcp,verbs",
          .path = "verbs/read",
          .flags = BATTERY_STRAIGHT},
-        {.name = "verbs on a fake, local, threads",
+        {.name = "verbs on a fake, local, two NICs each, threads",
          .transports = "local,verbs",
          .path = "verbs/read",
          .flags = BATTERY_STRAIGHT},
@@ -73,6 +80,7 @@ static int run_threads(void)
     fake_verbs.is_beside = true;
     failed += battery_run(&setups[0], 1);
     fake_verbs.devices[0].vendor_id = fake_verbs.devices[1].vendor_id = 0;
+    use_two_nics_each();
     return failed + battery_run(&setups[1], 1);
 }
 

@@ -62,11 +62,12 @@ struct fake_verbs {
     bool stalls;   /* and so do binds of windows, and the ends of bindings */
     int status_at; /* that piece of work ends with status, counted from 0; -1: none */
     int status;    /* LEND_VERBS_WC_... */
-    int works;     /* that ended, since the reset */
-    int posts;     /* calls of post_send() that were good */
-    int polls;     /* calls of poll_cq() */
-    int arms;      /* of req_notify_cq(); */
-    bool is_late;  /* before each of which all held work happens */
+    int works;     /* that ended, since the reset, */
+    int works_of[FAKE_VERBS_DEVICES_MAX]; /* and by which NIC */
+    int posts;                            /* calls of post_send() that were good */
+    int polls;                            /* calls of poll_cq() */
+    int arms;                             /* of req_notify_cq(); */
+    bool is_late;                         /* before each of which all held work happens */
 
     bool is_beside;       /* the kernel moves the bytes, and no tool sees two threads at them */
     unsigned last_access; /* of the last registration */
@@ -98,6 +99,8 @@ bool fake_verbs_knows(const struct lend_verbs_context *context, uint32_t rkey);
 void fake_verbs_abandon(void);
 /* So many pieces of held work happen, in order; how many did. */
 int fake_verbs_let_go(int count);
+/* The same of that NIC's alone. */
+int fake_verbs_let_go_of(int device, int count);
 /* Tell the users of a device that something happened to it, or to a port or queue pair of it; with
  * LEND_VERBS_EVENT_DEVICE_FATAL every queue pair of it is in error, and every call fails (EIO). */
 void fake_verbs_event(int device, int type, int port, struct lend_verbs_qp *qp);

@@ -265,6 +265,7 @@ static void end_work(struct fake_qp *it, int status, uint32_t bytes)
     it->work_first = (it->work_first + 1) % (int)(it->init.cap.max_send_wr + 1);
     it->work_count--;
     fake_verbs.works++;
+    fake_verbs.works_of[fake_verbs_context_of(it->qp.context)->number]++;
     if (is_told)
         complete(it->qp.send_cq, &completion);
 }
@@ -628,12 +629,19 @@ static void run(struct fake_qp *it)
 
 int fake_verbs_let_go(int count)
 {
+    return fake_verbs_let_go_of(-1, count);
+}
+
+int fake_verbs_let_go_of(int device, int count)
+{
     int done = 0;
     bool moved = true;
 
     while (done < count && moved) {
         moved = false;
         for (struct fake_qp *it = fake_verbs_table.qps; it != NULL && done < count; it = it->next) {
+            if (device >= 0 && fake_verbs_context_of(it->qp.context)->number != device)
+                continue;
             if (it->work_count > 0 && it->qp.state == LEND_VERBS_QP_RTS && do_first(it)) {
                 done++;
                 moved = true;

@@ -47,6 +47,7 @@ static void try_offer(const uint8_t *bytes, size_t count, bool is_answer)
     CHECK(offer.words_address % sizeof(uint64_t) == 0);
     CHECK(offer.words_bytes <= UINT64_MAX - offer.words_address);
     CHECK(lend_verbs_offer_encode(&offer, is_answer, written, ROOM) == count);
+    lend_verbs_message_set_leg(written, lend_verbs_message_leg(bytes, count));
     CHECK(memcmp(written, bytes, count) == 0);
 }
 
@@ -98,6 +99,7 @@ static void try_grant(const uint8_t *bytes, size_t count)
     CHECK(granted.piece_count <= LEND_VERBS_GRANTED_MAX);
     check_pieces(granted.pieces, granted.piece_count);
     CHECK(lend_verbs_granted_encode(&granted, written, ROOM) == count);
+    lend_verbs_message_set_leg(written, lend_verbs_message_leg(bytes, count));
     CHECK((written[IS_LOST_AT] != 0) == (bytes[IS_LOST_AT] != 0));
     written[IS_LOST_AT] = bytes[IS_LOST_AT];
     CHECK(memcmp(written, bytes, count) == 0);
@@ -114,6 +116,7 @@ static void try_halt(const uint8_t *bytes, size_t count)
     if (!was_accepted(status, &error, &round, sizeof round))
         return;
     CHECK(lend_verbs_halt_encode(round, written, ROOM) == count);
+    lend_verbs_message_set_leg(written, lend_verbs_message_leg(bytes, count));
     CHECK(memcmp(written, bytes, count) == 0);
 }
 

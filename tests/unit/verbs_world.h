@@ -25,7 +25,11 @@
 
 #define SECOND UINT64_C(1000000000)
 
-enum { REGIONS = 3, BLOCKS = 64, BLOCK = 4096, BYTES = BLOCKS * BLOCK, STEPS_MAX = 1 << 16 };
+#ifndef WORLD_BLOCK
+#define WORLD_BLOCK 4096
+#endif
+
+enum { REGIONS = 3, BLOCKS = 64, BLOCK = WORLD_BLOCK, BYTES = BLOCKS * BLOCK, STEPS_MAX = 1 << 16 };
 
 struct side {
     struct lend_agent *agent;
@@ -158,7 +162,9 @@ static inline struct world *open_world_by(const char *owners, const char *reader
 
     assert_non_null(world);
     fake_verbs_reset();
-    fake_verbs.devices[0].vendor_id = fake_verbs.devices[1].vendor_id = vendor;
+    fake_verbs.device_count = FAKE_VERBS_DEVICES_MAX;
+    for (int i = 0; i < FAKE_VERBS_DEVICES_MAX; i++)
+        fake_verbs.devices[i].vendor_id = vendor;
     lend_verbs = &fake_verbs_ops;
     make_side(&world->owner, "owner", owners);
     make_side(&world->reader, "reader", readers);

@@ -7,14 +7,24 @@
 
 #include <string.h>
 
-enum { VERSION = 2, TOLD_HEAD_BYTES = 16, PIECE_BYTES = 20 };
+enum { VERSION = 3, TOLD_HEAD_BYTES = 16, PIECE_BYTES = 20 };
 
 /* As the machine stores it: words of leases are read as they lie. */
 #define ORDER_MARK UINT64_C(0x0102030405060708)
 
 uint8_t lend_verbs_message_kind(const uint8_t *bytes, size_t count)
 {
-    return count > 0 ? bytes[0] : 0;
+    return count > 0 ? bytes[0] & 0x0f : 0;
+}
+
+uint32_t lend_verbs_message_leg(const uint8_t *bytes, size_t count)
+{
+    return count > 0 ? bytes[0] >> 4 : 0;
+}
+
+void lend_verbs_message_set_leg(uint8_t *bytes, uint32_t leg)
+{
+    bytes[0] = (uint8_t)(bytes[0] | leg << 4);
 }
 
 /* --- offers --- */

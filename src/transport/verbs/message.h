@@ -21,7 +21,8 @@
  *                                                ahead of the view as well
  *       HALT (end what was made in that round) -->
  *
- * A client whose queue pairs broke says HALT, and calls again, with the next round.
+ * A client whose queue pairs broke says HALT, and calls again, with the next round. Each leg of a
+ * rail has its own of all that.
  */
 
 enum {
@@ -81,8 +82,11 @@ struct lend_verbs_granted {
     struct lend_verbs_piece pieces[LEND_VERBS_GRANTED_MAX];
 };
 
-/* The first byte of a message, or 0. */
+/* What a message is, or 0: its first byte, but for the upper half, which says of which leg it is.
+ */
 uint8_t lend_verbs_message_kind(const uint8_t *bytes, size_t count);
+uint32_t lend_verbs_message_leg(const uint8_t *bytes, size_t count);
+void lend_verbs_message_set_leg(uint8_t *bytes, uint32_t leg);
 
 size_t lend_verbs_offer_encode(const struct lend_verbs_offer *offer, bool is_answer, uint8_t *bytes,
                                size_t capacity);

@@ -13,6 +13,36 @@ enum { TELLING_MAX = LEND_METADATA_REGIONS_MAX, TABLE_FIRST = 64 };
 
 /* --- making --- */
 
+/* Does another leg of the rail go by that NIC? */
+static bool is_taken(const struct lend_verbs_rail *rail, const struct lend_verbs_nic *nic)
+{
+    for (uint32_t i = 0; i < LEND_VERBS_LEGS_MAX; i++) {
+        const struct lend_verbs_rail *other = rail->root->legs[i];
+
+        if (other != NULL && other != rail && other->place.nic == nic &&
+            (other->state == LEND_VERBS_RAIL_UP || other->state == LEND_VERBS_RAIL_CALLING))
+            return true;
+    }
+    return false;
+}
+
+/* A place by a NIC that no other leg has; if there is none, and it matters, by any. */
+static enum lend_status choose_place(struct lend_verbs_rail *rail,
+                                     const struct lend_verbs_wish *wish, struct lend_error *error)
+{
+    const struct lend_verbs_station *station = rail->station;
+    struct lend_verbs_nic *nics[LEND_VERBS_NICS_MAX];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < station->nic_count; i++)
+        if (!is_taken(rail, station->nics[i]))
+            nics[count++] = station->nics[i];
+    enum lend_status status = lend_verbs_choose(nics, count, wish, &rail->place, error);
+    if (status == LEND_OK || count == station->nic_count || (rail->is_client && rail->leg > 0))
+        return status;
+    return lend_verbs_choose(station->nics, station->nic_count, wish, &rail->place, error);
+}
+
 static enum lend_status choose(struct lend_verbs_rail *rail, const uint8_t *gid,
                                struct lend_error *error)
 {
@@ -20,8 +50,7 @@ static enum lend_status choose(struct lend_verbs_rail *rail, const uint8_t *gid,
     const struct lend_verbs_wish wish = {.peer_gid = gid};
 
     rail->events_seen = atomic_load_explicit(&station->events, memory_order_acquire);
-    enum lend_status status =
-        lend_verbs_choose(station->nics, station->nic_count, &wish, &rail->place, error);
+    enum lend_status status = choose_place(rail, &wish, error);
     for (uint32_t i = 0; status == LEND_OK && i < station->nic_count; i++)
         if (station->nics[i] == rail->place.nic)
             rail->nic = i;
@@ -45,6 +74,7 @@ static void note_failure(struct lend_verbs_rail *rail, const struct lend_error *
     }
     lend_verbs_granted_forget(rail);
     rail->state = LEND_VERBS_RAIL_BROKEN;
+    rail->is_judged = true;
     rail->why = *why;
     rail->failures++;
     rail->retry_ns = lend_sys->now_ns() + PAUSE_NS;
@@ -126,21 +156,34 @@ static const struct lend_rail_ops *ops_of_transport(void)
     return lend_transport_verbs.rail;
 }
 
-enum lend_status lend_verbs_rail_open(void *transport, const struct lend_rail_desc *desc,
-                                      struct lend_rail **out, struct lend_error *error)
+/* root: NULL: it is the first. */
+static struct lend_verbs_rail *make(struct lend_verbs_station *station, bool is_client,
+                                    struct lend_session *session, struct lend_verbs_rail *root)
 {
     struct lend_verbs_rail *rail = lend_sys->allocate(sizeof *rail);
 
     if (rail == NULL)
-        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a rail");
-    rail->base = (struct lend_rail){.ops = ops_of_transport(), .session = desc->session};
-    rail->station = transport;
-    rail->is_client = desc->is_client;
+        return NULL;
+    rail->base = (struct lend_rail){.ops = ops_of_transport(), .session = session};
+    rail->station = station;
+    rail->is_client = is_client;
+    rail->root = root != NULL ? root : rail;
     lend_list_init(&rail->grants);
-    (void)pthread_mutex_lock(&rail->station->rails_lock);
-    lend_list_append(&rail->station->rails, &rail->station_link);
-    (void)pthread_mutex_unlock(&rail->station->rails_lock);
+    (void)pthread_mutex_lock(&station->rails_lock);
+    lend_list_append(&station->rails, &rail->station_link);
+    (void)pthread_mutex_unlock(&station->rails_lock);
     lend_verbs_work_init(rail);
+    return rail;
+}
+
+enum lend_status lend_verbs_rail_open(void *transport, const struct lend_rail_desc *desc,
+                                      struct lend_rail **out, struct lend_error *error)
+{
+    struct lend_verbs_rail *rail = make(transport, desc->is_client, desc->session, NULL);
+
+    if (rail == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a rail");
+    rail->legs[0] = rail;
     if (rail->is_client) {
         take_address(rail, desc);
         make_landing(rail);
@@ -148,6 +191,26 @@ enum lend_status lend_verbs_rail_open(void *transport, const struct lend_rail_de
     }
     *out = &rail->base;
     return LEND_OK;
+}
+
+struct lend_verbs_rail *lend_verbs_rail_open_leg(struct lend_verbs_rail *root, uint32_t leg)
+{
+    struct lend_verbs_rail *rail = make(root->station, root->is_client, root->base.session, root);
+
+    if (rail == NULL)
+        return NULL;
+    rail->leg = leg;
+    root->legs[leg] = rail;
+    if (!rail->is_client)
+        return rail;
+    /* Another NIC of the peer's comes first. */
+    rail->peer_gid_count = root->peer_gid_count;
+    for (uint32_t i = 0; i < root->peer_gid_count; i++)
+        memcpy(rail->peer_gids[i], root->peer_gids[(i + leg) % root->peer_gid_count],
+               LEND_VERBS_GID_BYTES);
+    make_landing(rail);
+    call(rail);
+    return rail;
 }
 
 /* --- breaking --- */
@@ -389,6 +452,7 @@ static enum lend_status hear_answer(struct lend_verbs_rail *rail, const uint8_t 
         status = lend_verbs_pairs_join(rail, &why);
     if (status == LEND_OK) {
         rail->is_joined = true;
+        rail->is_judged = true;
         rail->state = LEND_VERBS_RAIL_UP;
         lend_verbs_touch(rail->station);
     } else {
@@ -417,7 +481,7 @@ static enum lend_status hear_refusal(struct lend_verbs_rail *rail, const uint8_t
 
 /* --- what it has told of its regions --- */
 
-static struct lend_verbs_far *find_far(const struct lend_verbs_rail *rail, uint64_t region_id)
+struct lend_verbs_far *lend_verbs_rail_find(const struct lend_verbs_rail *rail, uint64_t region_id)
 {
     if (rail->bucket_count == 0)
         return NULL;
@@ -461,7 +525,7 @@ static bool grow(struct lend_verbs_rail *rail)
 /* What has no room is not known: it is served. */
 static void note_told(struct lend_verbs_rail *rail, const struct lend_verbs_told *told)
 {
-    struct lend_verbs_far *far = find_far(rail, told->region_id);
+    struct lend_verbs_far *far = lend_verbs_rail_find(rail, told->region_id);
 
     if (far == NULL) {
         far = rail->far_count < LEND_VERBS_FARS_MAX && grow(rail) ? lend_sys->allocate(sizeof *far)
@@ -555,7 +619,7 @@ uint64_t lend_verbs_rail_stamp(struct lend_rail *base)
 const void *lend_verbs_rail_theirs(struct lend_rail *base, uint64_t region_id, uint32_t life,
                                    struct lend_error *why)
 {
-    const struct lend_verbs_far *far = find_far(lend_verbs_rail_of(base), region_id);
+    const struct lend_verbs_far *far = lend_verbs_rail_find(lend_verbs_rail_of(base), region_id);
 
     if (far != NULL && far->told.life == life)
         return far;

@@ -22,7 +22,8 @@
  *
  * verbs.c:    the station: NICs, the page of words, the table
  * exposure.c: regions as the NICs know them
- * rail.c:     a rail: how it is made, said and heard, and breaks
+ * legs.c:     a rail: its legs, one for each NIC that it uses
+ * rail.c:     a leg: how it is made, said and heard, and breaks
  * pair.c:     queue pairs and their states
  * work.c:     batches
  * keys.c:     the owner's: what peers may write
@@ -44,6 +45,10 @@ enum {
     LEND_VERBS_BATCHES = 16,          /* of a rail under way */
     LEND_VERBS_BATCHES_OF_ONE = 6,    /* and of a READ */
     LEND_VERBS_SGES_MAX = 4,          /* scatter entries of a work request */
+    LEND_VERBS_LEGS_MAX = 4,          /* NICs of ours that a rail uses */
+    LEND_VERBS_SPLITS = 16,           /* READs of a rail that go by several, at one time; */
+    LEND_VERBS_SPLIT_BYTES = 2 << 20, /* of so much or more, */
+    LEND_VERBS_SHARE_BYTES = 1 << 16, /* in multiples of that */
     LEND_VERBS_JOINS_MAX = 4,         /* that fail one after the other, before a pause */
     LEND_VERBS_CALLS_MAX = 64,        /* of one peer that are answered within a second */
     LEND_VERBS_FARS_MAX = 65536,      /* regions of an owner that are known; others are served */
@@ -103,7 +108,8 @@ struct lend_verbs_station {
 
 /* What a peer has told of a region of its. */
 struct lend_verbs_far {
-    struct lend_verbs_far *next; /* of its bucket */
+    struct lend_verbs_far *next;                          /* of its bucket */
+    const struct lend_verbs_far *at[LEND_VERBS_LEGS_MAX]; /* the first leg's: as others know it */
     struct lend_verbs_told told;
 };
 
@@ -151,9 +157,15 @@ enum lend_verbs_arming {
 struct lend_verbs_rail {
     struct lend_rail base; /* first: core knows us by it */
     struct lend_verbs_station *station;
-    struct lend_list station_link; /* in its `rails` */
-    _Atomic bool is_hurt;          /* a queue of it has had a fatal error */
-    uint64_t events_seen;          /* of the station's */
+    uint32_t leg; /* which it is: */
+    struct lend_verbs_rail *root;
+    struct lend_verbs_rail *legs[LEND_VERBS_LEGS_MAX]; /* of the root, which is the first */
+    bool legs_are_begun;
+    bool is_judged;                  /* it has been up, or has failed, since it was made */
+    struct lend_verbs_splits *parts; /* of the root; NULL: it has one leg */
+    struct lend_list station_link;   /* in its `rails` */
+    _Atomic bool is_hurt;            /* a queue of it has had a fatal error */
+    uint64_t events_seen;            /* of the station's */
     bool is_client;
     enum lend_verbs_rail_state state;
     struct lend_error why;
@@ -249,6 +261,23 @@ bool lend_verbs_rail_heed(struct lend_verbs_rail *rail);
 /* The next completion is to be told: rail->arming. */
 void lend_verbs_rail_arm(struct lend_verbs_rail *rail);
 
+/* legs.c: what core knows as a rail, and its end as a whole */
+enum lend_status lend_verbs_legs_open(void *transport, const struct lend_rail_desc *desc,
+                                      struct lend_rail **out, struct lend_error *error);
+void lend_verbs_legs_close(struct lend_rail *base, bool forked);
+size_t lend_verbs_legs_say(struct lend_rail *base, uint8_t *bytes);
+enum lend_status lend_verbs_legs_hear(struct lend_rail *base, const uint8_t *bytes, size_t count,
+                                      struct lend_error *error);
+void lend_verbs_legs_tell(struct lend_rail *base, uint64_t region_id);
+enum lend_status lend_verbs_legs_judge(struct lend_rail *base, struct lend_error *why);
+bool lend_verbs_legs_are_behind(struct lend_rail *base);
+void lend_verbs_legs_submit(struct lend_rail *base, struct lend_rail_move *move);
+bool lend_verbs_legs_stop(struct lend_rail *base, struct lend_rail_move *move);
+bool lend_verbs_legs_pump(struct lend_rail *base);
+bool lend_verbs_legs_sleep(struct lend_rail *base);
+uint64_t lend_verbs_legs_due(struct lend_rail *base);
+void lend_verbs_legs_halt(struct lend_rail *base);
+
 /* pair.c */
 /* Make the queue pairs of a rail, from its place, and what to offer to the other end. */
 enum lend_status lend_verbs_pairs_make(struct lend_verbs_rail *rail, struct lend_error *error);
@@ -289,9 +318,13 @@ uint64_t lend_verbs_due(struct lend_rail *base);
 /* The rail's queue pairs are destroyed: all that moves ends with that. */
 void lend_verbs_work_end(struct lend_verbs_rail *rail, enum lend_status status, int32_t code);
 
-/* rail.c */
+/* rail.c: one leg */
 enum lend_status lend_verbs_rail_open(void *transport, const struct lend_rail_desc *desc,
                                       struct lend_rail **out, struct lend_error *error);
+/* One more leg of that root; the client's calls. NULL: no memory. */
+struct lend_verbs_rail *lend_verbs_rail_open_leg(struct lend_verbs_rail *root, uint32_t leg);
+/* A region that was told on that leg; NULL: it was not. */
+struct lend_verbs_far *lend_verbs_rail_find(const struct lend_verbs_rail *rail, uint64_t region_id);
 void lend_verbs_rail_close(struct lend_rail *base, bool forked);
 size_t lend_verbs_rail_say(struct lend_rail *base, uint8_t *bytes);
 enum lend_status lend_verbs_rail_hear(struct lend_rail *base, const uint8_t *bytes, size_t count,

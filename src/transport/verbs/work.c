@@ -115,6 +115,9 @@ static uint64_t find_theirs(const struct build *build, uint64_t extent, uint64_t
     if (move->is_write)
         return granted == NULL ? 0 : find_granted(granted, address, bytes, out_rkey);
     const struct lend_verbs_far *far = move->ends[extent].theirs;
+
+    if (build->rail->leg > 0)
+        far = far->at[build->rail->leg];
     return find_piece(far->told.pieces, far->told.piece_count, address, bytes, out_rkey);
 }
 

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transport/verbs/verbs.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+
+/*
+ * A rail is one *leg* for each NIC of the client's that it uses, and the first of them is its root.
+ * Each is made, said and heard, and broken by itself (rail.c), and its work is proven by itself
+ * (work.c). A long READ is split: each leg has a part of its bytes, and it is a success when each
+ * part is. All else goes by the root.
+ */
+
+struct part {
+    struct lend_rail_move move;
+    struct lend_list link; /* in the `flying` of the whole, until it is over */
+    struct split *split;
+    struct lend_verbs_rail *leg; /* NULL: it is over */
+};
+
+/* A READ that is split. */
+struct split {
+    struct lend_list link; /* among the free ones, or those that are not */
+    struct lend_rail_move *whole;
+    uint32_t count;
+    uint32_t left; /* parts that are not over */
+    struct part parts[LEND_VERBS_LEGS_MAX];
+};
+
+struct lend_verbs_splits {
+    struct lend_list free;
+    struct lend_list busy;
+    struct split all[LEND_VERBS_SPLITS];
+};
+
+/* --- legs --- */
+
+static struct lend_verbs_rail *leg_after(const struct lend_verbs_rail *root, uint32_t *at)
+{
+    for (; *at < LEND_VERBS_LEGS_MAX; ++*at)
+        if (root->legs[*at] != NULL)
+            return root->legs[(*at)++];
+    return NULL;
+}
+
+#define FOR_EACH_LEG(leg, root) for (uint32_t at_ = 0; (leg = leg_after(root, &at_)) != NULL;)
+
+enum lend_status lend_verbs_legs_open(void *transport, const struct lend_rail_desc *desc,
+                                      struct lend_rail **out, struct lend_error *error)
+{
+    return lend_verbs_rail_open(transport, desc, out, error);
+}
+
+void lend_verbs_legs_close(struct lend_rail *base, bool forked)
+{
+    struct lend_verbs_rail *root = lend_verbs_rail_of(base);
+
+    for (uint32_t i = 1; i < LEND_VERBS_LEGS_MAX; i++)
+        if (root->legs[i] != NULL)
+            lend_verbs_rail_close(&root->legs[i]->base, forked);
+    lend_sys->release(root->parts);
+    root->parts = NULL;
+    lend_verbs_rail_close(base, forked);
+}
+
+/* Client, whose root is up: call by the other NICs, too. */
+static void begin_legs(struct lend_verbs_rail *root)
+{
+    const uint32_t nics = root->station->nic_count;
+
+    root->legs_are_begun = true;
+    if (nics < 2)
+        return;
+    root->parts = lend_sys->allocate(sizeof *root->parts);
+    if (root->parts == NULL)
+        return; /* the root is enough */
+    lend_list_init(&root->parts->free);
+    lend_list_init(&root->parts->busy);
+    for (uint32_t i = 0; i < LEND_VERBS_SPLITS; i++)
+        lend_list_append(&root->parts->free, &root->parts->all[i].link);
+    for (uint32_t i = 1; i < nics && i < LEND_VERBS_LEGS_MAX; i++)
+        (void)lend_verbs_rail_open_leg(root, i); /* or there are fewer */
+}
+
+/* The root has lost its own NIC, and gone over to that of another leg: then there is one leg less,
+ * until there is another NIC for it. */
+static void give_way(struct lend_verbs_rail *leg)
+{
+    struct lend_error why;
+
+    if (leg->state != LEND_VERBS_RAIL_UP || leg->place.nic != leg->root->place.nic ||
+        !lend_list_is_empty(&leg->moves))
+        return;
+    (void)lend_fail(&why, LEND_E_NO_PATH, "the first leg goes by %s, too", leg->place.nic->name);
+    lend_verbs_rail_lose(leg, &why);
+}
+
+/* What it is told of while a leg is not known to be there is not told for that leg: so a new rail
+ * is there when each of its legs is, or has failed. */
+enum lend_status lend_verbs_legs_judge(struct lend_rail *base, struct lend_error *why)
+{
+    struct lend_verbs_rail *root = lend_verbs_rail_of(base), *leg;
+    enum lend_status status = lend_verbs_rail_judge(base, why);
+    struct lend_error ignored;
+
+    if (status != LEND_OK)
+        return status;
+    if (!root->legs_are_begun)
+        begin_legs(root);
+    FOR_EACH_LEG(leg, root)
+    {
+        if (leg == root)
+            continue;
+        give_way(leg);
+        (void)lend_verbs_rail_judge(&leg->base, &ignored); /* it may call anew */
+        if (!leg->is_judged)
+            return lend_fail(why, LEND_PENDING, "queue pairs are being made with the owner");
+    }
+    return LEND_OK;
+}
+
+/* --- what they say --- */
+
+size_t lend_verbs_legs_say(struct lend_rail *base, uint8_t *bytes)
+{
+    struct lend_verbs_rail *leg;
+    size_t count = 0;
+
+    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
+    {
+        count = lend_verbs_rail_say(&leg->base, bytes);
+        if (count > 0) {
+            lend_verbs_message_set_leg(bytes, leg->leg);
+            break;
+        }
+    }
+    return count;
+}
+
+enum lend_status lend_verbs_legs_hear(struct lend_rail *base, const uint8_t *bytes, size_t count,
+                                      struct lend_error *error)
+{
+    struct lend_verbs_rail *root = lend_verbs_rail_of(base);
+    uint32_t leg = lend_verbs_message_leg(bytes, count);
+    bool is_call = lend_verbs_message_kind(bytes, count) == LEND_VERBS_CALL;
+
+    if (leg < LEND_VERBS_LEGS_MAX && root->legs[leg] == NULL && !root->is_client && is_call &&
+        lend_verbs_rail_open_leg(root, leg) == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for leg %u of a rail", leg);
+    if (leg >= LEND_VERBS_LEGS_MAX || root->legs[leg] == NULL)
+        return lend_fail(error, LEND_E_CORRUPT, "a message for leg %u of a rail", leg);
+    return lend_verbs_rail_hear(&root->legs[leg]->base, bytes, count, error);
+}
+
+void lend_verbs_legs_tell(struct lend_rail *base, uint64_t region_id)
+{
+    struct lend_verbs_rail *leg;
+
+    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
+    lend_verbs_rail_tell(&leg->base, region_id);
+}
+
+bool lend_verbs_legs_are_behind(struct lend_rail *base)
+{
+    struct lend_verbs_rail *leg;
+    bool is_behind = false;
+
+    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
+    is_behind |= lend_verbs_rail_is_behind(&leg->base);
+    return is_behind;
+}
+
+/* --- READs that are split --- */
+
+static struct split *find_split(const struct lend_verbs_rail *root,
+                                const struct lend_rail_move *whole)
+{
+    if (root->parts == NULL)
+        return NULL;
+    for (struct lend_list *link = root->parts->busy.next; link != &root->parts->busy;
+         link = link->next)
+        if (LEND_LIST_OWNER(link, struct split, link)->whole == whole)
+            return LEND_LIST_OWNER(link, struct split, link);
+    return NULL;
+}
+
+static void end_part(struct part *part)
+{
+    lend_list_remove(&part->link);
+    part->leg = NULL;
+    part->split->left--;
+}
+
+/* Nothing more of it is begun. */
+static void stop_parts(struct split *split)
+{
+    for (uint32_t i = 0; i < split->count; i++) {
+        struct part *part = &split->parts[i];
+
+        if (part->leg == NULL || !lend_verbs_stop(&part->leg->base, &part->move))
+            continue;
+        part->move.status = LEND_E_CANCELED;
+        end_part(part);
+    }
+}
+
+/* What a word said says more than that a leg broke, and that more than that others were stopped. */
+static int weight(enum lend_status status, int32_t code)
+{
+    if (status == LEND_OK)
+        return 0;
+    if (status == LEND_E_CANCELED)
+        return 1;
+    return status == LEND_E_NO_PATH || status == LEND_E_DEVICE ||
+                   (status == LEND_E_PEER_DEAD && code != 0)
+               ? 2
+               : 3;
+}
+
+static void free_split(struct lend_verbs_rail *root, struct split *split)
+{
+    lend_list_remove(&split->link);
+    lend_list_append(&root->parts->free, &split->link);
+}
+
+/* All its parts are over, and so is the whole. */
+static void finish(struct lend_verbs_rail *root, struct split *split)
+{
+    struct lend_rail_move *whole = split->whole;
+    bool is_leading = true;
+
+    for (uint32_t i = 0; i < split->count; i++) {
+        const struct lend_rail_move *part = &split->parts[i].move;
+
+        if (is_leading)
+            whole->proven_bytes += part->proven_bytes;
+        is_leading &= part->proven_bytes == part->total_bytes;
+        if (weight(part->status, part->code) > weight(whole->status, whole->code)) {
+            whole->status = part->status;
+            whole->code = part->code;
+        }
+    }
+    free_split(root, split);
+    whole->done(whole);
+}
+
+static void part_done(struct lend_rail_move *move)
+{
+    struct part *part = LEND_LIST_OWNER(move, struct part, move);
+    struct split *split = part->split;
+    struct lend_verbs_rail *root = part->leg->root;
+
+    end_part(part);
+    if (move->status != LEND_OK)
+        stop_parts(split);
+    if (split->left == 0)
+        finish(root, split);
+}
+
+/* Does that leg know both ends of all of it? The peer's keys are noted for it. */
+static bool knows(const struct lend_verbs_rail *leg, const struct lend_rail_move *move)
+{
+    for (uint64_t i = 0; i < move->theirs.extent_count; i++) {
+        const struct lend_verbs_far *theirs = move->ends[i].theirs;
+        struct lend_verbs_far *first = lend_verbs_rail_find(leg->root, theirs->told.region_id);
+        const struct lend_verbs_far *own = lend_verbs_rail_find(leg, theirs->told.region_id);
+
+        if (first != theirs || own == NULL || own->told.life != theirs->told.life ||
+            lend_verbs_region_means(move->ends[i].ours, leg->nic) == 0)
+            return false;
+        first->at[leg->leg] = own;
+    }
+    return true;
+}
+
+/* The legs that a READ is to go by; fewer than 2: it is not split. */
+static uint32_t choose_legs(struct lend_verbs_rail *root, const struct lend_rail_move *move,
+                            struct lend_verbs_rail **out)
+{
+    const uint64_t most = move->total_bytes / LEND_VERBS_BATCH_BYTES;
+    struct lend_verbs_rail *leg;
+    uint32_t count = 0;
+
+    if (root->parts == NULL || lend_list_is_empty(&root->parts->free) || move->is_write ||
+        move->total_bytes < LEND_VERBS_SPLIT_BYTES)
+        return 0;
+    FOR_EACH_LEG(leg, root)
+    if (leg->state == LEND_VERBS_RAIL_UP && count < most && (leg == root || knows(leg, move)))
+        out[count++] = leg;
+    return count;
+}
+
+static void begin_part(struct split *split, struct lend_verbs_rail *leg, uint64_t from,
+                       uint64_t bytes)
+{
+    const struct lend_rail_move *whole = split->whole;
+    struct part *part = &split->parts[split->count++];
+
+    part->move = (struct lend_rail_move){.theirs = whole->theirs,
+                                         .ours = whole->ours,
+                                         .ends = whole->ends,
+                                         .total_bytes = bytes,
+                                         .slot = whole->slot,
+                                         .generation = whole->generation,
+                                         .judge = whole->judge,
+                                         .done = part_done};
+    lend_cursor_skip(&part->move.theirs, from);
+    lend_cursor_skip(&part->move.ours, from);
+    part->split = split;
+    part->leg = leg;
+    lend_list_append(&split->whole->flying, &part->link);
+    split->left++;
+}
+
+void lend_verbs_legs_submit(struct lend_rail *base, struct lend_rail_move *move)
+{
+    struct lend_verbs_rail *root = lend_verbs_rail_of(base);
+    struct lend_verbs_rail *legs[LEND_VERBS_LEGS_MAX];
+    uint32_t count = choose_legs(root, move, legs);
+    uint64_t from = 0;
+
+    if (count < 2) {
+        lend_verbs_submit(base, move);
+        return;
+    }
+    struct split *split =
+        LEND_LIST_OWNER(lend_list_take_first(&root->parts->free), struct split, link);
+    lend_list_append(&root->parts->busy, &split->link);
+    split->whole = move;
+    split->count = split->left = 0;
+    lend_list_init(&move->link);
+    lend_list_init(&move->flying);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t share = (move->total_bytes - from) / (count - i);
+
+        if (i + 1 < count)
+            share -= share % LEND_VERBS_SHARE_BYTES;
+        begin_part(split, legs[i], from, share);
+        from += share;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        lend_verbs_submit(&legs[i]->base, &split->parts[i].move);
+}
+
+bool lend_verbs_legs_stop(struct lend_rail *base, struct lend_rail_move *move)
+{
+    struct lend_verbs_rail *root = lend_verbs_rail_of(base);
+    struct split *split = find_split(root, move);
+
+    if (split == NULL)
+        return lend_verbs_stop(base, move);
+    move->is_ending = true;
+    stop_parts(split);
+    if (split->left > 0)
+        return false;
+    free_split(root, split);
+    return true;
+}
+
+/* --- all of them --- */
+
+bool lend_verbs_legs_pump(struct lend_rail *base)
+{
+    struct lend_verbs_rail *leg;
+    bool moved = false;
+
+    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
+    moved |= lend_verbs_pump(&leg->base);
+    return moved;
+}
+
+bool lend_verbs_legs_sleep(struct lend_rail *base)
+{
+    struct lend_verbs_rail *leg;
+    bool sleeps = true;
+
+    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
+    sleeps &= lend_verbs_sleep(&leg->base);
+    return sleeps;
+}
+
+uint64_t lend_verbs_legs_due(struct lend_rail *base)
+{
+    struct lend_verbs_rail *leg;
+    uint64_t due = UINT64_MAX;
+
+    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
+    {
+        uint64_t own = lend_verbs_due(&leg->base);
+
+        due = own < due ? own : due;
+    }
+    return due;
+}
+
+void lend_verbs_legs_halt(struct lend_rail *base)
+{
+    struct lend_verbs_rail *leg;
+
+    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
+    lend_verbs_rail_halt(&leg->base);
+}

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: a long READ goes by several NICs at one time, each of which moves its part, and is a
+ * success only if the lease lived behind the bytes of each; a NIC that breaks takes its own leg
+ * with it; and whatever else a rail does goes by its first leg, as with one NIC. Method: two agents
+ * of one process on a fake libibverbs with two NICs each: fake0 and fake2 are the owner's, fake1
+ * and fake3 the reader's. The fake counts by NIC, and checks that keys and queue pairs are of one
+ * NIC; a test lets the NICs go on one by one.
+ */
+#define WORLD_BLOCK 65536
+#include "verbs_world.h"
+
+#include "core/agent.h"
+#include "core/session.h"
+#include "transport/verbs/verbs.h"
+
+static struct world *open_both(void)
+{
+    struct world *world = open_world_by("fake0,fake2", "fake1,fake3", 0);
+
+    prepare(world, LEND_READ, "verbs/read");
+    return world;
+}
+
+static struct lend_verbs_rail *rail_of(const struct side *side)
+{
+    return lend_verbs_rail_of(
+        LEND_LIST_OWNER(side->agent->sessions.next, struct lend_session, link)->rail);
+}
+
+static void clear(struct world *world)
+{
+    for (int i = 0; i < REGIONS; i++)
+        memset(world->reader.memory[i], 0, BYTES);
+}
+
+static void test_a_long_read_goes_by_each_nic_and_a_part_of_it(void **state)
+{
+    (void)state;
+    struct world *world = open_both();
+    const uint64_t bytes = (uint64_t)REGIONS * CHOSEN * BLOCK;
+
+    expect(world, LEND_OK, "verbs/read"); /* its lease is looked at here */
+    for (int i = 0; i < 3; i++) {
+        const int first = fake_verbs.works_of[1], second = fake_verbs.works_of[3];
+        const int least = (int)(bytes / BLOCK / 2 - 2);
+
+        clear(world);
+        expect(world, LEND_OK, "verbs/read");
+        assert_true(fake_verbs.works_of[1] - first >= least);
+        assert_true(fake_verbs.works_of[3] - second >= least);
+    }
+    assert_int_equal(fake_verbs.works_of[0] + fake_verbs.works_of[2], REGIONS); /* windows alone */
+    assert_int_equal(fake_verbs.qps, 4 * LEND_VERBS_LANES);
+    close_world(world);
+}
+
+static void test_each_leg_goes_to_another_nic_of_the_owner(void **state)
+{
+    (void)state;
+    struct world *world = open_both();
+    const struct lend_verbs_rail *owner = rail_of(&world->owner), *reader = rail_of(&world->reader);
+
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(owner->legs[i]->state, LEND_VERBS_RAIL_UP);
+        assert_int_equal(reader->legs[i]->state, LEND_VERBS_RAIL_UP);
+    }
+    assert_ptr_not_equal(owner->legs[0]->place.nic, owner->legs[1]->place.nic);
+    assert_ptr_not_equal(reader->legs[0]->place.nic, reader->legs[1]->place.nic);
+    close_world(world);
+}
+
+static void test_where_one_side_has_one_nic_both_legs_lead_to_it(void **state)
+{
+    static const char *const owners[] = {"fake0", "fake0,fake2"};
+    static const char *const readers[] = {"fake1,fake3", "fake1"};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct world *world = open_world_by(owners[i], readers[i], 0);
+
+        prepare(world, LEND_READ, "verbs/read");
+        expect(world, LEND_OK, "verbs/read");
+        clear(world);
+        expect(world, LEND_OK, "verbs/read");
+        assert_int_equal(fake_verbs.works_of[3] > 0, i == 0);
+        close_world(world);
+    }
+}
+
+static void test_the_word_is_read_behind_the_bytes_of_each_leg(void **state)
+{
+    (void)state;
+    /* One NIC has done all of its work, and the other so much, when the lease ends. */
+    for (int device = 1; device <= 3; device += 2) {
+        for (int after = 0; after < 60; after += 7) {
+            struct world *world = open_both();
+            struct lend_error error = {0};
+
+            expect(world, LEND_OK, "verbs/read");
+            clear(world);
+            fake_verbs.holds = true;
+            post(world);
+            for (int i = 0; i < 20; i++) { /* more is posted as it goes on */
+                step_often(world);
+                (void)fake_verbs_let_go_of(device, 1 << 20);
+            }
+            int done = fake_verbs_let_go_of(4 - device, after);
+            step(world);
+            check(lend_lease_revoke(world->lease, &error), &error);
+            for (int i = 0; i < REGIONS; i++)
+                memset(world->owner.memory[i], 0xee, BYTES);
+            fake_verbs.holds = false;
+            (void)fake_verbs_let_go(1 << 20);
+            struct lend_transfer_record record = finish(world, &error);
+            assert_int_equal(record.status, done < after ? LEND_OK : LEND_E_REVOKED);
+            for (uint64_t i = 0; i < record.blocks; i++) /* what it calls proven is of this life */
+                for (int j = 0; j < BLOCK; j += 61)
+                    assert_int_equal(
+                        world->reader.memory[i / CHOSEN][(i % CHOSEN) * BLOCK + (size_t)j],
+                        byte_at((int)(i / CHOSEN),
+                                (BLOCKS - 1 - 3 * (int)(i % CHOSEN)) * BLOCK + j));
+            close_world(world);
+        }
+    }
+}
+
+static void test_a_nic_that_breaks_takes_its_own_leg_with_it(void **state)
+{
+    (void)state;
+    for (int device = 1; device <= 3; device += 2) {
+        struct world *world = open_both();
+        struct lend_error error = {0};
+
+        expect(world, LEND_OK, "verbs/read");
+        clear(world);
+        fake_verbs.holds = true;
+        post(world);
+        step_often(world);
+        fake_verbs.devices[device].port_state = LEND_VERBS_PORT_DOWN;
+        fake_verbs_event(device, LEND_VERBS_EVENT_PORT_ERROR, 1, NULL);
+        step_often(world);
+        fake_verbs.holds = false;
+        (void)fake_verbs_let_go(1 << 20);
+        assert_int_equal(finish(world, &error).status, LEND_OK); /* tried again, by the other */
+        assert_true(is_here(world));
+        int works = fake_verbs.works_of[device];
+        step_often(world);
+        clear(world);
+        expect(world, LEND_OK, "verbs/read");
+        assert_int_equal(fake_verbs.works_of[device], works);
+
+        fake_verbs.devices[device].port_state = LEND_VERBS_PORT_ACTIVE;
+        fake_verbs_event(device, LEND_VERBS_EVENT_PORT_ACTIVE, 1, NULL);
+        step_often(world);
+        for (int i = 0; i < 2; i++) {
+            clear(world);
+            expect(world, LEND_OK, "verbs/read");
+            step_often(world);
+        }
+        assert_true(fake_verbs.works_of[device] > works);
+        close_world(world);
+    }
+}
+
+static void test_whatever_status_a_part_ends_with_the_read_ends_well(void **state)
+{
+    (void)state;
+    for (int status = LEND_VERBS_WC_LOCAL_LENGTH; status < LEND_VERBS_WC_STATUSES; status += 3) {
+        for (int at = 1; at < 80; at += 33) {
+            struct world *world = open_both();
+            struct lend_error error = {0};
+
+            prepare(world, LEND_READ, NULL);
+            expect(world, LEND_OK, "verbs/read");
+            clear(world);
+            fake_verbs.status_at = fake_verbs.works + at;
+            fake_verbs.status = status;
+            post(world);
+            assert_int_equal(finish(world, &error).status, LEND_OK);
+            assert_true(is_here(world));
+            fake_verbs.status_at = -1;
+            step_often(world);
+            expect(world, LEND_OK, NULL);
+            close_world(world);
+        }
+    }
+}
+
+static void test_a_cancel_is_quiet_on_every_leg(void **state)
+{
+    (void)state;
+    for (int lets_go = 0; lets_go < 2; lets_go++) {
+        struct world *world = open_both();
+
+        expect(world, LEND_OK, "verbs/read");
+        clear(world);
+        fake_verbs.holds = true;
+        post(world);
+        step_often(world);
+        assert_int_equal(lend_transfer_cancel(world->transfer, 0), LEND_PENDING);
+        if (lets_go != 0) {
+            (void)fake_verbs_let_go_of(3, 1 << 20);
+            step_often(world);
+            assert_int_equal(lend_transfer_test(world->transfer), LEND_PENDING);
+            (void)fake_verbs_let_go_of(1, 1 << 20);
+        }
+        enum lend_status status = LEND_PENDING;
+        while (status == LEND_PENDING) {
+            step(world);
+            status = lend_transfer_test(world->transfer);
+        }
+        assert_int_equal(status, LEND_E_CANCELED);
+        clear(world);
+        fake_verbs.holds = false;
+        (void)fake_verbs_let_go(1 << 20);
+        step_often(world);
+        for (int i = 0; i < REGIONS; i++)
+            for (int j = 0; j < BYTES; j += 509)
+                assert_int_equal(world->reader.memory[i][j], 0);
+        expect(world, LEND_OK, "verbs/read");
+        close_world(world);
+    }
+}
+
+static void test_many_long_reads_are_under_way_at_once(void **state)
+{
+    enum { MANY = LEND_VERBS_SPLITS + 4 };
+
+    (void)state;
+    struct world *world = open_both();
+    struct lend_transfer *transfers[MANY];
+    struct lend_error error = {0};
+
+    expect(world, LEND_OK, "verbs/read");
+    clear(world);
+    fake_verbs.holds = true;
+    for (int i = 0; i < MANY; i++) {
+        world->transfer = i == 0 ? world->transfer : NULL;
+        if (i > 0)
+            prepare(world, LEND_READ, "verbs/read");
+        transfers[i] = world->transfer;
+        post(world);
+        step(world);
+    }
+    fake_verbs.holds = false;
+    (void)fake_verbs_let_go(1 << 20);
+    for (int i = 0; i < MANY; i++) {
+        world->transfer = transfers[i];
+        assert_int_equal(finish(world, &error).status, LEND_OK);
+        if (i + 1 < MANY)
+            assert_int_equal(lend_transfer_release(world->transfer), LEND_OK);
+    }
+    assert_true(is_here(world));
+    close_world(world);
+}
+
+static void test_writes_go_by_the_first_leg(void **state)
+{
+    (void)state;
+    struct world *world = open_both();
+    struct lend_error error = {0};
+
+    prepare(world, LEND_WRITE, "verbs/write");
+    for (int i = 0; i < 2; i++) {
+        post(world);
+        struct lend_transfer_record record = finish(world, &error);
+        if (record.status != LEND_OK)
+            fail_msg("%s", error.message);
+        assert_string_equal(record.path, "verbs/write");
+    }
+    assert_int_equal(fake_verbs.works_of[3], 0);
+    close_world(world);
+}
+
+static void test_messages_for_legs_that_cannot_be_cut_the_connection(void **state)
+{
+    (void)state;
+    for (uint32_t leg = 2; leg < 16; leg += 3) {
+        struct lend_verbs_rail *root;
+        struct world *world = open_both();
+        uint8_t bytes[8] = {LEND_VERBS_HALT};
+        struct lend_error error = {0};
+
+        lend_verbs_message_set_leg(bytes, leg);
+        root = rail_of(&world->owner);
+        assert_int_equal(root->base.ops->hear(&root->base, bytes, 5, &error), LEND_E_CORRUPT);
+        bytes[0] = LEND_VERBS_KEYS;
+        lend_verbs_message_set_leg(bytes, leg);
+        root = rail_of(&world->reader);
+        assert_int_equal(root->base.ops->hear(&root->base, bytes, 5, &error), LEND_E_CORRUPT);
+        close_world(world);
+    }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_long_read_goes_by_each_nic_and_a_part_of_it),
+        cmocka_unit_test(test_each_leg_goes_to_another_nic_of_the_owner),
+        cmocka_unit_test(test_where_one_side_has_one_nic_both_legs_lead_to_it),
+        cmocka_unit_test(test_the_word_is_read_behind_the_bytes_of_each_leg),
+        cmocka_unit_test(test_a_nic_that_breaks_takes_its_own_leg_with_it),
+        cmocka_unit_test(test_whatever_status_a_part_ends_with_the_read_ends_well),
+        cmocka_unit_test(test_a_cancel_is_quiet_on_every_leg),
+        cmocka_unit_test(test_many_long_reads_are_under_way_at_once),
+        cmocka_unit_test(test_writes_go_by_the_first_leg),
+        cmocka_unit_test(test_messages_for_legs_that_cannot_be_cut_the_connection),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
