@@ -7,9 +7,10 @@
  * Which path a transfer would take, and why not a better one.
  *
  * A path is a transport and the way in which it moves the bytes: "local/mapped", "local/served",
- * "local/cross-memory", "loopback"; "local/staged" and "loopback/staged" for memory of a GPU, which
- * goes through the host's. What lend_transfer_desc::paths allows is chosen from in the
- * order in which lend_explain() tells them; what was taken stands in the completion record.
+ * "local/cross-memory", "loopback"; "local/staged", "loopback/staged", "tcp/staged" and
+ * "ucx/staged" for memory of a GPU, which goes through the host's. What lend_transfer_desc::paths
+ * allows is chosen from in the order in which lend_explain() tells them; what was taken stands in
+ * the completion record. The staged paths of networks are taken by nobody who does not name them.
  */
 
 #include <lend/transfer.h>
@@ -27,9 +28,9 @@ struct lend_path_info {
                                (lend_peer_connect()), or once word of it has come on the connection:
                                a transfer that may take no other waits. Else why it cannot. */
     uint32_t is_chosen;   /**< 1 for the one that a transfer without a policy takes. */
-    uint32_t is_one_sided; /**< 1: the reader copies, or a NIC does, and the owner need not run. */
-    uint32_t is_fenced;    /**< 1: nothing reports success after a lease has ended. */
-    uint32_t reserved;
+    uint32_t is_one_sided;  /**< 1: the reader copies, or a NIC does, and the owner need not run. */
+    uint32_t is_fenced;     /**< 1: nothing reports success after a lease has ended. */
+    uint32_t must_be_named; /**< 1: taken only where lend_transfer_desc::paths names it. */
     char name[LEND_PATH_NAME_MAX + 1];
     char why[240]; /**< Why it cannot be taken, and what to do about it; "" if it can. */
 };

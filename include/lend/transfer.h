@@ -102,7 +102,8 @@ struct lend_transfer_desc {
     struct lend_slice remote_slice;           /**< Of every block, on the peer's side. */
     uint64_t block_count_max; /**< Blocks (or address ranges) that a post may name; <= 2^24. */
     /** The paths that it may take, by name, separated by commas ("local/mapped,local/served");
-     * NULL: any. One that no path of them can carry is refused, and never takes another. */
+     * NULL: any but those that must be named (lend_path_info::must_be_named). One that no path of
+     * them can carry is refused, and never takes another. */
     const char *paths;
     /** For a transfer by address that is posted again and again: its ranges, looked up when it is
      * prepared. Posts name none then, and go over these. As in lend_post_desc; NULL: posts name
@@ -172,7 +173,8 @@ LEND_API void lend_post_desc_init(struct lend_post_desc *desc);
  * @retval LEND_E_UNSUPPORTED  memory of a kind that the peer's transport does not move; or
  *                             LEND_TRANSFER_CHECKSUM for memory of a GPU.
  * @retval LEND_E_NO_PATH      none of desc->paths can be taken; says why not, one by one. Paths of
- *                             which only a connection can tell need lend_peer_connect() first.
+ *                             which only a connection can tell need lend_peer_connect() first. Or
+ *                             memory of a GPU would go over a network, and no path says so.
  * @retval LEND_E_LIMIT        transfers_max, or block_count_max over 2^24.
  * @retval LEND_E_VERSION, LEND_E_NO_MEMORY, LEND_E_FORKED
  * Threads: safe. Blocks: no. Cost: O(region_count + range_count), and one

@@ -91,6 +91,11 @@ struct answer {
     bool has_chosen;
 };
 
+static bool must_be_named(const struct lend_transport_ops *ops, enum lend_way way)
+{
+    return way == LEND_WAY_STAGED && ops->staged_is_asked;
+}
+
 static void add_path(struct answer *answer, const struct lend_transport_ops *ops, enum lend_way way,
                      const struct lend_error *why)
 {
@@ -106,8 +111,9 @@ static void add_path(struct answer *answer, const struct lend_transport_ops *ops
         .is_one_sided =
             way == LEND_WAY_MAPPED || way == LEND_WAY_CROSS_MEMORY || lend_way_is_remote(way),
         .is_fenced = !ops->is_unfenced,
-        .is_chosen = why->status == LEND_OK && !answer->has_chosen,
+        .must_be_named = must_be_named(ops, way),
     };
+    info->is_chosen = why->status == LEND_OK && !answer->has_chosen && info->must_be_named == 0;
     (void)snprintf(info->name, sizeof info->name, "%s", name);
     if (why->status != LEND_OK)
         (void)snprintf(info->why, sizeof info->why, "%.*s", (int)sizeof info->why - 1,
@@ -281,11 +287,12 @@ enum lend_status lend_explain_text(struct lend_peer *peer, const struct lend_reg
     for (uint32_t i = 0; i < count; i++) {
         const struct lend_path_info *info = &infos[i];
         size_t left = length < capacity ? capacity - length : 0;
-        int added =
-            snprintf(left > 0 ? text + length : NULL, left, "%s %s%s%s%s%s\n",
-                     info->is_chosen ? "*" : " ", info->name, info->status == LEND_OK ? "" : ": ",
-                     info->status == LEND_OK ? "" : lend_status_name(info->status),
-                     info->status == LEND_OK ? "" : ", ", info->why);
+        int added = snprintf(
+            left > 0 ? text + length : NULL, left, "%s %s%s%s%s%s%s\n", info->is_chosen ? "*" : " ",
+            info->name, info->status == LEND_OK ? "" : ": ",
+            info->status == LEND_OK ? "" : lend_status_name(info->status),
+            info->status == LEND_OK ? "" : ", ", info->why,
+            info->status == LEND_OK && info->must_be_named ? ", where paths names it" : "");
 
         length += added > 0 ? (size_t)added : 0;
     }
@@ -309,6 +316,18 @@ static bool is_path_of_this_build(const char *at, size_t length)
     return false;
 }
 
+/* What may be taken unasked. */
+static uint64_t bits_unasked(const struct lend_peer *peer)
+{
+    uint64_t bits = UINT64_MAX;
+
+    for (uint32_t i = 0; i < peer->reach_count; i++)
+        for (uint32_t way = 0; way < LEND_WAYS; way++)
+            if (must_be_named(peer->reaches[i].transport->ops, (enum lend_way)way))
+                bits &= ~(UINT64_C(1) << (i * LEND_WAYS + way));
+    return bits;
+}
+
 /* The bits of that path, in the reaches of the peer that have it. */
 static uint64_t bits_of(const struct lend_peer *peer, const char *at, size_t length)
 {
@@ -330,7 +349,7 @@ enum lend_status lend_paths_parse(const struct lend_peer *peer, const char *path
     uint64_t allowed = 0;
 
     if (paths == NULL || paths[0] == '\0') {
-        *out = UINT64_MAX;
+        *out = bits_unasked(peer);
         return LEND_OK;
     }
     for (const char *at = paths; *at != '\0';) {
@@ -375,8 +394,9 @@ static enum lend_status check_pair(const struct lend_transfer *transfer, uint64_
 
         if (!is_allowed(transfer, infos[i].name))
             continue;
-        /* On a connection, what is not known yet will be: who posts waits for it. */
-        if (infos[i].status == LEND_OK ||
+        /* On a connection, what is not known yet will be: who posts waits for it; and who is dead
+         * is what the post says. */
+        if (infos[i].status == LEND_OK || infos[i].status == LEND_E_PEER_DEAD ||
             (infos[i].status == LEND_PENDING && question.session != NULL))
             return LEND_OK;
         (void)snprintf(reasons + length, sizeof reasons - length, "%s%s: %s",
@@ -395,9 +415,24 @@ enum lend_status lend_paths_check(const struct lend_transfer *transfer, struct l
     enum lend_status status = LEND_OK;
 
     /* Ranges name their regions when they are posted. */
-    if (transfer->ways_allowed == UINT64_MAX || transfer->has_ranges)
+    if (!transfer->has_policy || transfer->has_ranges)
         return LEND_OK;
     for (uint64_t i = 0; status == LEND_OK && i < transfer->region_count; i++)
         status = check_pair(transfer, i, error);
     return status;
+}
+
+enum lend_status lend_paths_check_staged(const struct lend_transfer *transfer,
+                                         struct lend_error *error)
+{
+    const struct lend_transport_ops *ops = lend_peer_ops(transfer->peer);
+
+    if (transfer->has_policy || !lend_transfer_is_staged(transfer) ||
+        lend_paths_allow(transfer, LEND_WAY_STAGED))
+        return LEND_OK;
+    return lend_fail(error, LEND_E_NO_PATH,
+                     "memory of a GPU goes through the host's on its way by transport %s, which is "
+                     "slow and taken by nobody unawares: name \"%s\" in paths to have it, or be on "
+                     "one host with the peer, for transport local",
+                     ops->name, ops->paths[LEND_WAY_STAGED]);
 }

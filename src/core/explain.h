@@ -9,7 +9,8 @@
 
 _Static_assert(LEND_PEER_REACHES_MAX *LEND_WAYS <= 64, "a transfer's ways_allowed has the bits");
 
-/* Which ways of the peer's transports a list of paths allows, as lend_transfer::ways_allowed.
+/* Which ways of the peer's transports a list of paths allows, as lend_transfer::ways_allowed; an
+ * empty one, or NULL: all that need not be named.
  * LEND_E_INVALID: a path that no transport of this build has. LEND_E_NO_PATH: none of the transport
  * by which it is, or will be, reached. */
 enum lend_status lend_paths_parse(const struct lend_peer *peer, const char *paths, uint64_t *out,
@@ -23,6 +24,11 @@ static inline bool lend_paths_allow(const struct lend_transfer *transfer, enum l
 
     return (transfer->ways_allowed >> (reach * LEND_WAYS + (uint32_t)way) & 1) != 0;
 }
+
+/* Memory of a GPU that would go through the host's on its way over a network, and nobody has said
+ * that it may: LEND_E_NO_PATH. */
+enum lend_status lend_paths_check_staged(const struct lend_transfer *transfer,
+                                         struct lend_error *error);
 
 /* Can one of the allowed ways carry the transfer, as far as is known? LEND_E_NO_PATH, with the
  * reasons. Under no lock. */

@@ -376,13 +376,15 @@ static enum lend_status check_reach(const struct lend_transport_ops *ops,
 }
 
 /* Memory of a GPU is copied by its own process, and by nobody else. */
-static enum lend_way choose_staged(const struct lend_transfer *transfer, struct lend_error *why)
+static enum lend_way choose_staged(const struct lend_transport_ops *ops,
+                                   const struct lend_transfer *transfer, struct lend_error *why)
 {
     if (lend_paths_allow(transfer, LEND_WAY_STAGED))
         return LEND_WAY_STAGED;
     (void)lend_fail(why, LEND_E_NO_PATH,
-                    "memory of a GPU is moved through the host's, which the paths that the "
-                    "transfer allows do not say");
+                    "memory of a GPU is moved through the host's by transport %s, and %s is not "
+                    "among the paths that the transfer allows",
+                    ops->name, ops->paths[LEND_WAY_STAGED]);
     return LEND_WAYS;
 }
 
@@ -397,7 +399,7 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
         return LEND_OK;
     }
     if (lend_transfer_is_staged(transfer))
-        way = choose_staged(transfer, &why);
+        way = choose_staged(ops, transfer, &why);
     else if (own->session->rail != NULL || (transfer->direction == LEND_READ && ops->words != NULL))
         way = choose(own, transfer, &why);
     else if (!lend_paths_allow(transfer, LEND_WAY_SERVED))

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "core/block_set.h"
+#include "core/explain.h"
 #include "core/region.h"
 #include "core/sums.h"
 
@@ -303,7 +304,7 @@ enum lend_status lend_transfer_check_kinds(const struct lend_transfer *transfer,
         return lend_fail(error, LEND_E_UNSUPPORTED,
                          "LEND_TRANSFER_CHECKSUM is for memory of the host: blocks in memory of a "
                          "GPU are not checksummed");
-    return LEND_OK;
+    return lend_paths_check_staged(transfer, error);
 }
 
 /* --- windows --- */

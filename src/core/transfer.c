@@ -278,6 +278,7 @@ static enum lend_status fill(struct lend_transfer *transfer, const struct lend_t
     transfer->direction = desc->direction;
     transfer->flags = desc->flags;
     transfer->has_ranges = desc->region_count == 0;
+    transfer->has_policy = desc->paths != NULL && desc->paths[0] != '\0';
     transfer->remote_slice = desc->remote_slice;
     transfer->region_count = desc->region_count;
     transfer->block_count_max = desc->block_count_max;

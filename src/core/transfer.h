@@ -97,6 +97,7 @@ struct lend_transfer {
     struct lend_range_pair *pairs;
     uint64_t pair_count;
     uint64_t ways_allowed;        /* bits of lend_way, LEND_WAYS for each of the peer's reaches */
+    bool has_policy;              /* they are those that its user has named */
     uint32_t kinds;               /* bit n set: memory of that kind has a part in it */
     const struct lend_lane *lane; /* of our side's first memory of a GPU; NULL: there is none */
 

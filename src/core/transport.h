@@ -332,6 +332,8 @@ struct lend_transport_ops {
     uint32_t rank;                /* lower is preferred where several reach a peer */
     uint32_t kinds;               /* bit n set: it moves memory of lend_memory_kind n */
     bool is_unfenced;             /* nothing keeps a peer from what it was once given */
+    bool staged_is_asked;         /* its staged path is for those alone who name it: nobody shall be
+                                     on it unawares */
 
     /* NULL: all its peers are agents of lend. */
     const struct lend_foreign_ops *foreign;

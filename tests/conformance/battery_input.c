@@ -557,6 +557,7 @@ static struct lend_transfer_desc good_transfer(struct scene *scene)
     desc.direction = LEND_READ;
     desc.region_count = 1;
     desc.peer = scene->pair->peer;
+    desc.paths = pair_must_name(scene->pair);
     desc.local_regions = &scene->local.region;
     desc.remote_regions = &scene->remote.id;
     desc.block_count_max = 4;

@@ -46,6 +46,7 @@ static struct lend_transfer *prepare(struct pair *pair, const struct loan *local
     const struct lend_range theirs = {info.memory.address, BYTES};
     desc.direction = direction;
     desc.peer = pair->peer;
+    desc.paths = pair_must_name(pair);
     desc.block_count_max = 1;
     desc.local_ranges = &ours;
     desc.remote_ranges = &theirs;
@@ -165,6 +166,7 @@ static void test_standing_lease_permits_what_each_region_does(void **state)
     EXPECT(move(pair, ticket, &loan, LEND_READ), LEND_OK, NULL);
     desc.direction = LEND_WRITE;
     desc.peer = pair->peer;
+    desc.paths = pair_must_name(pair);
     desc.block_count_max = 1;
     desc.region_count = 1;
     desc.local_regions = &local.region;
@@ -191,6 +193,7 @@ static void test_blocks_move_under_a_standing_lease(void **state)
     pattern_fill(remote.memory, remote.bytes, 7);
     desc.direction = LEND_READ;
     desc.peer = pair->peer;
+    desc.paths = pair_must_name(pair);
     desc.block_count_max = 3;
     desc.region_count = 1;
     desc.local_regions = &local.region;
@@ -289,6 +292,7 @@ static void test_prepared_ranges_are_checked_when_they_are(void **state)
 
     desc.direction = LEND_READ;
     desc.peer = pair->peer;
+    desc.paths = pair_must_name(pair);
     desc.block_count_max = 1;
     desc.local_ranges = &ours;
     desc.remote_ranges = &theirs;
@@ -369,6 +373,7 @@ static struct lend_transfer_desc describe_pairs(struct pair *pair, struct listed
 
     desc.direction = direction;
     desc.peer = pair->peer;
+    desc.paths = pair_must_name(pair);
     desc.block_count_max = PIECES + 1;
     desc.local_list = both.local;
     desc.remote_list = both.remote;

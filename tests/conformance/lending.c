@@ -222,7 +222,7 @@ const char *pair_paths(struct pair *pair, uint32_t direction, const struct loan 
 
     if ((direction != LEND_READ && !pair_is_remote(pair)) || pair_is_served(pair) ||
         pair_connect(pair, NULL) != LEND_OK)
-        return NULL;
+        return pair_must_name(pair);
     while (!is_path_known(pair, path, direction, remote->id) && pair_now_ns() < deadline) {
         if (pair_is_mapped(pair) && has_moved_on(pair, remote))
             return "local/mapped,local/served";

@@ -167,23 +167,43 @@ static void test_memory_of_the_host_is_never_staged(void **state)
 
 static void test_transports_that_do_not_reach_a_gpu_refuse_its_memory(void **state)
 {
-    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
-    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
-    struct world world = make_world("loopback", true, true);
-    struct lend_region *region = NULL;
-    struct lend_agent *agent = NULL;
+    const struct lend_transport_ops ops = {.name = "far", .kinds = 1U << LEND_MEMORY_SYSTEM};
     struct lend_error error = {0};
 
     (void)state;
-    config.name = "far";
-    config.transports = "tcp";
-    config.listen = "127.0.0.1";
-    check(lend_agent_create(&config, &agent, &error), &error);
-    check(describe(&world.owner.memory, &desc, &error), &error);
-    assert_int_equal(lend_region_register(agent, &desc, 1, &region, NULL, &error),
-                     LEND_E_UNSUPPORTED);
+    check(lend_transport_check_kinds(&ops, LEND_MEMORY_SYSTEM, LEND_MEMORY_SYSTEM, &error), &error);
+    assert_int_equal(
+        lend_transport_check_kinds(&ops, LEND_MEMORY_SYSTEM, LEND_MEMORY_DEVICE, &error),
+        LEND_E_UNSUPPORTED);
     assert_non_null(strstr(error.message, "copy it to memory of the host and lend that"));
-    lend_agent_destroy(agent);
+}
+
+static void test_a_network_carries_memory_of_a_gpu_when_its_path_is_named(void **state)
+{
+    struct world world = make_world("tcp", true, true);
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+    char text[2048];
+
+    (void)state;
+    for (uint32_t direction = LEND_READ; direction <= LEND_WRITE; direction++) {
+        fill(&world.owner.memory, 1);
+        fill(&world.reader.memory, 2);
+        grant(&world, direction == LEND_READ ? LEND_ACCESS_READ : LEND_ACCESS_WRITE);
+        assert_int_equal(prepare(&world, direction, NULL, &error), LEND_E_NO_PATH);
+        assert_non_null(strstr(error.message, "name \"tcp/staged\" in paths"));
+        assert_int_equal(prepare(&world, direction, "tcp/served", &error), LEND_E_NO_PATH);
+        check(prepare(&world, direction, "tcp/served,tcp/staged", &error), &error);
+        check(post(&world, &error), &error);
+        check(finish(&world, &record, &error), &error);
+        expect_moved(&world, direction);
+        assert_string_equal(record.path, "tcp/staged");
+        assert_int_equal(lend_transfer_release(LEND_TAKE(world.transfer)), LEND_OK);
+        lend_ticket_release(LEND_TAKE(world.ticket));
+        lend_lease_release(LEND_TAKE(world.lease));
+    }
+    explain(&world, world.reader.region, text, sizeof text);
+    assert_non_null(strstr(text, "  tcp/staged, where paths names it\n"));
     end_world(&world);
 }
 
@@ -526,6 +546,7 @@ int main(void)
         cmocka_unit_test(test_the_path_is_named_and_the_others_say_why_not),
         cmocka_unit_test(test_memory_of_the_host_is_never_staged),
         cmocka_unit_test(test_transports_that_do_not_reach_a_gpu_refuse_its_memory),
+        cmocka_unit_test(test_a_network_carries_memory_of_a_gpu_when_its_path_is_named),
         cmocka_unit_test(test_checksums_are_refused),
         cmocka_unit_test(test_memory_that_was_allocated_anew_is_stale),
         cmocka_unit_test(test_memory_that_goes_in_the_midst_is_no_success),

@@ -19,6 +19,8 @@
 
 #include <lend/lend.h>
 
+#include "base/sys.h"
+#include "core/transport.h"
 #include "fake/cuda.h"
 #include "memory/cuda.h"
 
@@ -136,6 +138,8 @@ static void make_side(struct world *world, struct side *side, const char *name, 
     config.name = name;
     config.transports = world->transport;
     config.local_directory = world->directory;
+    if (strcmp(world->transport, "tcp") == 0)
+        config.listen = "127.0.0.1";
     config.flags = LEND_AGENT_MANUAL_PROGRESS;
     config.transfer_timeout_ns = MINUTE;
     check(lend_agent_create(&config, &side->agent, &error), &error);

@@ -493,9 +493,10 @@ static void tcp_close_channel(struct lend_channel *base, bool forked)
 
 const struct lend_transport_ops lend_transport_tcp = {
     .name = "tcp",
-    .paths = {[LEND_WAY_SERVED] = "tcp/served"},
+    .paths = {[LEND_WAY_SERVED] = "tcp/served", [LEND_WAY_STAGED] = "tcp/staged"},
     .rank = 40,
-    .kinds = 1U << LEND_MEMORY_SYSTEM | 1U << LEND_MEMORY_PINNED,
+    .kinds = 1U << LEND_MEMORY_SYSTEM | 1U << LEND_MEMORY_PINNED | 1U << LEND_MEMORY_DEVICE,
+    .staged_is_asked = true,
     .is_wanted = tcp_is_wanted,
     .open = tcp_open,
     .close = tcp_close,
