@@ -210,12 +210,9 @@ static bool send_cell(struct lend_client *client, struct lend_client_slot *slot,
         return false;
     }
     count = count < room ? count : room;
-    lend_session_send_data(&client->session, slot->request, &cell->cursor, count);
+    lend_cell_send(cell, &client->session, slot->request, count);
     slot->bytes_left -= count;
     client->has_copied = true;
-    cell->sent += count;
-    if (cell->sent == cell->count)
-        lend_cell_free(cell);
     return true;
 }
 

@@ -252,10 +252,9 @@ bool lend_session_send(struct lend_session *session, enum lend_frame_type type, 
     return true;
 }
 
-void lend_session_send_data(struct lend_session *session, uint64_t request,
-                            struct lend_cursor *from, size_t count)
+static void make_data_header(struct lend_session *session, uint64_t request, size_t count,
+                             uint8_t header[LEND_FRAME_HEADER_BYTES])
 {
-    uint8_t header[LEND_FRAME_HEADER_BYTES];
     const struct lend_frame frame = {
         .type = LEND_FRAME_DATA,
         .payload_bytes = (uint32_t)count,
@@ -264,7 +263,24 @@ void lend_session_send_data(struct lend_session *session, uint64_t request,
     };
 
     lend_frame_encode(&frame, NULL, header);
+}
+
+void lend_session_send_data(struct lend_session *session, uint64_t request,
+                            struct lend_cursor *from, size_t count)
+{
+    uint8_t header[LEND_FRAME_HEADER_BYTES];
+
+    make_data_header(session, request, count, header);
     session->channel->ops->send_data(session->channel, header, from, count);
+}
+
+void lend_session_send_copy(struct lend_session *session, uint64_t request, const void *bytes,
+                            size_t count)
+{
+    uint8_t header[LEND_FRAME_HEADER_BYTES];
+
+    make_data_header(session, request, count, header);
+    session->channel->ops->send(session->channel, header, bytes, count);
 }
 
 void lend_session_bye(struct lend_session *session, const struct lend_error *why)

@@ -152,6 +152,9 @@ bool lend_session_send(struct lend_session *session, enum lend_frame_type type, 
 /* Send the next count bytes of a cursor, for which there is room. */
 void lend_session_send_data(struct lend_session *session, uint64_t request,
                             struct lend_cursor *from, size_t count);
+/* Send bytes, for which there is room; they are a copy's from then on. */
+void lend_session_send_copy(struct lend_session *session, uint64_t request, const void *bytes,
+                            size_t count);
 
 /* See that the channel moves no byte of ours any more, by force if need be; no frame comes or goes
  * after that, if there were any such. False: something goes on for ever. Under the lock. */

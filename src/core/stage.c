@@ -37,6 +37,7 @@ static void poll_locked(struct lend_stage *stage);
 enum lend_status lend_stage_open(struct lend_session *session, const struct lend_lane *lane,
                                  struct lend_error *error)
 {
+    session->channel->wants_copies = true; /* a cell has no time to wait for who reads from it */
     if (session->stage != NULL)
         return LEND_OK;
 
@@ -442,6 +443,19 @@ enum lend_status lend_cell_judge(struct lend_cell *cell)
         (void)check_buffers(cell);
     cell->is_judged = cell->error.status == LEND_OK;
     return (enum lend_status)cell->error.status;
+}
+
+void lend_cell_send(struct lend_cell *cell, struct lend_session *session, uint64_t request,
+                    size_t count)
+{
+    /* A transport that moves by itself would still read the cell when it is another's. */
+    if (session->channel->ops->halt != NULL)
+        lend_session_send_copy(session, request, cell->bytes + cell->sent, count);
+    else
+        lend_session_send_data(session, request, &cell->cursor, count);
+    cell->sent += count;
+    if (cell->sent == cell->count)
+        lend_cell_free(cell);
 }
 
 /* --- looking --- */

@@ -113,6 +113,10 @@ void lend_cell_spill(struct lend_stage *stage, struct lend_cell *cell, struct le
  * says so. Returns how many it steps past; 0 at the end. What cannot be zeroed is stepped past. */
 uint64_t lend_stage_zero(struct lend_cursor *cursor, uint64_t max, struct lend_lane_mark *mark);
 
+/* Send the next count bytes of the cell, for which there is room; behind the last it is free. */
+void lend_cell_send(struct lend_cell *cell, struct lend_session *session, uint64_t request,
+                    size_t count);
+
 /* It has landed: as it should, and the memory was the same all the time? LEND_E_STALE,
  * LEND_E_DEVICE: see its error. */
 enum lend_status lend_cell_judge(struct lend_cell *cell);

@@ -55,10 +55,7 @@ static enum lend_status send_cell(struct lend_session *session, struct lend_serv
         return LEND_PENDING;
     }
     count = count < room ? count : room;
-    lend_session_send_data(session, request->id, &cell->cursor, count);
-    cell->sent += count;
-    if (cell->sent == cell->count)
-        lend_cell_free(cell);
+    lend_cell_send(cell, session, request->id, count);
     *out_count = count;
     return LEND_OK;
 }

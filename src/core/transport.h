@@ -74,6 +74,11 @@ struct lend_channel {
      * other end says. */
     bool is_private;
 
+    /* Set by core, for good, once it takes bytes for memory of a GPU: take_data() is to copy, and
+     * begins nothing that it returns before the end of. It may return 0 until it can, if it sees
+     * to it that the session is woken then. */
+    bool wants_copies;
+
     /* Moves: what send_data() and take_data() of a READ have begun and not yet done with when they
      * return, so that the transport goes on reading or writing the memory of the cursor. How many
      * were begun; and of those, from the first on, how many are over. Changed by channel operations

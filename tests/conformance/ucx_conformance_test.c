@@ -22,6 +22,7 @@ int main(void)
         {"ucx, two processes", "ucx", "ucx/served", BATTERY_APART},
         {"ucx, secret", "ucx", "ucx/served", BATTERY_SECRET},
         {"ucx, own choice", "ucx", "ucx/served", BATTERY_APART | BATTERY_CHOICE},
+        {"ucx, fake GPU", "ucx", "ucx/staged", BATTERY_DEVICE},
     };
     static const struct battery_setup rendezvous[] = {
         {"ucx, rendezvous", "ucx", "ucx/served", BATTERY_STRAIGHT},

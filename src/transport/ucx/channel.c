@@ -123,6 +123,9 @@ void lend_ucx_channel_hang_up(struct lend_ucx_channel *channel, enum lend_status
 static void drop_frame(struct lend_ucx_channel *channel, struct lend_ucx_frame *frame, bool forked)
 {
     lend_list_remove(&frame->link);
+    if (frame->fetch != NULL)
+        frame->fetch->frame = NULL;
+    frame->fetch = NULL;
     if (forked) {
         if (frame->is_copy)
             lend_sys->release(frame->data);
@@ -711,6 +714,14 @@ size_t lend_ucx_take_data(struct lend_channel *base, struct lend_cursor *to, siz
     struct lend_ucx_frame *frame = due_frame(channel);
     bool is_good = frame != NULL && frame->length == total;
     bool is_rendezvous = is_good && frame->is_rendezvous;
+    if (is_rendezvous && to != NULL && base->wants_copies) {
+        lend_ucx_move_fetch(channel, frame);
+        if (frame->fetch != NULL) /* core waits for this frame, and peeks at none */
+            (void)lend_ucx_progress_once(channel->transport);
+        lend_ucx_moves_settle(channel);
+        is_good = !frame->is_rendezvous;
+        is_rendezvous = false;
+    }
     if (is_rendezvous)
         count = take_rendezvous(channel, frame, to, count);
     lend_ucx_unlock(channel->transport);

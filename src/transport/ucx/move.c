@@ -11,8 +11,9 @@
  * by force, and then it comes.
  *
  * An owner's READ is sent so; the reader's side of it is received so where the frame comes by
- * rendezvous. A WRITE is copied on both sides: its owner could not take the blocks back before
- * the writer's frame has come, or the connection is cut.
+ * rendezvous; but what is for memory of a GPU is fetched to a buffer first, and copied from there
+ * when core asks for it. A WRITE is copied on both sides: its owner could not take the blocks back
+ * before the writer's frame has come, or the connection is cut.
  */
 
 enum {
@@ -49,6 +50,7 @@ static void undo(struct lend_ucx_move *move)
 static void end(struct lend_ucx_move *move)
 {
     if (move->channel == NULL) {
+        lend_sys->release(move->buffer);
         lend_sys->release(move);
         return;
     }
@@ -148,18 +150,12 @@ static uint32_t count_pieces(struct lend_cursor cursor, size_t count)
     return pieces;
 }
 
-void lend_ucx_move_in(struct lend_ucx_channel *channel, void *data, struct lend_cursor *to,
-                      size_t count)
+/* Let UCX receive what data names to the pieces of the move, which has been begun. */
+static void receive(struct lend_ucx_move *move, void *data)
 {
+    struct lend_ucx_channel *channel = move->channel;
     struct lend_ucx_transport *transport = channel->transport;
-    struct lend_ucx_move *move = begin(channel, count, count_pieces(*to, count));
     size_t length = 0;
-
-    if (move == NULL) {
-        transport->door.data_release(transport->worker, data);
-        lend_ucx_channel_hang_up(channel, LEND_E_NO_MEMORY, "no memory to receive a frame");
-        return;
-    }
     const struct lend_ucx_operation how = {
         .op_attr_mask = LEND_UCX_OPERATION_CALLBACK | LEND_UCX_OPERATION_USER_DATA |
                         LEND_UCX_OPERATION_DATATYPE | LEND_UCX_OPERATION_MEMORY_TYPE |
@@ -170,18 +166,66 @@ void lend_ucx_move_in(struct lend_ucx_channel *channel, void *data, struct lend_
         .memory_type = LEND_UCX_MEMORY_HOST,
         .received_length = &length,
     };
-    move->cost = lend_ucx_cost(count);
-    (void)lend_cursor_pieces(to, count, move->pieces, move->piece_count);
     void *state =
         transport->door.receive(transport->worker, data, move->pieces, move->piece_count, &how);
+
     if (lend_ucx_is_request(state)) {
         channel->link->pending++;
         return;
     }
-    if (state != NULL || length != count)
+    if (state != NULL || length != move->bytes)
         lend_ucx_channel_hang_up(channel, LEND_E_PEER_DEAD,
                                  "what the peer was sending has not come whole");
     end(move);
+}
+
+void lend_ucx_move_in(struct lend_ucx_channel *channel, void *data, struct lend_cursor *to,
+                      size_t count)
+{
+    struct lend_ucx_transport *transport = channel->transport;
+    struct lend_ucx_move *move = begin(channel, count, count_pieces(*to, count));
+
+    if (move == NULL) {
+        transport->door.data_release(transport->worker, data);
+        lend_ucx_channel_hang_up(channel, LEND_E_NO_MEMORY, "no memory to receive a frame");
+        return;
+    }
+    move->cost = lend_ucx_cost(count);
+    (void)lend_cursor_pieces(to, count, move->pieces, move->piece_count);
+    receive(move, data);
+}
+
+void lend_ucx_move_fetch(struct lend_ucx_channel *channel, struct lend_ucx_frame *frame)
+{
+    if (frame->fetch != NULL || channel->hung.status != LEND_OK)
+        return;
+    void *buffer = lend_sys->allocate(frame->length);
+    struct lend_ucx_move *move = buffer != NULL ? begin(channel, frame->length, 1) : NULL;
+
+    if (move == NULL) { /* the frame is given back with the channel */
+        lend_sys->release(buffer);
+        lend_ucx_channel_hang_up(channel, LEND_E_NO_MEMORY, "no memory to receive a frame");
+        return;
+    }
+    move->buffer = buffer;
+    move->frame = frame;
+    move->pieces[0] = (struct iovec){.iov_base = buffer, .iov_len = frame->length};
+    frame->fetch = move;
+    receive(move, LEND_TAKE(frame->data));
+}
+
+/* What it brought is what the frame has. */
+static void hand_over(struct lend_ucx_move *move)
+{
+    struct lend_ucx_frame *frame = move->frame;
+
+    if (frame != NULL) {
+        frame->fetch = NULL;
+        frame->data = LEND_TAKE(move->buffer);
+        frame->is_copy = true;
+        frame->is_rendezvous = false;
+    }
+    lend_sys->release(move->buffer);
 }
 
 /* --- the end --- */
@@ -201,6 +245,7 @@ void lend_ucx_moves_settle(struct lend_ucx_channel *channel)
 
         channel->base.settled++;
         channel->taken += move->cost;
+        hand_over(move);
         lend_list_remove(&move->link);
         lend_sys->release(move);
     }

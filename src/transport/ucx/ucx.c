@@ -748,9 +748,10 @@ static enum lend_status ucx_connect(void *object, const uint8_t *address, size_t
 
 const struct lend_transport_ops lend_transport_ucx = {
     .name = "ucx",
-    .paths = {[LEND_WAY_SERVED] = "ucx/served"},
+    .paths = {[LEND_WAY_SERVED] = "ucx/served", [LEND_WAY_STAGED] = "ucx/staged"},
     .rank = 30,
-    .kinds = 1u << LEND_MEMORY_SYSTEM | 1u << LEND_MEMORY_PINNED,
+    .kinds = 1u << LEND_MEMORY_SYSTEM | 1u << LEND_MEMORY_PINNED | 1u << LEND_MEMORY_DEVICE,
+    .staged_is_asked = true,
     .is_wanted = ucx_is_wanted,
     .open = ucx_open,
     .close = ucx_close,

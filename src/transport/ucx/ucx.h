@@ -114,6 +114,9 @@ struct lend_ucx_move {
     struct lend_ucx_channel *channel; /* NULL: it is closed, and this was not to be stopped */
     bool is_done;
     uint64_t cost; /* of a receive: what it will have taken */
+    /* It lands in memory of ours, to become what the frame has: */
+    void *buffer;                 /* NULL: it does not */
+    struct lend_ucx_frame *frame; /* NULL: nobody wants it any more */
     size_t bytes;
     uint8_t header[LEND_UCX_HEADER_BYTES];
     uint32_t piece_count;
@@ -126,9 +129,10 @@ struct lend_ucx_frame {
     uint64_t position;
     bool is_close; /* it is none: no other comes after it */
     uint8_t header[LEND_FRAME_HEADER_BYTES];
-    void *data;         /* UCX's; NULL for length 0 */
-    bool is_rendezvous; /* the peer still has it, and data names it */
-    bool is_copy;       /* data is ours */
+    void *data;                  /* UCX's; NULL for length 0 */
+    bool is_rendezvous;          /* the peer still has it, and data names it */
+    bool is_copy;                /* data is ours */
+    struct lend_ucx_move *fetch; /* a move that brings us data; NULL: none is under way */
     size_t length;
 };
 
@@ -272,8 +276,9 @@ enum lend_status lend_ucx_check_devices(const struct lend_transport_open *open,
  * or there is no memory to say in which; the cursor stays. */
 bool lend_ucx_move_out(struct lend_ucx_channel *channel, const struct lend_ucx_message *message,
                        struct lend_cursor *from, size_t count);
-/* Receive a frame of rendezvous to where the cursor's next bytes lie. UCX's data is not ours any
- * more. */
+/* Fetch a frame of rendezvous to a buffer, which the frame has when that is over; begun once. */
+void lend_ucx_move_fetch(struct lend_ucx_channel *channel, struct lend_ucx_frame *frame);
+/* Receive one to where the cursor's next bytes lie. UCX's data is not ours any more. */
 void lend_ucx_move_in(struct lend_ucx_channel *channel, void *data, struct lend_cursor *to,
                       size_t count);
 /* Count the moves that are over. */
