@@ -49,9 +49,13 @@ static const struct {
     {"cuEventQuery", offsetof(struct lend_cuda_ops, event_query), false},
     {"cuMemcpyDtoHAsync_v2", offsetof(struct lend_cuda_ops, copy_to_host), false},
     {"cuMemcpyHtoDAsync_v2", offsetof(struct lend_cuda_ops, copy_to_device), false},
+    {"cuMemcpyDtoDAsync_v2", offsetof(struct lend_cuda_ops, copy_on_device), false},
     {"cuMemsetD8Async", offsetof(struct lend_cuda_ops, fill), false},
     {"cuMemHostAlloc", offsetof(struct lend_cuda_ops, host_allocate), false},
     {"cuMemFreeHost", offsetof(struct lend_cuda_ops, host_free), false},
+    {"cuIpcGetMemHandle", offsetof(struct lend_cuda_ops, ipc_get), false},
+    {"cuIpcOpenMemHandle_v2", offsetof(struct lend_cuda_ops, ipc_open), false},
+    {"cuIpcCloseMemHandle", offsetof(struct lend_cuda_ops, ipc_close), false},
 };
 
 enum lend_status lend_cuda_load(const char *name, struct lend_cuda_ops *out,
@@ -176,9 +180,9 @@ static enum lend_status check_answer(const struct lend_verify *item, const struc
     return LEND_OK;
 }
 
-/* Where the allocation lies that the address is in; the context is current. */
-static enum lend_status find_range(const struct lend_cuda_ops *cuda, uint64_t address,
-                                   uint64_t *out_base, uint64_t *out_end, struct lend_error *error)
+enum lend_status lend_cuda_find_range(const struct lend_cuda_ops *cuda, uint64_t address,
+                                      uint64_t *out_base, uint64_t *out_end,
+                                      struct lend_error *error)
 {
     uint64_t base = 0, end;
     size_t bytes = 0;
@@ -234,7 +238,7 @@ enum lend_status lend_cuda_allocation(uint64_t address, int32_t ordinal, uint64_
         status = enter_primary(cuda, ordinal, &device, error);
     if (status != LEND_OK)
         return status;
-    status = find_range(cuda, address, out_base, out_end, error);
+    status = lend_cuda_find_range(cuda, address, out_base, out_end, error);
     leave_primary(cuda, device);
     return status;
 }
@@ -288,7 +292,7 @@ static enum lend_status walk_allocations(const struct lend_cuda_ops *cuda, struc
         enum lend_status status = check_answer(item, &answer, offset, &item->error);
 
         if (status == LEND_OK)
-            status = find_range(cuda, start + offset, &base, &end, &item->error);
+            status = lend_cuda_find_range(cuda, start + offset, &base, &end, &item->error);
         if (status != LEND_OK)
             return status;
         if (offset == 0) {

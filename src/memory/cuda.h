@@ -6,6 +6,13 @@
 
 #include <stddef.h>
 
+enum { LEND_CUDA_IPC_BYTES = 64 };
+
+/* What another process opens an allocation with. The driver takes it by value. */
+struct lend_cuda_ipc {
+    uint8_t bytes[LEND_CUDA_IPC_BYTES];
+};
+
 /*
  * The door to the CUDA driver: what we use of libcuda.so.1, which is opened on first need, so that
  * the library loads where there is none. Prototypes and numbers are those of the driver's ABI
@@ -41,9 +48,17 @@ struct lend_cuda_ops {
     int (*event_query)(void *event); /* LEND_CUDA_ERROR_NOT_READY: not yet */
     int (*copy_to_host)(void *to, uint64_t from, size_t bytes, void *stream);
     int (*copy_to_device)(uint64_t to, const void *from, size_t bytes, void *stream);
+    int (*copy_on_device)(uint64_t to, uint64_t from, size_t bytes, void *stream);
     int (*fill)(uint64_t to, unsigned char value, size_t bytes, void *stream);
     int (*host_allocate)(void **out, size_t bytes, unsigned flags);
     int (*host_free)(void *memory);
+
+    /* Of a whole allocation, by any address in it; and the address of its first byte where another
+     * process has opened it, in the context that is current then. What is opened twice there has
+     * one address, and is closed twice. The process that made it cannot open it. */
+    int (*ipc_get)(struct lend_cuda_ipc *out, uint64_t pointer);
+    int (*ipc_open)(uint64_t *out_pointer, struct lend_cuda_ipc handle, unsigned flags);
+    int (*ipc_close)(uint64_t pointer);
 };
 
 enum {
@@ -63,6 +78,7 @@ enum {
     LEND_CUDA_HOST_PORTABLE = 1,        /* pinned for all contexts */
     LEND_CUDA_HANDLE_DMA_BUF = 1,       /* of memory_get_handle(): a descriptor (int) */
     LEND_CUDA_HANDLE_BY_PCIE = 1,       /* flag of it: mapped through PCIe, for a NIC behind it */
+    LEND_CUDA_IPC_PEER_ACCESS = 1,      /* of ipc_open(): from another GPU as well */
 };
 
 /* CUpointer_attribute, those that we ask for. */
@@ -73,7 +89,9 @@ enum {
     LEND_CUDA_POINTER_BUFFER_ID = 7,
     LEND_CUDA_POINTER_IS_MANAGED = 8,
     LEND_CUDA_POINTER_DEVICE_ORDINAL = 9,
+    LEND_CUDA_POINTER_IS_IPC_CAPABLE = 10, /* by ipc_get() */
     LEND_CUDA_POINTER_MAPPED = 13,
+    LEND_CUDA_POINTER_HANDLE_TYPES = 14, /* that it can be exported as, a bit each */
 };
 
 /* CUmemorytype; 0 for what CUDA does not know. */
@@ -105,6 +123,11 @@ enum lend_status lend_cuda_export(uint64_t address, uint64_t bytes, int32_t ordi
 /* The allocation that the address lies in, from its base to its end. */
 enum lend_status lend_cuda_allocation(uint64_t address, int32_t ordinal, uint64_t *out_base,
                                       uint64_t *out_end, struct lend_error *error);
+
+/* The allocation that the address lies in; the context is current. */
+enum lend_status lend_cuda_find_range(const struct lend_cuda_ops *cuda, uint64_t address,
+                                      uint64_t *out_base, uint64_t *out_end,
+                                      struct lend_error *error);
 
 /* Ask the driver about a piece of device memory; returns its status, and fills error, buffer_id,
  * allocation and, if it is wanted, device. */

@@ -42,12 +42,14 @@ void lend_lanes_fini(struct lend_lanes *lanes, bool forked);
 enum lend_status lend_lane_assign(struct lend_lanes *lanes, struct lend_device_memory *memory,
                                   struct lend_error *error);
 
-/* A piece of work: between the host's memory and the device's, or zeros (host NULL). */
+/* A piece of work: between the host's memory and the device's, within that, or zeros (both of host
+ * and from are none). */
 struct lend_lane_piece {
     uint64_t device;
     void *host;
+    uint64_t from; /* device memory that is copied to `device`; 0: it is not that */
     uint64_t bytes;
-    bool is_to_device;
+    bool is_to_device; /* from the host's */
 };
 
 /* What tells when work is over. */
@@ -72,5 +74,29 @@ void lend_lane_drop_mark(struct lend_lane_mark *mark);
 enum lend_status lend_lane_pin(const struct lend_lane *lane, size_t bytes, void **out,
                                struct lend_error *error);
 void lend_lane_unpin(const struct lend_lane *lane, void *memory);
+
+/*
+ * Allocations that other processes of this host open, and read by their own GPU's copies. What is
+ * opened can be written as well: the driver has no other way.
+ */
+enum { LEND_DEVICE_HANDLE_BYTES = 64 };
+
+struct lend_device_share {
+    uint64_t id;    /* of the allocation, the driver's, */
+    uint64_t base;  /* where its owner has it, */
+    uint64_t bytes; /* all of it */
+    uint8_t handle[LEND_DEVICE_HANDLE_BYTES];
+};
+
+/* Make it of the allocation that the memory lies in. LEND_E_UNSUPPORTED: it lies in several, or in
+ * one that the driver lets nobody open; which, and what to do. LEND_E_DEVICE. */
+enum lend_status lend_device_export(const struct lend_device_memory *memory,
+                                    struct lend_device_share *out, struct lend_error *error);
+/* Open another process's, as it says that it is: *out_address is that of its first byte in the
+ * lane's context. LEND_E_UNSUPPORTED: it is not as long, or cannot be opened; why. */
+enum lend_status lend_lane_open(const struct lend_lane *lane, const struct lend_device_share *share,
+                                uint64_t *out_address, struct lend_error *error);
+/* False: the driver did not, and it is open still. */
+bool lend_lane_close(const struct lend_lane *lane, uint64_t address);
 
 #endif

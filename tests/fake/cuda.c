@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fake/cuda.h"
+#include "fake/cuda_inside.h"
 #include "memory/cuda.h"
 
 #include <pthread.h>
@@ -8,10 +9,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum {
-    ALLOCATIONS_MAX = 64,
-    FUNCTIONS_MAX = 40,
+    ALLOCATIONS_MAX = FAKE_CUDA_ALLOCATIONS_MAX,
+    FUNCTIONS_MAX = 48,
     DEVICE_COUNT = 2,
     STACK_MAX = 16,
     WORK_MAX = 16384,
@@ -32,6 +34,7 @@ struct work {
     void *stream;
     uint8_t *to;
     const uint8_t *from; /* NULL: value */
+    uint64_t source;     /* the address of that, if it is device memory's */
     size_t bytes;
     unsigned char value;
 };
@@ -94,6 +97,21 @@ static int enter_context(const char *name)
     return result == 0 && pushed == 0 ? LEND_CUDA_ERROR_INVALID_CONTEXT : result;
 }
 
+int fake_cuda_enter(const char *name)
+{
+    return enter_context(name);
+}
+
+void fake_cuda_lock(void)
+{
+    (void)pthread_mutex_lock(&lock);
+}
+
+void fake_cuda_unlock(void)
+{
+    (void)pthread_mutex_unlock(&lock);
+}
+
 static struct fake_cuda_allocation *find_allocation(uint64_t pointer)
 {
     for (size_t i = 0; i < allocation_count; i++) {
@@ -104,6 +122,37 @@ static struct fake_cuda_allocation *find_allocation(uint64_t pointer)
     return NULL;
 }
 
+struct fake_cuda_allocation *fake_cuda_find_locked(uint64_t pointer)
+{
+    return find_allocation(pointer);
+}
+
+bool fake_cuda_add_locked(const struct fake_cuda_allocation *allocation)
+{
+    if (allocation_count == ALLOCATIONS_MAX)
+        return false;
+    allocations[allocation_count++] = *allocation;
+    return true;
+}
+
+void fake_cuda_remove_locked(struct fake_cuda_allocation *allocation)
+{
+    *allocation = allocations[--allocation_count];
+}
+
+int fake_cuda_count_reading_locked(const struct fake_cuda_allocation *allocation)
+{
+    int reading = 0;
+
+    for (uint64_t i = work_done; i < work_put; i++) {
+        uint64_t source = works[i % WORK_MAX].source;
+
+        reading +=
+            source >= allocation->base && source - allocation->base < allocation->length_bytes;
+    }
+    return reading;
+}
+
 void fake_cuda_reset(void)
 {
     memset(functions, 0, sizeof functions);
@@ -111,6 +160,7 @@ void fake_cuda_reset(void)
     lie_base = lie_bytes = 0;
     retained = kept = pushed = 0;
     is_initialized = is_held = false;
+    fake_cuda_reset_openings();
     work_put = work_done = 0;
     refused_exports = 0;
 }
@@ -344,6 +394,12 @@ static bool answer(const struct fake_cuda_allocation *allocation, int attribute,
     case LEND_CUDA_POINTER_BUFFER_ID: *(unsigned long long *)value = known->buffer_id; return true;
     case LEND_CUDA_POINTER_IS_MANAGED: *(bool *)value = known->is_managed != 0; return true;
     case LEND_CUDA_POINTER_DEVICE_ORDINAL: *(int *)value = known->ordinal; return true;
+    case LEND_CUDA_POINTER_IS_IPC_CAPABLE:
+        *(bool *)value = known->type == LEND_CUDA_MEMORY_DEVICE && !known->is_contextless;
+        return true;
+    case LEND_CUDA_POINTER_HANDLE_TYPES:
+        *(uint64_t *)value = known->is_contextless != 0;
+        return true;
     case LEND_CUDA_POINTER_MAPPED: *(bool *)value = known->is_reserved == 0; return true;
     default: return false;
     }
@@ -635,6 +691,20 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stre
     return result != 0 ? result : put(to, &work, true);
 }
 
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream)
+{
+    struct work work = {.stream = stream, .bytes = bytes};
+    int result = enter_context("cuMemcpyDtoDAsync");
+
+    if (result != 0)
+        return result;
+    (void)pthread_mutex_lock(&lock);
+    work.from = reach_locked(from, bytes);
+    (void)pthread_mutex_unlock(&lock);
+    work.source = from;
+    return work.from == NULL ? LEND_CUDA_ERROR_INVALID_VALUE : put(to, &work, true);
+}
+
 int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *stream)
 {
     const struct work work = {.stream = stream, .value = value, .bytes = bytes};
@@ -691,7 +761,11 @@ const struct lend_cuda_ops fake_cuda_ops = {
     .event_query = cuEventQuery,
     .copy_to_host = cuMemcpyDtoHAsync_v2,
     .copy_to_device = cuMemcpyHtoDAsync_v2,
+    .copy_on_device = cuMemcpyDtoDAsync_v2,
     .fill = cuMemsetD8Async,
     .host_allocate = cuMemHostAlloc,
     .host_free = cuMemFreeHost,
+    .ipc_get = cuIpcGetMemHandle,
+    .ipc_open = cuIpcOpenMemHandle_v2,
+    .ipc_close = cuIpcCloseMemHandle,
 };

@@ -12,8 +12,10 @@
  *
  * Memory of its GPUs is memory of the host that lies elsewhere: the address that the program knows
  * has no rights at all, so that a processor that touches it ends in SIGSEGV; and only the fake's
- * copies know where the bytes are. What is asynchronous in a driver is so here: a copy moves its
- * bytes when something asks whether it is over, at the second time that it is asked.
+ * copies know where the bytes are. What one process makes for another to open, the other must know
+ * as well: it was there before they parted by fork(), and its bytes are in memory that they share.
+ * What is asynchronous in a driver is so here: a copy moves its bytes when something asks whether
+ * it is over, at the second time that it is asked.
  */
 
 /* As a real driver would describe it; the numbers are those of memory/cuda.h. */
@@ -59,6 +61,14 @@ void fake_cuda_refuse_exports(unsigned mask);
 /* Streams, events and pinned memory that were made and not given back. */
 int fake_cuda_kept(void);
 
+/* A process may open what it has itself made for others to open: no driver allows that, but a test
+ * may have both ends in one. */
+void fake_cuda_open_own(int is_allowed);
+/* What was opened and not closed; and what was closed while a copy of it was under way. */
+int fake_cuda_opened(void);
+int fake_cuda_torn(void);
+
+struct lend_cuda_ipc;
 int cuInit(unsigned flags);
 int cuGetErrorName(int result, const char **out);
 int cuDeviceGet(int *out_device, int ordinal);
@@ -86,6 +96,10 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stre
 int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes);
 int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes);
 int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *stream);
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream);
+int cuIpcGetMemHandle(struct lend_cuda_ipc *out, uint64_t pointer);
+int cuIpcOpenMemHandle_v2(uint64_t *out_pointer, struct lend_cuda_ipc handle, unsigned flags);
+int cuIpcCloseMemHandle(uint64_t pointer);
 int cuMemHostAlloc(void **out, size_t bytes, unsigned flags);
 int cuMemFreeHost(void *memory);
 

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_TESTS_FAKE_CUDA_INSIDE_H
+#define LEND_TESTS_FAKE_CUDA_INSIDE_H
+
+#include "fake/cuda.h"
+
+#include <stdbool.h>
+
+/* What the files of the fake CUDA driver share. */
+
+enum { FAKE_CUDA_ALLOCATIONS_MAX = 160 };
+
+/* Count a call of a function that needs a context; what it fails with, or 0. */
+int fake_cuda_enter(const char *name);
+
+void fake_cuda_lock(void);
+void fake_cuda_unlock(void);
+struct fake_cuda_allocation *fake_cuda_find_locked(uint64_t pointer);
+bool fake_cuda_add_locked(const struct fake_cuda_allocation *allocation);
+void fake_cuda_remove_locked(struct fake_cuda_allocation *allocation);
+/* Copies that are under way, and read from it. */
+int fake_cuda_count_reading_locked(const struct fake_cuda_allocation *allocation);
+
+void fake_cuda_reset_openings(void);
+
+#endif
