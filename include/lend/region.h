@@ -52,6 +52,13 @@ enum lend_region_flag {
      * and with it all that goes on with NIXL agents; and the region cannot be suspended. Needs both
      * rights of access, memory that overlaps no other such region, and transport `nixl`. */
     LEND_REGION_ALLOW_UNFENCED = 16,
+    /** The memory is a GPU's, and peers on this host that are processes of this user may open the
+     * allocation that it lies in, the whole of it, so that their GPU copies from it by itself: the
+     * owner's consent to the path "local/cuda". What is opened can be written, too, by a peer that
+     * is not honest; and the driver puts several small allocations (of less than 2 MiB) in one. As
+     * with LEND_REGION_SHARE_FILE an allocation is shared while all of its regions are lent.
+     * Memory of cudaMalloc() alone. */
+    LEND_REGION_SHARE_DEVICE = 32,
 };
 
 enum lend_withdraw_mode {

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/opened.h"
 #include "core/rail.h"
 #include "core/stage.h"
 
@@ -645,6 +646,7 @@ static void die(struct lend_session *session)
 
     is_quiet &= lend_stage_halt(session->stage);
     lend_rail_halt(session);
+    (void)lend_opened_halt(&client->own);
     if (why.status != LEND_E_CANCELED)
         atomic_store(&client->peer->lost, why.status);
     else /* CANCELED is quiet, and of a WRITE only the peer could say that */
@@ -664,6 +666,11 @@ static void die(struct lend_session *session)
         struct lend_transfer *transfer =
             LEND_LIST_OWNER(client->own.all.next, struct lend_transfer, own_link);
 
+        if (transfer->is_flying) { /* for ever, as far as is known */
+            lend_list_remove(&transfer->own_link);
+            lend_list_remove(&transfer->session_link);
+            continue;
+        }
         lend_onesided_drop(&client->own, transfer);
         /* Who is dead may have died before the last of them. */
         transfer->proven_bytes = 0;

@@ -67,13 +67,21 @@ static enum lend_status judge_locked(const struct question *question, enum lend_
 {
     enum lend_status status = judge_served(question, region, why);
 
-    if (status == LEND_OK && is_staged(question, region) != (way == LEND_WAY_STAGED))
+    bool is_for_gpus = way == LEND_WAY_STAGED || way == LEND_WAY_DEVICE;
+
+    if (status == LEND_OK && is_staged(question, region) != is_for_gpus)
         return lend_fail(why, LEND_E_NO_PATH,
                          "memory of a GPU is out of its reach, and is moved through the host's");
     if (status != LEND_OK || way == LEND_WAY_SERVED || way == LEND_WAY_STAGED)
         return status;
     if (question->direction == LEND_WRITE && way != LEND_WAY_WRITTEN)
         return lend_fail(why, LEND_E_NO_PATH, "a write goes through its owner");
+    if (way == LEND_WAY_DEVICE &&
+        (question->local_kind != LEND_MEMORY_DEVICE || region->kind != LEND_MEMORY_DEVICE))
+        return lend_fail(why, LEND_E_NO_PATH, "a GPU copies by itself to memory of a GPU alone");
+    if (way == LEND_WAY_DEVICE && region->file == 0)
+        return lend_fail(why, LEND_E_NO_PATH,
+                         "its owner does not let peers open it (LEND_REGION_SHARE_DEVICE)");
     if (way == LEND_WAY_MAPPED && region->file == 0)
         return lend_fail(why, LEND_E_NO_PATH,
                          "its owner does not share a file behind it (LEND_REGION_SHARE_FILE)");
@@ -102,14 +110,14 @@ static void add_path(struct answer *answer, const struct lend_transport_ops *ops
     const char *name = lend_rail_path(answer->peer, ops, way);
 
     if (name == NULL || answer->count == LEND_PATHS_MAX ||
-        (way == LEND_WAY_STAGED && !answer->is_staged))
+        ((way == LEND_WAY_STAGED || way == LEND_WAY_DEVICE) && !answer->is_staged))
         return;
     struct lend_path_info *info = &answer->infos[answer->count++];
     *info = (struct lend_path_info){
         .struct_size = sizeof *info,
         .status = why->status,
-        .is_one_sided =
-            way == LEND_WAY_MAPPED || way == LEND_WAY_CROSS_MEMORY || lend_way_is_remote(way),
+        .is_one_sided = way == LEND_WAY_MAPPED || way == LEND_WAY_CROSS_MEMORY ||
+                        way == LEND_WAY_DEVICE || lend_way_is_remote(way),
         .is_fenced = !ops->is_unfenced,
         .must_be_named = must_be_named(ops, way),
     };

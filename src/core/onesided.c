@@ -6,6 +6,7 @@
 #include "core/client.h"
 #include "core/explain.h"
 #include "core/lease.h"
+#include "core/opened.h"
 #include "core/peer.h"
 #include "core/rail.h"
 #include "core/remote.h"
@@ -23,6 +24,8 @@ void lend_onesided_init(struct lend_onesided *own, struct lend_session *session,
     lend_list_init(&own->all);
     lend_list_init(&own->copying);
     lend_list_init(&own->pulling);
+    lend_list_init(&own->carried);
+    lend_list_init(&own->opened);
     atomic_init(&own->probe_status, LEND_PENDING);
 }
 
@@ -40,7 +43,8 @@ void lend_ways_rank(uint32_t region_flags, enum lend_way ways[LEND_WAYS])
     ways[2] = LEND_WAY_WRITTEN;
     ways[3] = spares_owner ? LEND_WAY_CROSS_MEMORY : LEND_WAY_SERVED;
     ways[4] = spares_owner ? LEND_WAY_SERVED : LEND_WAY_CROSS_MEMORY;
-    ways[5] = LEND_WAY_STAGED;
+    ways[5] = LEND_WAY_DEVICE;
+    ways[6] = LEND_WAY_STAGED;
 }
 
 bool lend_way_suits(enum lend_way way, uint32_t direction)
@@ -120,6 +124,7 @@ static void stop_probe(struct lend_onesided *own)
 void lend_onesided_fini(struct lend_onesided *own)
 {
     stop_probe(own);
+    lend_opened_fini(own);
     lend_views_fini(own);
 }
 
@@ -175,6 +180,8 @@ enum lend_status lend_onesided_judge_locked(struct lend_onesided *own, enum lend
                                             const struct lend_metadata_region *region,
                                             struct lend_error *why)
 {
+    if (way == LEND_WAY_DEVICE)
+        return lend_opened_judge(own, region, why);
     if (region->kind != LEND_MEMORY_SYSTEM && region->kind != LEND_MEMORY_PINNED)
         return lend_fail(why, LEND_E_NO_PATH, "memory of kind %u is not for a processor to copy",
                          region->kind);
@@ -191,6 +198,8 @@ static uint64_t base_of(struct lend_onesided *own, enum lend_way way,
 
     if (way == LEND_WAY_CROSS_MEMORY || lend_way_is_remote(way))
         return region->address;
+    if (way == LEND_WAY_DEVICE)
+        return region->file_offset_bytes; /* until it is opened */
     return (uint64_t)(uintptr_t)ops_of(own)->mapped(own->session->channel, region->file, &bytes,
                                                     NULL) +
            region->file_offset_bytes;
@@ -212,6 +221,10 @@ static enum lend_status place_locked(struct lend_onesided *own, struct lend_tran
     uint64_t base = base_of(own, way, region);
     transfer->sources[at].life = region->life;
     transfer->sources[at].geometry = region->geometry;
+    transfer->sources[at].file = region->file;
+    transfer->sources[at].offset_bytes =
+        region->file_offset_bytes + (range != NULL ? range->offset_bytes : 0);
+    transfer->sources[at].length_bytes = range != NULL ? range->length_bytes : region->length_bytes;
     transfer->source_extents[at] =
         range == NULL ? lend_extent_of(base, &region->geometry, transfer->remote_slice.offset_bytes,
                                        transfer->remote_slice.length_bytes)
@@ -257,9 +270,17 @@ static enum lend_status place(struct lend_onesided *own, struct lend_transfer *t
     for (uint64_t i = 0; status == LEND_OK && i < transfer->region_count; i++)
         status = place_locked(own, transfer, way, i, why);
     (void)pthread_mutex_unlock(&own->session->agent->lock);
+    if (status == LEND_OK && way == LEND_WAY_DEVICE)
+        status = lend_opened_place(own, transfer, why);
     if (status == LEND_OK)
         transfer->placement = now;
     return status;
+}
+
+enum lend_status lend_onesided_place_opened(struct lend_onesided *own,
+                                            struct lend_transfer *transfer, struct lend_error *why)
+{
+    return place(own, transfer, LEND_WAY_DEVICE, why);
 }
 
 static uint32_t flags_of_peer(const struct lend_onesided *own, const struct lend_transfer *transfer)
@@ -287,7 +308,8 @@ static void fail(struct lend_onesided *own, struct lend_transfer *transfer,
 
 /* What the lease's word says, ordered after every load of the copy before; LEND_OK where it cannot
  * be looked at. */
-static enum lend_status judge_word(struct lend_onesided *own, const struct lend_transfer *transfer)
+enum lend_status lend_onesided_judge_word(struct lend_onesided *own,
+                                          const struct lend_transfer *transfer)
 {
     uint32_t count = 0;
 
@@ -307,7 +329,7 @@ static enum lend_status judge_word(struct lend_onesided *own, const struct lend_
 static void fail_without_way(struct lend_onesided *own, struct lend_transfer *transfer,
                              struct lend_error *why)
 {
-    enum lend_status cause = judge_word(own, transfer);
+    enum lend_status cause = lend_onesided_judge_word(own, transfer);
 
     if (cause != LEND_OK && cause != LEND_E_UNKNOWN)
         (void)lend_lease_explain(&transfer->lease, cause, why);
@@ -329,8 +351,8 @@ static enum lend_way choose(struct lend_onesided *own, struct lend_transfer *tra
         return now.way; /* as the last time: no lock that other peers use */
     lend_ways_rank(flags_of_peer(own, transfer), ways);
     for (int i = 0; i < LEND_WAYS; i++) {
-        if (ways[i] == LEND_WAY_STAGED || !lend_way_suits(ways[i], transfer->direction) ||
-            !lend_paths_allow(transfer, ways[i]) ||
+        if (ways[i] == LEND_WAY_STAGED || ways[i] == LEND_WAY_DEVICE ||
+            !lend_way_suits(ways[i], transfer->direction) || !lend_paths_allow(transfer, ways[i]) ||
             lend_rail_path(own->peer, ops_of(own), ways[i]) == NULL)
             continue;
         if (ways[i] == LEND_WAY_SERVED)
@@ -350,7 +372,7 @@ static enum lend_way choose(struct lend_onesided *own, struct lend_transfer *tra
 static bool may_wait(struct lend_onesided *own, const struct lend_transfer *transfer,
                      const struct lend_error *why)
 {
-    return why->status == LEND_PENDING && judge_word(own, transfer) == LEND_OK;
+    return why->status == LEND_PENDING && lend_onesided_judge_word(own, transfer) == LEND_OK;
 }
 
 /* Prepared before the peer was reached as it is now: does that carry it? */
@@ -375,16 +397,28 @@ static enum lend_status check_reach(const struct lend_transport_ops *ops,
     return LEND_OK;
 }
 
-/* Memory of a GPU is copied by its own process, and by nobody else. */
-static enum lend_way choose_staged(const struct lend_transport_ops *ops,
-                                   const struct lend_transfer *transfer, struct lend_error *why)
+/* May the reader's GPU copy it by itself? */
+static bool may_open(const struct lend_onesided *own, const struct lend_transfer *transfer)
 {
+    return transfer->direction == LEND_READ && ops_of(own)->paths[LEND_WAY_DEVICE] != NULL &&
+           lend_paths_allow(transfer, LEND_WAY_DEVICE) && lend_opened_suits(transfer);
+}
+
+/* Memory of a GPU is copied by a GPU, and by nobody else: the reader's, or its own into a stage. */
+static enum lend_way choose_staged(struct lend_onesided *own, struct lend_transfer *transfer,
+                                   struct lend_error *why)
+{
+    const struct lend_transport_ops *ops = ops_of(own);
+
+    if (may_open(own, transfer) && place(own, transfer, LEND_WAY_DEVICE, why) == LEND_OK)
+        return LEND_WAY_DEVICE;
     if (lend_paths_allow(transfer, LEND_WAY_STAGED))
         return LEND_WAY_STAGED;
-    (void)lend_fail(why, LEND_E_NO_PATH,
-                    "memory of a GPU is moved through the host's by transport %s, and %s is not "
-                    "among the paths that the transfer allows",
-                    ops->name, ops->paths[LEND_WAY_STAGED]);
+    if (why->status == LEND_OK)
+        (void)lend_fail(why, LEND_E_NO_PATH,
+                        "memory of a GPU is moved through the host's by transport %s, and %s is "
+                        "not among the paths that the transfer allows",
+                        ops->name, ops->paths[LEND_WAY_STAGED]);
     return LEND_WAYS;
 }
 
@@ -399,7 +433,7 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
         return LEND_OK;
     }
     if (lend_transfer_is_staged(transfer))
-        way = choose_staged(ops, transfer, &why);
+        way = choose_staged(own, transfer, &why);
     else if (own->session->rail != NULL || (transfer->direction == LEND_READ && ops->words != NULL))
         way = choose(own, transfer, &why);
     else if (!lend_paths_allow(transfer, LEND_WAY_SERVED))
@@ -428,14 +462,16 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
 void lend_onesided_fall_back(struct lend_onesided *own, struct lend_transfer *transfer,
                              struct lend_error *why)
 {
+    enum lend_way way = lend_transfer_is_staged(transfer) ? LEND_WAY_STAGED : LEND_WAY_SERVED;
+
     lend_onesided_drop(own, transfer);
-    if (!lend_paths_allow(transfer, LEND_WAY_SERVED)) {
+    if (!lend_paths_allow(transfer, way)) {
         fail_without_way(own, transfer, why);
         return;
     }
     lend_transfer_rewind(transfer);
-    transfer->way = LEND_WAY_SERVED;
-    transfer->path = ops_of(own)->paths[LEND_WAY_SERVED];
+    transfer->way = way;
+    transfer->path = ops_of(own)->paths[way];
     lend_client_serve(own->session, transfer);
 }
 
@@ -451,7 +487,7 @@ static void fail_with_lease(struct lend_onesided *own, struct lend_transfer *tra
 }
 
 /* Every byte is here, and its lease lived: does its owner? */
-static void prove(struct lend_onesided *own, struct lend_transfer *transfer)
+void lend_onesided_prove(struct lend_onesided *own, struct lend_transfer *transfer)
 {
     struct lend_error why;
 
@@ -479,7 +515,7 @@ static void copy_some(struct lend_onesided *own, struct lend_transfer *transfer,
 
     /* The file may have been let go of since the last chunk; addresses change, cursors do not. */
     if (place(own, transfer, LEND_WAY_MAPPED, &why) != LEND_OK) {
-        enum lend_status cause = judge_word(own, transfer);
+        enum lend_status cause = lend_onesided_judge_word(own, transfer);
 
         if (cause != LEND_OK)
             fail_with_lease(own, transfer, cause);
@@ -488,14 +524,14 @@ static void copy_some(struct lend_onesided *own, struct lend_transfer *transfer,
         return;
     }
     lend_cursor_copy(&transfer->local, &transfer->remote, count);
-    enum lend_status status = judge_word(own, transfer);
+    enum lend_status status = lend_onesided_judge_word(own, transfer);
     if (status != LEND_OK) {
         fail_with_lease(own, transfer, status);
         return;
     }
     transfer->proven_bytes += count;
     if (transfer->proven_bytes == transfer->total_bytes)
-        prove(own, transfer);
+        lend_onesided_prove(own, transfer);
 }
 
 /* --- pulling out of the owner's process --- */
@@ -541,13 +577,13 @@ static void begin_pull(struct lend_onesided *own, struct lend_transfer *transfer
 static void end_pull(struct lend_onesided *own, struct lend_transfer *transfer)
 {
     const struct lend_pull *pull = &transfer->pull;
-    enum lend_status cause = judge_word(own, transfer);
+    enum lend_status cause = lend_onesided_judge_word(own, transfer);
     struct lend_error why;
 
     transfer->is_pulled = false;
     transfer->proven_bytes = pull->proven_bytes;
     if (pull->status == LEND_OK && cause == LEND_OK) {
-        prove(own, transfer);
+        lend_onesided_prove(own, transfer);
     } else if (cause != LEND_OK) {
         fail_with_lease(own, transfer, cause);
     } else if (pull->status == LEND_E_SYSTEM || pull->status == LEND_E_PEER_DEAD) {
@@ -564,7 +600,7 @@ static void end_pull(struct lend_onesided *own, struct lend_transfer *transfer)
 
 static void start(struct lend_onesided *own, struct lend_transfer *transfer)
 {
-    enum lend_status cause = judge_word(own, transfer);
+    enum lend_status cause = lend_onesided_judge_word(own, transfer);
     bool has_ranges = transfer->has_ranges;
     struct lend_error why;
 
@@ -598,6 +634,8 @@ static void start(struct lend_onesided *own, struct lend_transfer *transfer)
                      has_ranges ? 1 : transfer->remote_run_count);
     if (lend_way_is_remote(transfer->way))
         lend_remote_begin(own, transfer);
+    else if (transfer->way == LEND_WAY_DEVICE)
+        lend_opened_begin(own, transfer);
     else if (transfer->way == LEND_WAY_MAPPED)
         lend_list_append(&own->copying, &transfer->session_link);
     else
@@ -625,6 +663,7 @@ void lend_onesided_drop(struct lend_onesided *own, struct lend_transfer *transfe
         lend_session_release(own->session); /* what done() would have given back */
     transfer->is_pulled = false;
     lend_remote_drop(own, transfer);
+    lend_opened_drop(own, transfer);
     lend_list_remove(&transfer->own_link);
     lend_list_remove(&transfer->session_link);
 }
@@ -656,6 +695,7 @@ bool lend_onesided_pump(struct lend_onesided *own, uint64_t bytes)
     bool moved = lend_views_ask(own);
 
     moved |= end_pulls(own);
+    moved |= lend_opened_pump(own);
     if (lend_list_is_empty(&own->copying))
         return moved;
 
@@ -669,5 +709,6 @@ bool lend_onesided_pump(struct lend_onesided *own, uint64_t bytes)
 
 bool lend_onesided_has_more(const struct lend_onesided *own)
 {
-    return !lend_list_is_empty(&own->copying) || own->on_rail_count > 0 || lend_views_want(own);
+    return !lend_list_is_empty(&own->copying) || !lend_list_is_empty(&own->carried) ||
+           own->on_rail_count > 0 || lend_views_want(own);
 }

@@ -34,7 +34,11 @@ struct lend_onesided {
     struct lend_list all;     /* transfers that are here, by own_link */
     struct lend_list copying; /* of them, by session_link: those that we copy, in turn, */
     struct lend_list pulling; /* those that the puller has, */
-    uint32_t on_rail_count;   /* and how many the rail has */
+    uint32_t on_rail_count;   /* and how many the rail has; */
+    struct lend_list carried; /* those that a GPU copies (opened.c), */
+    uint32_t flying_count;    /* and how many of them it copies now, */
+    struct lend_list opened;  /* out of these allocations of the peer's, */
+    uint64_t opened_stamp;    /* of which none is wanted back at that mapping_stamp */
 
     struct lend_pull probe; /* of the owner's process */
     bool is_probing;
@@ -86,6 +90,14 @@ void lend_onesided_forget(struct lend_onesided *own, const struct lend_lease_nam
 enum lend_status lend_onesided_judge_locked(struct lend_onesided *own, enum lend_way way,
                                             const struct lend_metadata_region *region,
                                             struct lend_error *why);
+
+/* What the lease's word says. For opened.c, as the next three: work out where the peer's side is
+ * where it was opened; every byte is here, and its lease lived; the way is none any more. */
+enum lend_status lend_onesided_judge_word(struct lend_onesided *own,
+                                          const struct lend_transfer *transfer);
+enum lend_status lend_onesided_place_opened(struct lend_onesided *own,
+                                            struct lend_transfer *transfer, struct lend_error *why);
+void lend_onesided_prove(struct lend_onesided *own, struct lend_transfer *transfer);
 
 /* Find out whether the owner's process can be read; probe_status says when. */
 void lend_onesided_probe(struct lend_onesided *own);

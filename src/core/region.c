@@ -79,7 +79,7 @@ static enum lend_status check_desc(const struct lend_region_desc *desc, struct l
 {
     const uint32_t known = LEND_REGION_ALLOW_OVERLAP | LEND_REGION_SHARE_FILE |
                            LEND_REGION_PUNCH_OUT | LEND_REGION_PREFER_CROSS_MEMORY |
-                           LEND_REGION_ALLOW_UNFENCED;
+                           LEND_REGION_ALLOW_UNFENCED | LEND_REGION_SHARE_DEVICE;
 
     if (desc->struct_size != sizeof *desc)
         return lend_fail(error, LEND_E_VERSION, "lend_region_desc is %u bytes, not %zu",
@@ -109,6 +109,11 @@ static enum lend_status check_desc(const struct lend_region_desc *desc, struct l
     if ((desc->flags & LEND_REGION_SHARE_FILE) != 0 && !lend_memory_is_host(&desc->memory))
         return lend_fail(error, LEND_E_INVALID,
                          "LEND_REGION_SHARE_FILE is for host memory, and this is of kind %u",
+                         desc->memory.kind);
+
+    if ((desc->flags & LEND_REGION_SHARE_DEVICE) != 0 && desc->memory.kind != LEND_MEMORY_DEVICE)
+        return lend_fail(error, LEND_E_INVALID,
+                         "LEND_REGION_SHARE_DEVICE is for memory of a GPU, and this is of kind %u",
                          desc->memory.kind);
 
     struct lend_geometry geometry = desc->geometry;

@@ -188,7 +188,7 @@ void lend_remote_drop(struct lend_onesided *own, struct lend_transfer *transfer)
 bool lend_onesided_is_landing(const struct lend_onesided *own, const struct lend_transfer *transfer)
 {
     (void)own;
-    return transfer->severed != LEND_OK ||
+    return transfer->severed != LEND_OK || transfer->is_flying ||
            (transfer->is_on_rail && !lend_list_is_empty(&transfer->move.flying));
 }
 
@@ -202,21 +202,26 @@ void lend_onesided_sever(struct lend_onesided *own, struct lend_transfer *transf
     transfer->settle_by_ns = lend_deadline(lend_sys->now_ns(), LEND_SETTLE_NS);
     atomic_store_explicit(&transfer->is_severed, true, memory_order_relaxed);
     lend_poller_timer(&own->session->agent->poller, transfer->settle_by_ns);
-    (void)rail_of(own)->ops->stop(rail_of(own), &transfer->move);
+    if (transfer->is_on_rail)
+        (void)rail_of(own)->ops->stop(rail_of(own), &transfer->move);
 }
 
 uint64_t lend_onesided_settle(struct lend_onesided *own, uint64_t now_ns)
 {
     uint64_t next = UINT64_MAX;
+    bool flies = false;
 
     for (struct lend_list *link = own->all.next; link != &own->all; link = link->next) {
         const struct lend_transfer *transfer =
             LEND_LIST_OWNER(link, struct lend_transfer, own_link);
 
-        if (transfer->severed != LEND_OK && transfer->is_on_rail && transfer->settle_by_ns < next)
+        flies |=
+            transfer->is_flying && transfer->severed != LEND_OK && transfer->settle_by_ns <= now_ns;
+        if (transfer->severed != LEND_OK && (transfer->is_on_rail || transfer->is_flying) &&
+            transfer->settle_by_ns < next)
             next = transfer->settle_by_ns;
     }
-    if (now_ns < next)
+    if (now_ns < next || flies) /* a GPU has to be waited for: the session gives up */
         return next;
     lend_rail_halt(own->session);
     return UINT64_MAX;

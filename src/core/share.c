@@ -4,7 +4,10 @@
 #include "base/error.h"
 #include "base/sys.h"
 #include "core/region.h"
+#include "memory/lane.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -77,6 +80,83 @@ static enum lend_status make_file(const struct lend_region_desc *desc,
     return LEND_OK;
 }
 
+/* A file of which nothing is ours but what it says: how an allocation is opened. */
+static enum lend_status write_share(struct lend_file *file, const struct lend_device_share *share,
+                                    struct lend_error *error)
+{
+    size_t bytes = lend_sys->page_bytes();
+    int fd = lend_sys->memfd_storage("lend-gpu", bytes, false);
+
+    if (fd < 0)
+        return lend_fail_errno(error, -fd, "no memory file to tell of GPU memory by");
+    void *memory = lend_sys->map_file(fd, 0, bytes, true, false);
+    int result = -ENOMEM;
+    if (memory != NULL) {
+        memcpy(memory, share, sizeof *share);
+        lend_sys->unmap(memory, bytes);
+        result = lend_sys->seal(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+    }
+    if (result == 0)
+        result = file->shared.fd = lend_sys->reopen_read(fd);
+    lend_sys->close(fd);
+    if (result < 0)
+        return lend_fail_errno(error, -result, "a file that tells of GPU memory");
+    file->shared.backing.file_bytes = bytes;
+    return LEND_OK;
+}
+
+/* No file of the kernel's has these numbers. */
+static struct lend_backing backing_of(uint64_t allocation_id)
+{
+    return (struct lend_backing){.device = UINT64_MAX,
+                                 .inode = allocation_id,
+                                 .is_fit_for_mapping = true,
+                                 .is_closed_to_writers = true};
+}
+
+static enum lend_status make_device_file(const struct lend_device_memory *memory,
+                                         struct lend_wanted_files *wanted, struct lend_file **out,
+                                         struct lend_error *error)
+{
+    struct lend_device_share share = {0};
+    struct lend_file *file = lend_sys->allocate(sizeof *file);
+
+    if (file == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for an allocation to share");
+    *file = (struct lend_file){
+        .shared = {.fd = -1, .backing = backing_of(memory->buffers[0].id), .is_device = true},
+        .write_fd = -1,
+    };
+    lend_list_append(&wanted->made, &file->link);
+    enum lend_status status = lend_device_export(memory, &share, error);
+    if (status == LEND_OK)
+        status = write_share(file, &share, error);
+    if (status != LEND_OK) {
+        free_file(file);
+        return status;
+    }
+    file->base = share.base;
+    *out = file;
+    return LEND_OK;
+}
+
+static enum lend_status want_device(struct lend_verify *item, struct lend_wanted_files *wanted,
+                                    struct lend_file **out)
+{
+    const struct lend_backing backing = backing_of(item->device->buffers[0].id);
+    bool is_one = item->device->buffer_count == 1;
+
+    for (struct lend_list *link = wanted->made.next; is_one && link != &wanted->made;
+         link = link->next) {
+        if (is_same(file_of(link), &backing)) {
+            *out = file_of(link);
+            return LEND_OK;
+        }
+    }
+    item->status = make_device_file(item->device, wanted, out, &item->error);
+    return item->status;
+}
+
 static enum lend_status want_file(const struct lend_region_desc *desc,
                                   const struct lend_backing *backing,
                                   struct lend_wanted_files *wanted, struct lend_file **out,
@@ -116,6 +196,11 @@ static uint64_t step_of(const struct lend_region_desc *desc)
 static bool shares(const struct lend_region_desc *desc)
 {
     return (desc->flags & LEND_REGION_SHARE_FILE) != 0;
+}
+
+static bool shares_device(const struct lend_region_desc *desc)
+{
+    return (desc->flags & LEND_REGION_SHARE_DEVICE) != 0;
 }
 
 /* How many descriptions from the first on could be of one mapping of one file. */
@@ -182,7 +267,7 @@ enum lend_status lend_files_want(const struct lend_region_desc *descs, struct le
 
     *out = (struct lend_wanted_files){0};
     lend_list_init(&out->made);
-    while (at < count && !shares(&descs[at]))
+    while (at < count && !shares(&descs[at]) && !shares_device(&descs[at]))
         at++;
     if (at == count)
         return LEND_OK;
@@ -198,6 +283,9 @@ enum lend_status lend_files_want(const struct lend_region_desc *descs, struct le
         if (shares(&descs[at])) {
             length = run_of(&descs[at], count - at);
             enum lend_status status = want_run(&descs[at], &items[at], length, out, &out->of[at]);
+            first = first == LEND_OK ? status : first;
+        } else if (shares_device(&descs[at])) {
+            enum lend_status status = want_device(&items[at], out, &out->of[at]);
             first = first == LEND_OK ? status : first;
         }
         at += length;
@@ -354,7 +442,8 @@ enum lend_status lend_file_attach_locked(struct lend_region *region, struct lend
     }
     file->references++;
     region->file = file;
-    region->file_offset_bytes = offset_bytes;
+    region->file_offset_bytes =
+        file->shared.is_device ? region->memory.address - file->base : offset_bytes;
     return LEND_OK;
 }
 
@@ -450,9 +539,9 @@ enum lend_status lend_file_await_locked(struct lend_region *region, bool is_late
     if (is_held_locked(region->agent, file, who)) {
         if (is_late && (region->flags & LEND_REGION_PUNCH_OUT) != 0)
             return punch_locked(region, who, error);
-        return lend_fail(error, LEND_E_BUSY,
-                         "region %s (%llu): %s has its file mapped, and has not let go",
-                         region->name, (unsigned long long)region->id, who);
+        return lend_fail(error, LEND_E_BUSY, "region %s (%llu): %s has its %s, and has not let go",
+                         region->name, (unsigned long long)region->id, who,
+                         file->shared.is_device ? "GPU memory open" : "file mapped");
     }
     if (file->closed == file->references)
         close_descriptors(file);

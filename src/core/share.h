@@ -8,7 +8,9 @@
 struct lend_region;
 
 /*
- * The owner's side of files that peers may map (LEND_REGION_SHARE_FILE).
+ * The owner's side of files that peers may map (LEND_REGION_SHARE_FILE), and of allocations of a
+ * GPU that they may open (LEND_REGION_SHARE_DEVICE): of such a one a peer maps a file as well, in
+ * which a struct lend_device_share stands.
  *
  * Whoever maps a file maps the whole of it, so that a file is shared only while every region in it
  * is lent: the first that is withdrawn or suspended closes it, and it is shared again when the last
@@ -21,7 +23,8 @@ struct lend_region;
 struct lend_file {
     struct lend_list link; /* in agent->files, or in a call's lend_wanted_files */
     struct lend_shared_file shared;
-    int write_fd;        /* a duplicate of the caller's, to punch with */
+    int write_fd;        /* a duplicate of the caller's, to punch with; -1: there is none */
+    uint64_t base;       /* of memory of a GPU: where the allocation begins */
     uint32_t references; /* regions that lie in it; 0: of use to transports alone, or to nobody */
     uint32_t closed;     /* regions of it that are withdrawn or suspended */
     bool is_told;        /* transports share it */

@@ -57,6 +57,11 @@ struct lend_transfer_window {
 struct lend_source {
     uint32_t life; /* of the region, as its metadata says */
     struct lend_geometry geometry;
+    /* Of memory of a GPU that the reader opens: */
+    uint32_t file; /* that tells of its allocation, */
+    uint64_t offset_bytes;
+    uint64_t length_bytes;      /* where it is in that, */
+    struct lend_opened *opened; /* and where that was opened; while it is placed */
 };
 
 /* What the places of the peer's side depend on; another one, and they are to be found anew. */
@@ -110,12 +115,17 @@ struct lend_transfer {
     struct lend_pull pull;
     bool is_pulled; /* the puller has it */
     struct lend_rail_move move;
-    struct lend_rail_ends *ends; /* NULL: the peer has no rail; of the placement, */
-    bool is_bound;               /* if they are known */
-    bool is_on_rail;             /* the rail has it */
-    bool view_is_new;            /* what its lease permits was asked for it */
-    uint32_t rail_tries;         /* that ended with nothing known */
-    int32_t severed; /* on the rail: how it ends once nothing lands; LEND_OK: it goes on */
+    struct lend_rail_ends *ends;  /* NULL: the peer has no rail; of the placement, */
+    bool is_bound;                /* if they are known */
+    bool is_on_rail;              /* the rail has it */
+    bool view_is_new;             /* what its lease permits was asked for it */
+    uint32_t rail_tries;          /* that ended with nothing known */
+    bool is_flying;               /* a GPU copies, out of what was opened, */
+    uint64_t flying_bytes;        /* so many bytes, */
+    struct lend_lane_mark mark;   /* until that says so; */
+    struct lend_error flight_why; /* and why it copies no more than those; LEND_OK: as it should */
+    int32_t severed; /* on the rail, or while a GPU copies: how it ends once nothing lands; LEND_OK:
+                        it goes on */
     const char *severed_why;
     uint64_t settle_by_ns;
     _Atomic bool pull_is_done; /* and has told, on its own thread */

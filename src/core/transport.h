@@ -47,6 +47,7 @@ enum lend_way {
     LEND_WAY_STAGED = 3,       /* as served; memory of a GPU goes through the host's on its way */
     LEND_WAY_REMOTE = 4,       /* the reader's NIC asks the owner's: by a rail, beside a channel */
     LEND_WAY_WRITTEN = 5,      /* of a WRITE: the writer's NIC asks the owner's, by the same rail */
+    LEND_WAY_DEVICE = 6,       /* the reader's GPU copies out of the owner's, which it has opened */
     LEND_WAYS,
 };
 
@@ -62,6 +63,8 @@ struct lend_shared_file {
     struct lend_backing backing;
     bool consents_to_owner; /* peers of the file's own user are let in though a seal does not keep
                                them from writing (LEND_REGION_PUNCH_OUT) */
+    bool is_device;         /* what stands in it lets a peer open memory of a GPU: for peers of our
+                               own user, and held until they say otherwise or their process ends */
 };
 
 /* One connection. A transport puts it first in its own struct, and fills in ops. */
@@ -457,7 +460,11 @@ struct lend_transport_ops {
      * when it does. */
     const uint8_t *(*mapped)(struct lend_channel *channel, uint32_t file, uint64_t *out_bytes,
                              struct lend_error *why);
-    /* Reader: changes with every file that is mapped or let go; never 0. */
+    /* Reader: do not let go of the file that is mapped until this is told again with false,
+     * whatever its owner wants: what was opened by it is not closed yet. False: it is not mapped
+     * any more. */
+    bool (*keep)(struct lend_channel *channel, uint32_t file, bool keeps);
+    /* Reader: changes with every file that is mapped, wanted back or let go; never 0. */
     uint64_t (*mapping_stamp)(struct lend_channel *channel);
     /* Reader: how to read the owner's process, if it can be named at all. LEND_E_NO_PATH. */
     enum lend_status (*process)(struct lend_channel *channel, struct lend_process *out,

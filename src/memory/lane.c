@@ -283,15 +283,13 @@ void lend_lane_unpin(const struct lend_lane *lane, void *memory)
 static enum lend_status refuse_export(const struct lend_device_memory *memory,
                                       uint64_t handle_types, struct lend_error *error)
 {
-    return lend_fail(error, LEND_E_UNSUPPORTED,
-                     "the GPU memory at 0x%llx is of %s (handle types 0x%llx), which no other "
-                     "process opens by CUDA IPC: allocate it with cudaMalloc (PyTorch: without "
-                     "expandable_segments in PYTORCH_CUDA_ALLOC_CONF), or lend it without "
-                     "LEND_REGION_SHARE_DEVICE",
-                     (unsigned long long)memory->start,
-                     memory->buffer_count > 1 ? "several mapped chunks"
-                                              : "a mapped chunk or a memory pool",
-                     (unsigned long long)handle_types);
+    return lend_fail(
+        error, LEND_E_UNSUPPORTED,
+        "0x%llx is of %s (handle types 0x%llx), which CUDA IPC does not open: allocate it with "
+        "cudaMalloc (PyTorch: no expandable_segments)",
+        (unsigned long long)memory->start,
+        memory->buffer_count > 1 ? "several mapped chunks" : "a mapped chunk or a memory pool",
+        (unsigned long long)handle_types);
 }
 
 static enum lend_status export_in_context(const struct lend_device_memory *memory,

@@ -86,6 +86,8 @@ void pair_unmap_arena(struct pair *pair)
      * driver. */
     assert_int_equal(fake_cuda_held(), 0);
     assert_int_equal(fake_cuda_kept(), 0);
+    assert_int_equal(fake_cuda_opened(), 0);
+    assert_int_equal(fake_cuda_torn(), 0);
 }
 
 void *pair_memory(struct pair *pair, size_t bytes)

@@ -131,7 +131,7 @@ static void expect_refresh(struct pair *pair, const struct loan *local, const st
     if (pair_is_served(pair))
         return;
     assert_int_equal(read_blocks(pair, local, loan, BLOCKS),
-                     pair_is_mapped(pair) ? LEND_OK : LEND_E_STALE);
+                     pair_is_shared(pair) ? LEND_OK : LEND_E_STALE);
     meet(pair);
     /* The file comes on the connection, by a way of its own. */
     (void)pair_paths(pair, LEND_READ, loan);

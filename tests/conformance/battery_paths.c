@@ -87,7 +87,7 @@ static void test_explanation_names_the_path_that_is_taken(void **state)
     struct pair *pair = *state;
     struct loan remote = lend_blocks(pair, BLOCK, BLOCKS, LEND_ACCESS_READ);
     struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
-    const char *best = pair_is_mapped(pair) || pair_is_remote(pair) ? pair->setup->path
+    const char *best = pair_is_shared(pair) || pair_is_remote(pair) ? pair->setup->path
                                                                     : pair_path(pair, LEND_WRITE);
     struct lend_path_info infos[LEND_PATHS_MAX] = {{.struct_size = sizeof infos[0]}};
     struct lend_error error = {0};

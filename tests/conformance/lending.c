@@ -159,6 +159,8 @@ struct loan lend_blocks(struct pair *pair, uint64_t block_bytes, uint64_t count,
     return loan;
 }
 
+static struct lend_region *kept; /* the last that the reader has registered */
+
 struct loan keep_geometry(struct pair *pair, struct lend_geometry geometry)
 {
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
@@ -169,6 +171,7 @@ struct loan keep_geometry(struct pair *pair, struct lend_geometry geometry)
            &error);
     loan.id = lend_region_id(loan.region);
     assert_true(loan.id != 0);
+    kept = loan.region;
     return loan;
 }
 
@@ -191,8 +194,9 @@ static bool is_path_known(struct pair *pair, const char *name, uint32_t directio
     struct lend_path_info infos[LEND_PATHS_MAX] = {{.struct_size = sizeof infos[0]}};
     uint32_t count = 0;
 
-    if (lend_explain(pair->peer, NULL, remote_region, direction, infos, LEND_PATHS_MAX, &count,
-                     NULL) != LEND_OK)
+    /* Both ends are to be memory of GPUs. */
+    if (lend_explain(pair->peer, pair_is_opened(pair) ? kept : NULL, remote_region, direction,
+                     infos, LEND_PATHS_MAX, &count, NULL) != LEND_OK)
         return true;
     for (uint32_t index = 0; index < count; index++)
         if (strcmp(infos[index].name, name) == 0)
@@ -224,8 +228,8 @@ const char *pair_paths(struct pair *pair, uint32_t direction, const struct loan 
         pair_connect(pair, NULL) != LEND_OK)
         return pair_must_name(pair);
     while (!is_path_known(pair, path, direction, remote->id) && pair_now_ns() < deadline) {
-        if (pair_is_mapped(pair) && has_moved_on(pair, remote))
-            return "local/mapped,local/served";
+        if (pair_is_shared(pair) && has_moved_on(pair, remote))
+            return pair_is_opened(pair) ? "local/cuda,local/staged" : "local/mapped,local/served";
         pair_pump(pair);
         (void)sched_yield();
     }

@@ -82,6 +82,14 @@ static const struct battery_setup setups[] = {
      .transports = "local",
      .path = "local/staged",
      .flags = BATTERY_DEVICE | BATTERY_APART | BATTERY_MANUAL},
+    {.name = "cuda, two processes, fake GPU",
+     .transports = "local",
+     .path = "local/cuda",
+     .flags = BATTERY_DEVICE | BATTERY_APART},
+    {.name = "cuda, two processes, fake GPU, manual",
+     .transports = "local",
+     .path = "local/cuda",
+     .flags = BATTERY_DEVICE | BATTERY_APART | BATTERY_MANUAL},
 };
 
 int main(void)

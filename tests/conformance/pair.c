@@ -93,6 +93,8 @@ const char *pair_served_path(const struct pair *pair)
         return strcmp(pair_carrier(pair), "local") == 0 ? "local/served"
                : strcmp(pair_carrier(pair), "tcp") == 0 ? "tcp/served"
                                                         : "loopback";
+    if (pair_is_opened(pair))
+        return "local/staged";
     return is_local && !pair_is_device(pair) ? "local/served" : pair->setup->path;
 }
 
@@ -124,6 +126,16 @@ const char *pair_must_name(const struct pair *pair)
 bool pair_is_mapped(const struct pair *pair)
 {
     return strcmp(pair->setup->path, "local/mapped") == 0;
+}
+
+bool pair_is_opened(const struct pair *pair)
+{
+    return strcmp(pair->setup->path, "local/cuda") == 0;
+}
+
+bool pair_is_shared(const struct pair *pair)
+{
+    return pair_is_mapped(pair) || pair_is_opened(pair);
 }
 
 void pair_pump(struct pair *pair)
@@ -400,6 +412,8 @@ static void share(const struct pair *pair, struct lend_region_desc *desc)
 {
     uint64_t offset = desc->memory.address - (uint64_t)(uintptr_t)pair->arena;
 
+    if (pair_is_opened(pair) && desc->memory.kind == LEND_MEMORY_DEVICE)
+        desc->flags |= LEND_REGION_SHARE_DEVICE;
     if (!pair_is_mapped(pair) || offset >= (uint64_t)PAIR_SLOTS * PAIR_SLOT_BYTES ||
         (desc->flags & LEND_REGION_PUNCH_OUT) != 0)
         return;
@@ -436,7 +450,7 @@ static enum lend_status end_access(struct pair *pair,
                                    uint64_t timeout_ns, struct lend_error *error)
 {
     uint64_t deadline = pair_now_ns() + timeout_ns;
-    bool asks_again = pair_is_manual(pair) && pair_is_mapped(pair);
+    bool asks_again = pair_is_manual(pair) && pair_is_shared(pair);
     enum lend_status status;
 
     pair->shared->call.timeout_ns = asks_again ? 0 : timeout_ns;

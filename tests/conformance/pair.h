@@ -83,6 +83,10 @@ void pair_name_transports(const struct pair *pair, struct lend_agent_config *con
 /* Do reads land where they belong without a copy by their reader? */
 bool pair_is_straight(const struct pair *pair);
 bool pair_is_mapped(const struct pair *pair);
+/* The reader's (fake) GPU copies out of what was opened. */
+bool pair_is_opened(const struct pair *pair);
+/* Either. */
+bool pair_is_shared(const struct pair *pair);
 /* For a lend_transfer_desc, where nothing more is wanted: the setup's path if it is one that must
  * be named, else NULL. */
 const char *pair_must_name(const struct pair *pair);

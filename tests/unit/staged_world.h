@@ -3,7 +3,7 @@
 #define LEND_TESTS_UNIT_STAGED_WORLD_H
 
 /* Two agents of one process, each with memory of the host or of the fake GPU, that staged_test.c
- * has moved between them. */
+ * and opened_test.c have moved between them. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -63,13 +63,13 @@ struct world {
     void *context; /* the caller's, current all the time */
 };
 
-static void check(enum lend_status status, const struct lend_error *error)
+static inline void check(enum lend_status status, const struct lend_error *error)
 {
     if (status != LEND_OK)
         fail_msg("%s: %s", lend_status_name(status), error->message);
 }
 
-static void make_memory(struct memory *memory, bool is_device)
+static inline void make_memory(struct memory *memory, bool is_device)
 {
     memory->is_device = is_device;
     if (is_device) {
@@ -84,9 +84,10 @@ static void make_memory(struct memory *memory, bool is_device)
 }
 
 static bool has_mosaics;
+static uint32_t owner_flags; /* of its region */
 
 /* Many allocations that touch: more than one copy is told of, and their borders lie in blocks. */
-static void make_mosaic(struct memory *memory)
+static inline void make_mosaic(struct memory *memory)
 {
     void *place = mmap(NULL, BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -109,7 +110,7 @@ static void make_mosaic(struct memory *memory)
     }
 }
 
-static void free_memory(struct memory *memory)
+static inline void free_memory(struct memory *memory)
 {
     if (memory->is_mosaic) {
         assert_int_equal(munmap((void *)(uintptr_t)memory->allocation, BYTES), 0);
@@ -120,8 +121,8 @@ static void free_memory(struct memory *memory)
         free(memory->bytes);
 }
 
-static enum lend_status describe(const struct memory *memory, struct lend_region_desc *desc,
-                                 struct lend_error *error)
+static inline enum lend_status describe(const struct memory *memory, struct lend_region_desc *desc,
+                                        struct lend_error *error)
 {
     desc->geometry.block_length_bytes = BLOCK;
     desc->geometry.count = BLOCKS;
@@ -129,7 +130,8 @@ static enum lend_status describe(const struct memory *memory, struct lend_region
                              : lend_memory_system(memory->bytes, BYTES, &desc->memory, error);
 }
 
-static void make_side(struct world *world, struct side *side, const char *name, bool is_device)
+static inline void make_side(struct world *world, struct side *side, const char *name,
+                             bool is_device)
 {
     struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
@@ -145,14 +147,15 @@ static void make_side(struct world *world, struct side *side, const char *name, 
     check(lend_agent_create(&config, &side->agent, &error), &error);
     if (is_device && has_mosaics)
         make_mosaic(&side->memory);
-    else
+    else if (side->memory.bytes == NULL)
         make_memory(&side->memory, is_device);
     desc.access = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
+    desc.flags = side == &world->owner ? owner_flags : 0;
     check(describe(&side->memory, &desc, &error), &error);
     check(lend_region_register(side->agent, &desc, 1, &side->region, NULL, &error), &error);
 }
 
-static void grant(struct world *world, uint32_t access)
+static inline void grant(struct world *world, uint32_t access)
 {
     struct lend_block_set set = {.regions = &world->owner.region, .region_count = 1};
     struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
@@ -169,7 +172,7 @@ static void grant(struct world *world, uint32_t access)
     check(lend_ticket_import(world->peer, bytes, count, &world->ticket, &error), &error);
 }
 
-static void meet(struct world *world)
+static inline void meet(struct world *world)
 {
     static uint8_t bytes[64 << 10];
     struct lend_error error = {0};
@@ -181,7 +184,8 @@ static void meet(struct world *world)
 }
 
 /* A caller on whose thread a context of its own is current. */
-static struct world make_world(const char *transport, bool owner_is_device, bool reader_is_device)
+static inline struct world make_world(const char *transport, bool owner_is_device,
+                                      bool reader_is_device)
 {
     struct world world = {.transport = transport};
 
@@ -198,13 +202,13 @@ static struct world make_world(const char *transport, bool owner_is_device, bool
     return world;
 }
 
-static void end_side(struct side *side)
+static inline void end_side(struct side *side)
 {
     lend_agent_destroy(side->agent);
     free_memory(&side->memory);
 }
 
-static void end_world(struct world *world)
+static inline void end_world(struct world *world)
 {
     void *current = NULL;
 
@@ -224,17 +228,19 @@ static void end_world(struct world *world)
     assert_int_equal(fake_cuda_held(), 0);
     assert_int_equal(fake_cuda_kept(), 0);
     assert_int_equal(fake_cuda_under_way(), 0);
+    assert_int_equal(fake_cuda_opened(), 0);
+    assert_int_equal(fake_cuda_torn(), 0);
     lend_cuda = NULL;
 }
 
-static void fill(struct memory *memory, unsigned seed)
+static inline void fill(struct memory *memory, unsigned seed)
 {
     for (size_t i = 0; i < BYTES; i++)
         memory->bytes[i] = (uint8_t)(i * 7 + i / 251 + seed);
 }
 
-static enum lend_status prepare(struct world *world, uint32_t direction, const char *paths,
-                                struct lend_error *error)
+static inline enum lend_status prepare(struct world *world, uint32_t direction, const char *paths,
+                                       struct lend_error *error)
 {
     struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
 
@@ -249,7 +255,7 @@ static enum lend_status prepare(struct world *world, uint32_t direction, const c
 }
 
 /* Every block of the peer's, to where the next but one is here. */
-static enum lend_status post(struct world *world, struct lend_error *error)
+static inline enum lend_status post(struct world *world, struct lend_error *error)
 {
     static int32_t here[BLOCKS], there[BLOCKS];
     struct lend_post_desc desc = LEND_POST_DESC_INIT;
@@ -265,14 +271,14 @@ static enum lend_status post(struct world *world, struct lend_error *error)
     return lend_transfer_post(world->transfer, &desc, error);
 }
 
-static void step(struct world *world)
+static inline void step(struct world *world)
 {
     (void)lend_agent_progress(world->reader.agent, 0, NULL);
     (void)lend_agent_progress(world->owner.agent, 0, NULL);
 }
 
-static enum lend_status finish(struct world *world, struct lend_transfer_record *record,
-                               struct lend_error *error)
+static inline enum lend_status finish(struct world *world, struct lend_transfer_record *record,
+                                      struct lend_error *error)
 {
     enum lend_status status = LEND_PENDING;
 
@@ -287,7 +293,7 @@ static enum lend_status finish(struct world *world, struct lend_transfer_record 
     return status;
 }
 
-static void begin(struct world *world, uint32_t direction)
+static inline void begin(struct world *world, uint32_t direction)
 {
     struct lend_error error = {0};
 
@@ -299,7 +305,7 @@ static void begin(struct world *world, uint32_t direction)
 }
 
 /* Is each block where it was to go? */
-static void expect_moved(const struct world *world, uint32_t direction)
+static inline void expect_moved(const struct world *world, uint32_t direction)
 {
     struct memory from = {0};
 

@@ -96,6 +96,8 @@ void lend_local_channel_destroy(struct lend_local_channel *channel, bool forked)
     if (channel == NULL)
         return;
     lend_local_stop_serving(channel, forked);
+    if (!forked)
+        lend_local_leave(channel);
     /* First: a peer that sees the end takes what is mapped for free. */
     lend_local_mappings_destroy(channel->mappings, forked);
     close_watched(channel, &channel->death, forked);

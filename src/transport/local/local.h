@@ -83,8 +83,9 @@ struct lend_local_notice {
 
 /* A file that a server's client was given, and has not left. */
 struct lend_local_held {
-    uint32_t number;  /* 0: none */
-    bool owes_let_go; /* the client is to be told, and the socket had no room */
+    uint32_t number;                /* 0: none */
+    bool owes_let_go;               /* the client is to be told, and the socket had no room */
+    struct lend_local_ghost *ghost; /* of memory of a GPU: who has it until its process ends */
 };
 
 struct lend_local {
@@ -105,6 +106,7 @@ struct lend_local {
     pthread_mutex_t share_lock; /* a leaf: held for what does not wait */
     struct lend_list shared;    /* files; share_lock */
     struct lend_list served;    /* channels that are told of them; share_lock */
+    struct lend_list ghosts; /* of those that are gone, and held what was not let go; share_lock */
 
     /* All of these are the poller's. */
     struct lend_list half_open; /* oldest first */
@@ -116,6 +118,8 @@ struct lend_local {
 
 /* What a client has mapped of its server's. */
 struct lend_local_mappings;
+/* A client's process, of which a connection tells nothing any more. */
+struct lend_local_ghost;
 
 struct lend_local_channel {
     struct lend_channel base; /* first: core knows us by it */
@@ -250,6 +254,9 @@ const _Atomic uint64_t *lend_local_words(struct lend_channel *base, uint32_t *ou
 const uint8_t *lend_local_mapped(struct lend_channel *base, uint32_t file, uint64_t *out_bytes,
                                  struct lend_error *why);
 uint64_t lend_local_mapping_stamp(struct lend_channel *base);
+bool lend_local_keep(struct lend_channel *base, uint32_t file, bool keeps);
+/* Before the end: unmap all that is not kept, and say so. */
+void lend_local_leave(struct lend_local_channel *channel);
 enum lend_status lend_local_process(struct lend_channel *base, struct lend_process *out,
                                     struct lend_error *why);
 bool lend_local_is_alive(struct lend_channel *base);

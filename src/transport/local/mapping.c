@@ -31,6 +31,7 @@ struct file {
     uint8_t *memory;
     uint64_t touched_bytes;
     bool was_refused; /* GONE: it was never mapped, and `why` stays */
+    bool is_kept;     /* what was opened by it is not closed yet */
     char why[LEND_LOCAL_TEXT_MAX];
 };
 
@@ -305,6 +306,7 @@ static enum lend_status take_let_go(struct lend_local_mappings *mappings, uint32
         return lend_fail(error, LEND_E_CORRUPT, "the peer wants back file %u, which we have not",
                          number);
     file->state = LEAVING;
+    change_stamp(mappings); /* who keeps it looks, and does so no more */
     plan_letting_go(mappings);
     return LEND_OK;
 }
@@ -387,7 +389,8 @@ void lend_local_let_go(struct lend_local_channel *channel)
     (void)pthread_mutex_lock(&mappings->map_lock);
     for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++) {
         struct file *file = &mappings->files[i];
-        if (file->state == LEAVING) {
+        owes |= file->state == LEAVING && file->is_kept;
+        if (file->state == LEAVING && !file->is_kept) {
             lend_sys->unmap(file->memory, file->bytes);
             mappings->mapped_bytes -= file->bytes;
             file->memory = NULL;
@@ -403,6 +406,26 @@ void lend_local_let_go(struct lend_local_channel *channel)
     }
     /* Under the lock, so that nothing that the poller plans is lost. */
     atomic_store_explicit(&mappings->must_let_go, owes, memory_order_release);
+    (void)pthread_mutex_unlock(&mappings->map_lock);
+}
+
+void lend_local_leave(struct lend_local_channel *channel)
+{
+    struct lend_local_mappings *mappings = channel->mappings;
+
+    if (mappings == NULL || channel->socket.fd < 0)
+        return;
+    (void)pthread_mutex_lock(&mappings->map_lock);
+    for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++) {
+        struct file *file = &mappings->files[i];
+
+        if ((file->state != MAPPED && file->state != LEAVING) || file->is_kept)
+            continue;
+        lend_sys->unmap(file->memory, file->bytes);
+        file->memory = NULL;
+        file->state = FREE;
+        (void)tell_left(channel, file->number); /* the end says it, too, of all but GPU memory */
+    }
     (void)pthread_mutex_unlock(&mappings->map_lock);
 }
 
@@ -473,6 +496,19 @@ const uint8_t *lend_local_mapped(struct lend_channel *base, uint32_t file, uint6
     const uint8_t *memory = find_mapped(mappings, file, out_bytes, why);
     (void)pthread_mutex_unlock(&mappings->map_lock);
     return memory;
+}
+
+bool lend_local_keep(struct lend_channel *base, uint32_t number, bool keeps)
+{
+    struct lend_local_mappings *mappings = channel_of(base)->mappings;
+
+    (void)pthread_mutex_lock(&mappings->map_lock);
+    struct file *file = find_file(mappings, number);
+    bool is_there = file != NULL && (file->state == MAPPED || (file->state == LEAVING && !keeps));
+    if (is_there)
+        file->is_kept = keeps;
+    (void)pthread_mutex_unlock(&mappings->map_lock);
+    return is_there;
 }
 
 uint64_t lend_local_mapping_stamp(struct lend_channel *base)

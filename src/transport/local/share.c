@@ -22,6 +22,15 @@ struct shared {
     const struct lend_shared_file *file;
 };
 
+struct lend_local_ghost {
+    struct lend_list link; /* in lend_local's list, once its connection is gone */
+    uint32_t number;
+    int pidfd;
+    struct ucred user;
+};
+
+enum { DRAIN_MAX = 2 * (LEND_LOCAL_FILES_MAX + LEND_LOCAL_ABSENT_MAX) };
+
 /* Packets */
 
 static bool has_number(enum lend_local_notice_type type)
@@ -125,6 +134,7 @@ void lend_local_sharing_init(struct lend_local *local, const struct lend_transpo
     (void)pthread_mutex_init(&local->share_lock, NULL); /* cannot fail on Linux */
     lend_list_init(&local->shared);
     lend_list_init(&local->served);
+    lend_list_init(&local->ghosts);
     local->words_bytes = open->words_bytes;
     local->words_fd = open->words_fd >= 0 ? lend_sys->reopen_read(open->words_fd) : -1;
     if (lend_sys->map_wiped(page_bytes, &page) != 0)
@@ -135,9 +145,48 @@ void lend_local_sharing_init(struct lend_local *local, const struct lend_transpo
         lend_sys->unmap_wiped(page, page_bytes);
 }
 
+/* --- who has memory of a GPU open --- */
+
+static struct lend_local_ghost *make_ghost(const struct lend_local_channel *channel,
+                                           uint32_t number)
+{
+    struct lend_local_ghost *ghost = lend_sys->allocate(sizeof *ghost);
+
+    if (ghost == NULL)
+        return NULL;
+    *ghost = (struct lend_local_ghost){
+        .number = number, .pidfd = lend_sys->duplicate(channel->death.fd), .user = channel->user};
+    lend_list_init(&ghost->link);
+    if (ghost->pidfd >= 0)
+        return ghost;
+    lend_sys->release(ghost);
+    return NULL;
+}
+
+static void free_ghost(struct lend_local_ghost *ghost)
+{
+    if (ghost == NULL)
+        return;
+    lend_list_remove(&ghost->link);
+    lend_sys->close(ghost->pidfd);
+    lend_sys->release(ghost);
+}
+
+/* The descriptors of a process are closed, and with them what it had of the driver, before its
+ * pidfd says that it has ended. */
+static bool has_ended(const struct lend_local_ghost *ghost)
+{
+    struct pollfd look = {.fd = ghost->pidfd, .events = POLLIN};
+
+    return lend_sys->poll(&look, 1, 0) > 0 && look.revents != 0;
+}
+
 void lend_local_sharing_fini(struct lend_local *local, bool forked)
 {
     struct lend_list *link;
+
+    while (!lend_list_is_empty(&local->ghosts))
+        free_ghost(LEND_LIST_OWNER(local->ghosts.next, struct lend_local_ghost, link));
 
     while ((link = lend_list_take_first(&local->shared)) != NULL)
         lend_sys->release(LEND_LIST_OWNER(link, struct shared, link));
@@ -167,6 +216,17 @@ static bool may_map(const struct lend_local_channel *channel, const struct lend_
     const struct lend_backing *backing = &file->backing;
     uid_t uid = channel->user.uid;
 
+    if (file->is_device && !channel->base.is_private) {
+        (void)snprintf(why_not, capacity,
+                       "who opens GPU memory can write to it, and the reader is of another user");
+        return false;
+    }
+    if (file->is_device && channel->death.fd < 0) {
+        (void)snprintf(why_not, capacity,
+                       "the owner could not see the reader's process end: it gave no pidfd (Linux "
+                       "5.3 has them)");
+        return false;
+    }
     if (!backing->is_fit_for_mapping) {
         (void)snprintf(why_not, capacity, "%s", backing->why_not);
         return false;
@@ -202,13 +262,20 @@ static void offer(struct lend_local_channel *channel, const struct lend_shared_f
     struct lend_local_held *held = find_held(channel, 0);
 
     if (may_map(channel, file, notice.text, sizeof notice.text)) {
+        struct lend_local_ghost *ghost = file->is_device ? make_ghost(channel, file->number) : NULL;
+        bool is_lost = file->is_device && ghost == NULL;
+
         notice.type = LEND_LOCAL_FILE;
-        ssize_t sent = held != NULL ? lend_local_notice_send(socket, &notice, file->fd) : 0;
+        ssize_t sent =
+            held != NULL && !is_lost ? lend_local_notice_send(socket, &notice, file->fd) : 0;
         if (sent > 0) {
-            *held = (struct lend_local_held){.number = file->number};
+            *held = (struct lend_local_held){.number = file->number, .ghost = ghost};
             return;
         }
-        if (held == NULL)
+        free_ghost(ghost);
+        if (is_lost)
+            (void)snprintf(notice.text, sizeof notice.text, "its owner has no descriptor left");
+        else if (held == NULL)
             (void)snprintf(notice.text, sizeof notice.text, "more than %d files on one connection",
                            LEND_LOCAL_FILES_MAX);
         else
@@ -258,6 +325,17 @@ bool lend_local_introduce(struct lend_local_channel *channel)
     return is_told;
 }
 
+static bool drop_held(struct lend_local_channel *channel, uint32_t number)
+{
+    struct lend_local_held *held = find_held(channel, number);
+
+    if (held == NULL)
+        return false;
+    free_ghost(held->ghost);
+    *held = (struct lend_local_held){.number = 0};
+    return true;
+}
+
 enum lend_status lend_local_take_left(struct lend_local_channel *channel,
                                       const struct lend_local_packet *packet,
                                       struct lend_error *error)
@@ -271,25 +349,64 @@ enum lend_status lend_local_take_left(struct lend_local_channel *channel,
         return lend_fail(error, LEND_E_CORRUPT, "the peer sent a packet that no agent sends then");
 
     (void)pthread_mutex_lock(&local->share_lock);
-    struct lend_local_held *held = find_held(channel, notice.number);
-    if (held != NULL)
-        *held = (struct lend_local_held){.number = 0};
+    bool was_held = drop_held(channel, notice.number);
     (void)pthread_mutex_unlock(&local->share_lock);
-    if (held == NULL)
+    if (!was_held)
         return lend_fail(error, LEND_E_CORRUPT, "the peer has let go of file %u, which it has not",
                          notice.number);
     return LEND_OK;
+}
+
+/* Whoever ended well has said what it let go of, last of all. */
+static void take_last_words(struct lend_local_channel *channel)
+{
+    for (int i = 0; i < DRAIN_MAX; i++) {
+        struct lend_local_notice notice;
+        struct lend_local_packet packet;
+
+        lend_local_receive(channel->socket.fd, false, &packet);
+        bool is_over = packet.count <= 0;
+        if (!is_over && packet.is_whole && lend_local_notice_decode(&packet, &notice) &&
+            notice.type == LEND_LOCAL_LEFT)
+            (void)drop_held(channel, notice.number);
+        lend_local_packet_fini(&packet);
+        if (is_over)
+            return;
+    }
+}
+
+static bool has_ghosts(const struct lend_local_channel *channel)
+{
+    for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++)
+        if (channel->held[i].ghost != NULL)
+            return true;
+    return false;
+}
+
+/* Memory of a GPU that it has not let go of is open until its process has ended. */
+static void leave_ghosts(struct lend_local_channel *channel)
+{
+    if (has_ghosts(channel))
+        take_last_words(channel);
+    for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++) {
+        if (channel->held[i].ghost != NULL)
+            lend_list_append(&channel->local->ghosts, &channel->held[i].ghost->link);
+        channel->held[i].ghost = NULL;
+    }
 }
 
 void lend_local_stop_serving(struct lend_local_channel *channel, bool forked)
 {
     /* In a forked child, a thread that is not there may hold the lock; and who holds what is asked
      * of the parent alone. */
+    for (size_t i = 0; forked && i < LEND_LOCAL_FILES_MAX; i++)
+        free_ghost(channel->held[i].ghost);
     if (!channel->is_served || forked)
         return;
     (void)pthread_mutex_lock(&channel->local->share_lock);
     lend_list_remove(&channel->served);
     channel->is_served = false;
+    leave_ghosts(channel);
     (void)pthread_mutex_unlock(&channel->local->share_lock);
 }
 
@@ -346,12 +463,35 @@ void lend_local_unshare(void *transport, uint32_t number)
     (void)pthread_mutex_unlock(&local->share_lock);
 }
 
+/* By a process that is connected no more. */
+static bool is_haunted(struct lend_local *local, uint32_t number, char *who, size_t capacity)
+{
+    bool is_held = false;
+    struct lend_list *next;
+
+    for (struct lend_list *link = local->ghosts.next; link != &local->ghosts; link = next) {
+        struct lend_local_ghost *ghost = LEND_LIST_OWNER(link, struct lend_local_ghost, link);
+
+        next = link->next;
+        if (ghost->number != number)
+            continue;
+        if (has_ended(ghost)) {
+            free_ghost(ghost);
+            continue;
+        }
+        (void)snprintf(who, capacity, "process %d of user %u, which is connected no more",
+                       (int)ghost->user.pid, (unsigned)ghost->user.uid);
+        is_held = true;
+    }
+    return is_held;
+}
+
 bool lend_local_is_held(void *transport, uint32_t number, char *who, size_t capacity)
 {
     struct lend_local *local = transport;
-    bool is_held = false;
 
     (void)pthread_mutex_lock(&local->share_lock);
+    bool is_held = is_haunted(local, number, who, capacity);
     for (struct lend_list *link = local->served.next; link != &local->served; link = link->next) {
         struct lend_local_channel *channel =
             LEND_LIST_OWNER(link, struct lend_local_channel, served);

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/opened.h"
+
+#include "base/error.h"
+#include "base/sys.h"
+#include "core/agent.h"
+#include "core/client.h"
+#include "core/lease.h"
+#include "core/peer.h"
+#include "core/remote.h"
+
+#include <string.h>
+
+enum { PIECES_MAX = 256, BUFFERS_MAX = 8 }; /* of one copy */
+
+#define COPY_BYTES_MAX (UINT64_C(64) << 20)
+#define LOOK_AGAIN_NS  UINT64_C(2000)
+
+/* An allocation of the peer's. */
+struct lend_opened {
+    struct lend_list link; /* in lend_onesided::opened */
+    uint32_t file;
+    const struct lend_lane *lane;
+    uint64_t address;
+    uint64_t bytes;
+    uint32_t flying; /* copies from it */
+};
+
+static struct lend_opened *opened_of(struct lend_list *link)
+{
+    return LEND_LIST_OWNER(link, struct lend_opened, link);
+}
+
+static const struct lend_transport_ops *ops_of(const struct lend_onesided *own)
+{
+    return own->session->channel->ops;
+}
+
+/* What the owner says of it, copied: it may change as we look. NULL: it says nothing, and why. */
+static bool read_share(struct lend_onesided *own, uint32_t file, struct lend_device_share *out,
+                       struct lend_error *why)
+{
+    uint64_t bytes = 0;
+    const uint8_t *told = ops_of(own)->mapped(own->session->channel, file, &bytes, why);
+
+    if (told == NULL)
+        return false;
+    if (bytes < sizeof *out) {
+        (void)lend_fail(why, LEND_E_NO_PATH, "the peer tells of its GPU memory in %llu bytes",
+                        (unsigned long long)bytes);
+        return false;
+    }
+    memcpy(out, told, sizeof *out);
+    return true;
+}
+
+enum lend_status lend_opened_judge(struct lend_onesided *own,
+                                   const struct lend_metadata_region *region,
+                                   struct lend_error *why)
+{
+    const struct lend_transport_ops *ops = ops_of(own);
+    struct lend_device_share share;
+    uint32_t words;
+
+    if (ops->keep == NULL)
+        return lend_fail(why, LEND_E_NO_PATH, "transport %s opens no memory of a GPU", ops->name);
+    if (region->kind != LEND_MEMORY_DEVICE)
+        return lend_fail(why, LEND_E_NO_PATH, "memory of kind %u is no GPU's", region->kind);
+    if (region->file == 0)
+        return lend_fail(why, LEND_E_NO_PATH,
+                         "its owner does not let peers open it (LEND_REGION_SHARE_DEVICE)");
+    if (ops->words(own->session->channel, &words, why) == NULL)
+        return LEND_E_NO_PATH;
+    if (!read_share(own, region->file, &share, why))
+        return why != NULL && why->status == LEND_PENDING ? LEND_PENDING : LEND_E_NO_PATH;
+    if (region->file_offset_bytes > share.bytes ||
+        region->length_bytes > share.bytes - region->file_offset_bytes)
+        return lend_fail(why, LEND_E_NO_PATH, "its allocation ends before the region does");
+    return LEND_OK;
+}
+
+/* --- opening and closing --- */
+
+static struct lend_opened *find(struct lend_onesided *own, uint32_t file,
+                                const struct lend_lane *lane)
+{
+    for (struct lend_list *link = own->opened.next; link != &own->opened; link = link->next)
+        if (opened_of(link)->file == file && opened_of(link)->lane == lane)
+            return opened_of(link);
+    return NULL;
+}
+
+static bool is_open(struct lend_onesided *own, uint32_t file)
+{
+    for (struct lend_list *link = own->opened.next; link != &own->opened; link = link->next)
+        if (opened_of(link)->file == file)
+            return true;
+    return false;
+}
+
+static enum lend_status open_file(struct lend_onesided *own, uint32_t file,
+                                  const struct lend_lane *lane, struct lend_opened **out,
+                                  struct lend_error *why)
+{
+    struct lend_channel *channel = own->session->channel;
+    struct lend_device_share share;
+    bool was_open = is_open(own, file);
+
+    if (!read_share(own, file, &share, why) || !ops_of(own)->keep(channel, file, true))
+        return LEND_E_NO_PATH;
+    struct lend_opened *opened = lend_sys->allocate(sizeof *opened);
+    enum lend_status status =
+        opened == NULL ? lend_fail(why, LEND_E_NO_MEMORY, "no memory to open GPU memory by")
+                       : lend_lane_open(lane, &share, &opened->address, why);
+    if (status != LEND_OK) {
+        lend_sys->release(opened);
+        if (!was_open)
+            (void)ops_of(own)->keep(channel, file, false);
+        why->status = LEND_E_NO_PATH;
+        return LEND_E_NO_PATH;
+    }
+    opened->file = file;
+    opened->lane = lane;
+    opened->bytes = share.bytes;
+    lend_list_append(&own->opened, &opened->link);
+    *out = opened;
+    return LEND_OK;
+}
+
+/* What the driver does not close stays kept: its owner is to know. */
+static void close_opened(struct lend_onesided *own, struct lend_opened *opened)
+{
+    uint32_t file = opened->file;
+
+    lend_list_remove(&opened->link);
+    bool is_closed = lend_lane_close(opened->lane, opened->address);
+    lend_sys->release(opened);
+    if (is_closed && !is_open(own, file))
+        (void)ops_of(own)->keep(own->session->channel, file, false);
+}
+
+/* Close what is wanted back, and from which nothing flies. */
+static bool close_wanted(struct lend_onesided *own)
+{
+    struct lend_channel *channel = own->session->channel;
+    bool moved = false;
+    struct lend_list *next;
+
+    if (lend_list_is_empty(&own->opened) || channel == NULL)
+        return false;
+    uint64_t stamp = ops_of(own)->mapping_stamp(channel);
+    if (stamp == own->opened_stamp)
+        return false;
+    bool is_late = false;
+    for (struct lend_list *link = own->opened.next; link != &own->opened; link = next) {
+        struct lend_opened *opened = opened_of(link);
+        uint64_t bytes;
+
+        next = link->next;
+        if (ops_of(own)->mapped(channel, opened->file, &bytes, NULL) != NULL)
+            continue;
+        is_late |= opened->flying > 0;
+        if (opened->flying > 0)
+            continue;
+        close_opened(own, opened);
+        moved = true;
+    }
+    if (moved)
+        stamp = ops_of(own)->mapping_stamp(channel); /* which lets go of them */
+    own->opened_stamp = is_late ? 0 : stamp;
+    return moved;
+}
+
+/* --- where it is --- */
+
+bool lend_opened_suits(const struct lend_transfer *transfer)
+{
+    if (transfer->kinds != UINT32_C(1) << LEND_MEMORY_DEVICE || transfer->lane == NULL)
+        return false;
+    for (uint64_t i = 0; i < transfer->region_count; i++)
+        if (transfer->extents[i].device == NULL ||
+            transfer->extents[i].device->lane != transfer->lane)
+            return false;
+    return true;
+}
+
+enum lend_status lend_opened_place(struct lend_onesided *own, struct lend_transfer *transfer,
+                                   struct lend_error *why)
+{
+    for (uint64_t i = 0; i < transfer->region_count; i++) {
+        struct lend_source *source = &transfer->sources[i];
+        struct lend_opened *opened = find(own, source->file, transfer->lane);
+        enum lend_status status = LEND_OK;
+
+        if (opened == NULL)
+            status = open_file(own, source->file, transfer->lane, &opened, why);
+        if (status != LEND_OK)
+            return status;
+        /* The file may have been told of anew since it was judged. */
+        if (source->offset_bytes > opened->bytes ||
+            source->length_bytes > opened->bytes - source->offset_bytes)
+            return lend_fail(why, LEND_E_NO_PATH, "its allocation ends before the region does");
+        source->opened = opened;
+        transfer->source_extents[i].address += opened->address;
+    }
+    return LEND_OK;
+}
+
+/* --- copying --- */
+
+struct flight {
+    uint64_t bytes;
+    uint32_t count;
+    struct lend_lane_piece pieces[PIECES_MAX];
+    uint32_t buffer_count;
+    struct {
+        uint64_t address;
+        uint64_t id;
+    } buffers[BUFFERS_MAX];
+};
+
+/* Note the allocation of ours that lies there. False: there are too many. */
+static bool note_buffer(struct flight *flight, uint64_t address,
+                        const struct lend_device_buffer *buffer)
+{
+    for (uint32_t i = 0; i < flight->buffer_count; i++)
+        if (flight->buffers[i].id == buffer->id)
+            return true;
+    if (flight->buffer_count == BUFFERS_MAX)
+        return false;
+    flight->buffers[flight->buffer_count].address = address;
+    flight->buffers[flight->buffer_count++].id = buffer->id;
+    return true;
+}
+
+static enum lend_status check_buffers(const struct flight *flight, struct lend_error *why)
+{
+    enum lend_status status = LEND_OK;
+
+    for (uint32_t i = 0; status == LEND_OK && i < flight->buffer_count; i++)
+        status = lend_device_check(flight->buffers[i].address, flight->buffers[i].id, why);
+    return status;
+}
+
+/* The next piece, of one extent and one allocation on either side. False: there is none, or it has
+ * no room in this flight; the cursors stay then. */
+static bool add_piece(struct flight *flight, struct lend_cursor *from, struct lend_cursor *to)
+{
+    const struct lend_cursor to_before = *to;
+    struct lend_segment here, there;
+    uint64_t extent = 0;
+
+    if (flight->count == PIECES_MAX || flight->bytes >= COPY_BYTES_MAX ||
+        !lend_cursor_next_of_extent(to, COPY_BYTES_MAX - flight->bytes, &here, &extent))
+        return false;
+    const struct lend_device_buffer *buffer =
+        lend_device_buffer_at(to->extents[extent].device, here.address);
+    uint64_t most = buffer->end - here.address;
+    struct lend_cursor ahead = *from;
+    most = most < here.length_bytes ? most : here.length_bytes;
+    if (!note_buffer(flight, here.address, buffer) ||
+        !lend_cursor_next_of_extent(&ahead, most, &there, &extent)) {
+        *to = to_before;
+        return false;
+    }
+    *from = ahead;
+    *to = to_before;
+    (void)lend_cursor_next(to, there.length_bytes, &here); /* as many, from where it was */
+    flight->pieces[flight->count++] = (struct lend_lane_piece){
+        .device = here.address, .from = there.address, .bytes = there.length_bytes};
+    flight->bytes += there.length_bytes;
+    return true;
+}
+
+static void count_flying(struct lend_transfer *transfer, int32_t more)
+{
+    for (uint64_t i = 0; i < transfer->region_count; i++)
+        transfer->sources[i].opened->flying += (uint32_t)more;
+}
+
+static void fail(struct lend_onesided *own, struct lend_transfer *transfer,
+                 const struct lend_error *why)
+{
+    lend_onesided_drop(own, transfer);
+    lend_client_fail(own->session, transfer, why);
+}
+
+/* Begin a copy of the next bytes. */
+static void launch(struct lend_onesided *own, struct lend_transfer *transfer)
+{
+    struct lend_error why = {0};
+    struct flight flight;
+
+    /* The allocation may be wanted back by now: what is left of it goes another way. */
+    if (lend_onesided_place_opened(own, transfer, &why) != LEND_OK) {
+        enum lend_status cause = lend_onesided_judge_word(own, transfer);
+
+        if (cause == LEND_OK) {
+            lend_onesided_fall_back(own, transfer, &why);
+            return;
+        }
+        (void)lend_lease_explain(&transfer->lease, cause, &why);
+        fail(own, transfer, &why);
+        return;
+    }
+    flight.bytes = 0;
+    flight.count = flight.buffer_count = 0;
+    while (add_piece(&flight, &transfer->remote, &transfer->local))
+        continue;
+    LEND_INVARIANT(flight.count > 0); /* both sides have as many bytes */
+    enum lend_status status = check_buffers(&flight, &why);
+    if (status == LEND_OK)
+        status = lend_lane_put(transfer->extents[0].device->lane, flight.pieces, flight.count,
+                               &transfer->mark, &why);
+    if (transfer->mark.lane == NULL) { /* nothing is under way */
+        fail(own, transfer, &why);
+        return;
+    }
+    transfer->is_flying = true;
+    transfer->flying_bytes = flight.bytes;
+    transfer->flight_why = why;
+    count_flying(transfer, 1);
+    own->flying_count++;
+}
+
+/* Our memory is what it was, all of the flight's: looked at anew, as it is over. */
+static enum lend_status check_ours(const struct lend_transfer *transfer, struct lend_error *why)
+{
+    enum lend_status status = LEND_OK;
+
+    for (uint64_t i = 0; status == LEND_OK && i < transfer->region_count; i++)
+        if (i == 0 || transfer->extents[i].device != transfer->extents[i - 1].device)
+            status = lend_device_check_all(transfer->extents[i].device, why);
+    return status;
+}
+
+static void settle(struct lend_onesided *own, struct lend_transfer *transfer)
+{
+    transfer->is_flying = false;
+    count_flying(transfer, -1);
+    own->flying_count--;
+}
+
+/* A copy is over, well or not. */
+static void land(struct lend_onesided *own, struct lend_transfer *transfer, enum lend_status status,
+                 struct lend_error *why)
+{
+    settle(own, transfer);
+    if (status == LEND_OK && transfer->flight_why.status != LEND_OK) {
+        *why = transfer->flight_why; /* not all of it was begun */
+        status = (enum lend_status)why->status;
+    }
+    if (transfer->severed != LEND_OK)
+        status = lend_fail(why, (enum lend_status)transfer->severed, "%s", transfer->severed_why);
+    if (status == LEND_OK)
+        status = check_ours(transfer, why);
+    if (status == LEND_OK) {
+        status = lend_onesided_judge_word(own, transfer);
+        if (status != LEND_OK)
+            (void)lend_lease_explain(&transfer->lease, status, why);
+    }
+    if (status != LEND_OK) {
+        fail(own, transfer, why);
+        return;
+    }
+    transfer->proven_bytes += transfer->flying_bytes;
+    if (transfer->proven_bytes == transfer->total_bytes)
+        lend_onesided_prove(own, transfer);
+}
+
+void lend_opened_begin(struct lend_onesided *own, struct lend_transfer *transfer)
+{
+    lend_list_append(&own->carried, &transfer->session_link);
+}
+
+void lend_opened_drop(struct lend_onesided *own, struct lend_transfer *transfer)
+{
+    (void)own;
+    LEND_INVARIANT(!transfer->is_flying);
+    lend_lane_drop_mark(&transfer->mark);
+}
+
+bool lend_opened_pump(struct lend_onesided *own)
+{
+    bool moved = close_wanted(own);
+    struct lend_list *next;
+
+    for (struct lend_list *link = own->carried.next; link != &own->carried; link = next) {
+        struct lend_transfer *transfer = LEND_LIST_OWNER(link, struct lend_transfer, session_link);
+        struct lend_error why = {0};
+
+        next = link->next;
+        moved = true; /* nobody wakes us when it has landed */
+        if (transfer->is_flying) {
+            enum lend_status status = lend_lane_ask(&transfer->mark, &why);
+            if (status == LEND_PENDING)
+                continue;
+            land(own, transfer, status, &why);
+        } else {
+            launch(own, transfer);
+        }
+    }
+    return moved;
+}
+
+/* Let go of those of which nothing flies any more; what was severed ends as was said then. */
+static void look_for_landed(struct lend_onesided *own)
+{
+    struct lend_list *next;
+
+    for (struct lend_list *link = own->carried.next; link != &own->carried; link = next) {
+        struct lend_transfer *transfer = LEND_LIST_OWNER(link, struct lend_transfer, session_link);
+        struct lend_error why = {0};
+
+        next = link->next;
+        if (!transfer->is_flying || lend_lane_ask(&transfer->mark, &why) == LEND_PENDING)
+            continue;
+        settle(own, transfer);
+        if (transfer->severed != LEND_OK) {
+            (void)lend_fail(&why, (enum lend_status)transfer->severed, "%s", transfer->severed_why);
+            fail(own, transfer, &why);
+        }
+    }
+}
+
+bool lend_opened_halt(struct lend_onesided *own)
+{
+    uint64_t until = lend_deadline(lend_sys->now_ns(), LEND_SETTLE_NS);
+
+    while (own->flying_count > 0) {
+        look_for_landed(own);
+        if (own->flying_count == 0)
+            break;
+        if (lend_sys->now_ns() >= until)
+            return false;
+        lend_sys->sleep_ns(LOOK_AGAIN_NS);
+    }
+    return true;
+}
+
+void lend_opened_fini(struct lend_onesided *own)
+{
+    struct lend_list *next;
+
+    for (struct lend_list *link = own->opened.next; link != &own->opened; link = next) {
+        next = link->next;
+        if (opened_of(link)->flying == 0)
+            close_opened(own, opened_of(link));
+    }
+}

@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: a GPU copies by itself out of a peer's allocation that it has opened, once and for all
+ * reads; whoever withdraws that gets it back closed, or hears who has it; and nothing is closed
+ * under a copy. Method: two agents of one process under manual progress, and the fake driver
+ * (tests/fake/cuda.c), which is told to let a process open its own; and a reader in a process of
+ * its own, which is stopped and killed. Nothing here shows what a GPU does.
+ */
+#include "staged_world.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+static struct world make_open_world(void)
+{
+    owner_flags = LEND_REGION_SHARE_DEVICE;
+    struct world world = make_world("local", true, true);
+    owner_flags = 0;
+    fake_cuda_open_own(1);
+    return world;
+}
+
+/* Connected, and told of what is shared. */
+static void connect_both(struct world *world)
+{
+    struct lend_error error = {0};
+    enum lend_status status = LEND_E_TIMEOUT;
+
+    for (int i = 0; i < STEPS_MAX && status == LEND_E_TIMEOUT; i++) {
+        status = lend_peer_connect(world->peer, 0, &error);
+        step(world);
+    }
+    check(status, &error);
+    for (int i = 0; i < 100; i++)
+        step(world);
+}
+
+static void begin_read(struct world *world, const char *paths)
+{
+    struct lend_error error = {0};
+
+    fill(&world->owner.memory, 1);
+    fill(&world->reader.memory, 2);
+    grant(world, LEND_ACCESS_READ);
+    connect_both(world);
+    check(prepare(world, LEND_READ, paths, &error), &error);
+    check(post(world, &error), &error);
+}
+
+static void hold_under_way(struct world *world)
+{
+    fake_cuda_hold(1);
+    for (int i = 0; i < STEPS_MAX && fake_cuda_under_way() == 0; i++)
+        step(world);
+    assert_true(fake_cuda_under_way() > 0);
+}
+
+static enum lend_status withdraw(struct world *world, struct lend_error *error)
+{
+    enum lend_status status = LEND_E_BUSY;
+
+    for (int i = 0; i < 1000 && status == LEND_E_BUSY; i++) {
+        status = lend_region_withdraw(world->owner.region, LEND_WITHDRAW_FORCE, 0, error);
+        step(world);
+    }
+    return status;
+}
+
+static void test_a_read_is_copied_from_gpu_to_gpu(void **state)
+{
+    struct world world = make_open_world();
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+
+    (void)state;
+    begin_read(&world, "local/cuda");
+    for (int turn = 0; turn < 3; turn++) {
+        check(finish(&world, &record, &error), &error);
+        expect_moved(&world, LEND_READ);
+        assert_string_equal(record.path, "local/cuda");
+        assert_true(record.bytes == BYTES);
+        fill(&world.reader.memory, 2);
+        check(post(&world, &error), &error);
+    }
+    check(finish(&world, &record, &error), &error);
+    assert_int_equal(fake_cuda_calls("cuIpcOpenMemHandle"), 1);
+    assert_true(fake_cuda_calls("cuMemcpyDtoDAsync") > 0);
+    assert_int_equal(fake_cuda_calls("cuMemcpyDtoHAsync"), 0);
+    assert_int_equal(fake_cuda_calls("cuMemHostAlloc"), 0);
+    check(withdraw(&world, &error), &error);
+    assert_int_equal(fake_cuda_opened(), 0);
+    end_world(&world);
+}
+
+static void test_the_path_is_told_and_taken_without_being_named(void **state)
+{
+    struct world world = make_open_world();
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+    char text[2048];
+    size_t count = 0;
+
+    (void)state;
+    begin_read(&world, NULL);
+    check(finish(&world, &record, &error), &error);
+    assert_string_equal(record.path, "local/cuda");
+    check(lend_explain_text(world.peer, world.reader.region, world.region_id, LEND_READ, text,
+                            sizeof text, &count, &error),
+          &error);
+    assert_non_null(strstr(text, "* local/cuda\n"));
+    assert_non_null(strstr(text, "  local/staged\n"));
+    check(lend_explain_text(world.peer, world.reader.region, world.region_id, LEND_WRITE, text,
+                            sizeof text, &count, &error),
+          &error);
+    assert_non_null(strstr(text, "* local/staged\n"));
+    end_world(&world);
+}
+
+static void test_without_consent_it_is_staged(void **state)
+{
+    struct world world = make_world("local", true, true);
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+
+    (void)state;
+    begin_read(&world, NULL);
+    check(finish(&world, &record, &error), &error);
+    assert_string_equal(record.path, "local/staged");
+    assert_int_equal(prepare(&world, LEND_READ, "local/cuda", &error), LEND_E_NO_PATH);
+    assert_non_null(strstr(error.message, "LEND_REGION_SHARE_DEVICE"));
+    assert_int_equal(fake_cuda_calls("cuIpcGetMemHandle"), 0);
+    end_world(&world);
+}
+
+static void test_memory_that_nobody_can_open_is_refused_with_the_remedy(void **state)
+{
+    struct world world = make_open_world();
+    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
+    struct lend_region *region = NULL;
+    struct memory mosaic = {0};
+    struct lend_error error = {0};
+
+    (void)state;
+    make_mosaic(&mosaic);
+    check(describe(&mosaic, &desc, &error), &error);
+    desc.flags = LEND_REGION_SHARE_DEVICE;
+    assert_int_equal(lend_region_register(world.owner.agent, &desc, 1, &region, NULL, &error),
+                     LEND_E_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "several mapped chunks (handle types 0x1)"));
+    assert_non_null(strstr(error.message, "expandable_segments"));
+    check(lend_memory_system(world.context, 1, &desc.memory, &error), &error);
+    assert_int_equal(lend_region_register(world.owner.agent, &desc, 1, &region, NULL, &error),
+                     LEND_E_INVALID);
+    end_world(&world);
+    free_memory(&mosaic);
+}
+
+static void test_withdraw_is_busy_by_name_until_the_copy_is_over_and_the_reader_has_closed(
+    void **state)
+{
+    struct world world = make_open_world();
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+    char who[32];
+
+    (void)state;
+    begin_read(&world, "local/cuda");
+    hold_under_way(&world);
+    (void)snprintf(who, sizeof who, "process %d of user", (int)getpid());
+    assert_int_equal(withdraw(&world, &error), LEND_E_BUSY);
+    assert_non_null(strstr(error.message, who));
+    assert_non_null(strstr(error.message, "has its GPU memory open, and has not let go"));
+    assert_int_equal(fake_cuda_opened(), 1);
+    fake_cuda_hold(0);
+    assert_int_equal(finish(&world, &record, &error), LEND_E_REVOKED);
+    check(withdraw(&world, &error), &error);
+    assert_int_equal(fake_cuda_opened(), 0);
+    end_world(&world);
+}
+
+static void test_a_lease_that_ends_under_the_copy_makes_no_success(void **state)
+{
+    struct world world = make_open_world();
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+
+    (void)state;
+    begin_read(&world, "local/cuda");
+    hold_under_way(&world);
+    check(lend_lease_revoke(world.lease, &error), &error);
+    memset(world.owner.memory.bytes, 0x5A, BYTES); /* the owner may */
+    fake_cuda_hold(0);
+    assert_int_equal(finish(&world, &record, &error), LEND_E_REVOKED);
+    assert_true(record.blocks == 0);
+    end_world(&world);
+}
+
+static void test_a_cancel_is_pending_until_nothing_lands(void **state)
+{
+    struct world world = make_open_world();
+    uint8_t *then = malloc(BYTES);
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+
+    (void)state;
+    assert_non_null(then);
+    begin_read(&world, "local/cuda");
+    hold_under_way(&world);
+    assert_int_equal(lend_transfer_cancel(world.transfer, 0), LEND_PENDING);
+    fake_cuda_hold(0);
+    assert_int_equal(finish(&world, &record, &error), LEND_E_CANCELED);
+    assert_int_equal(fake_cuda_under_way(), 0);
+    memcpy(then, world.reader.memory.bytes, BYTES);
+    for (int i = 0; i < 1000; i++)
+        step(&world);
+    assert_memory_equal(world.reader.memory.bytes, then, BYTES);
+    /* The connection and what was opened go on. */
+    check(post(&world, &error), &error);
+    check(finish(&world, &record, &error), &error);
+    expect_moved(&world, LEND_READ);
+    assert_int_equal(fake_cuda_calls("cuIpcOpenMemHandle"), 1);
+    free(then);
+    end_world(&world);
+}
+
+static void test_an_agent_that_ends_closes_what_it_has_open(void **state)
+{
+    struct world world = make_open_world();
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+
+    (void)state;
+    begin_read(&world, "local/cuda");
+    check(finish(&world, &record, &error), &error);
+    assert_int_equal(fake_cuda_opened(), 1);
+    lend_ticket_release(LEND_TAKE(world.ticket));
+    assert_int_equal(lend_transfer_release(LEND_TAKE(world.transfer)), LEND_OK);
+    lend_peer_forget(LEND_TAKE(world.peer));
+    lend_agent_destroy(LEND_TAKE(world.reader.agent));
+    assert_int_equal(fake_cuda_opened(), 0);
+    check(lend_region_withdraw(world.owner.region, LEND_WITHDRAW_FORCE, MINUTE, &error), &error);
+    end_world(&world);
+}
+
+static void test_memory_of_ours_that_goes_is_no_success(void **state)
+{
+    struct world world = make_open_world();
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+
+    (void)state;
+    begin_read(&world, "local/cuda");
+    hold_under_way(&world);
+    fake_cuda_renew(world.reader.memory.address);
+    fake_cuda_hold(0);
+    assert_int_equal(finish(&world, &record, &error), LEND_E_STALE);
+    assert_true(record.blocks == 0);
+    end_world(&world);
+}
+
+static void test_what_cannot_be_opened_is_staged_or_refused(void **state)
+{
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+
+    (void)state;
+    for (int is_named = 0; is_named < 2; is_named++)
+        for (int lies = 0; lies < 2; lies++) {
+            struct world world = make_open_world();
+
+            if (lies) /* the driver says that it is shorter than the peer does */
+                fake_cuda_fail("cuMemGetAddressRange", LEND_CUDA_ERROR_NOT_FOUND);
+            else
+                fake_cuda_fail("cuIpcOpenMemHandle", LEND_CUDA_ERROR_INVALID_CONTEXT);
+            begin_read(&world, is_named ? "local/cuda" : NULL);
+            enum lend_status status = finish(&world, &record, &error);
+            assert_int_equal(status, is_named ? LEND_E_NO_PATH : LEND_OK);
+            if (is_named)
+                assert_non_null(strstr(error.message, lies ? "NOT_FOUND" : "cuIpcOpenMemHandle"));
+            else
+                assert_string_equal(record.path, "local/staged");
+            assert_int_equal(fake_cuda_opened(), 0);
+            check(withdraw(&world, &error), &error);
+            fake_cuda_fail("cuMemGetAddressRange", 0);
+            end_world(&world);
+        }
+}
+
+static void test_a_gpu_that_hangs_keeps_what_is_open(void **state)
+{
+    struct world world = make_open_world();
+    struct lend_error error = {0};
+
+    (void)state;
+    begin_read(&world, "local/cuda");
+    hold_under_way(&world);
+    assert_int_equal(lend_transfer_cancel(world.transfer, 0), LEND_PENDING);
+    for (int i = 0; i < STEPS_MAX && lend_transfer_test(world.transfer) == LEND_PENDING &&
+                    strstr(error.message, "connected no more") == NULL;
+         i++) {
+        step(&world);
+        assert_int_equal(lend_region_withdraw(world.owner.region, LEND_WITHDRAW_FORCE, 0, &error),
+                         LEND_E_BUSY);
+    }
+    /* The reader has given its connection up, and not what it has open: it cannot. */
+    assert_int_equal(lend_transfer_test(world.transfer), LEND_PENDING);
+    assert_non_null(strstr(error.message, "which is connected no more"));
+    assert_int_equal(fake_cuda_opened(), 1);
+    fake_cuda_drop();
+    fake_cuda_hold(0);
+    world.transfer = NULL; /* it never ends */
+    lend_ticket_release(world.ticket);
+    lend_peer_forget(world.peer);
+    lend_lease_release(world.lease);
+    lend_agent_destroy(world.reader.agent);
+    lend_agent_destroy(world.owner.agent);
+    free_memory(&world.reader.memory);
+    free_memory(&world.owner.memory);
+    assert_int_equal(rmdir(world.directory), 0);
+    assert_int_equal(cuCtxSetCurrent(NULL), 0);
+    lend_cuda = NULL;
+}
+
+/* --- a reader that is another process --- */
+
+static void send_all(int fd, const void *bytes, size_t count)
+{
+    if (write(fd, bytes, count) != (ssize_t)count)
+        abort();
+}
+
+static void receive_all(int fd, void *bytes, size_t count)
+{
+    for (size_t at = 0; at < count;) {
+        ssize_t got = read(fd, (uint8_t *)bytes + at, count - at);
+
+        if (got <= 0)
+            _exit(3);
+        at += (size_t)got;
+    }
+}
+
+struct letter {
+    uint64_t region_id;
+    size_t metadata_count;
+    size_t ticket_count;
+    uint8_t metadata[8192];
+    uint8_t ticket[LEND_TICKET_BYTES_MAX];
+};
+
+/* Reads until the copy is under way, says so, and goes on for ever. */
+static void run_reader(struct world *world, int in, int out)
+{
+    struct lend_error error = {0};
+    struct letter letter;
+
+    make_side(world, &world->reader, "reader", true);
+    receive_all(in, &letter, sizeof letter);
+    check(lend_peer_import(world->reader.agent, letter.metadata, letter.metadata_count,
+                           &world->peer, &error),
+          &error);
+    check(
+        lend_ticket_import(world->peer, letter.ticket, letter.ticket_count, &world->ticket, &error),
+        &error);
+    world->region_id = letter.region_id;
+    check(prepare(world, LEND_READ, "local/cuda", &error) == LEND_E_NO_PATH ? LEND_OK
+                                                                            : LEND_E_STALE,
+          &error); /* of which only a connection can tell */
+    check(lend_peer_connect(world->peer, MINUTE, &error), &error);
+    check(prepare(world, LEND_READ, "local/cuda", &error), &error);
+    check(post(world, &error), &error);
+    fake_cuda_hold(1);
+    while (fake_cuda_under_way() == 0)
+        (void)lend_agent_progress(world->reader.agent, 0, NULL);
+    send_all(out, "!", 1);
+    for (;;)
+        (void)lend_agent_progress(world->reader.agent, 1000000, NULL);
+}
+
+/* Who was killed leaves its socket behind. */
+static void empty(const char *directory)
+{
+    DIR *all = opendir(directory);
+
+    assert_non_null(all);
+    for (const struct dirent *entry; (entry = readdir(all)) != NULL;)
+        (void)unlinkat(dirfd(all), entry->d_name, 0);
+    (void)closedir(all);
+}
+
+static void test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed(void **state)
+{
+    struct world world = {.transport = "local"};
+    struct lend_error error = {0};
+    struct letter letter = {0};
+    int there[2], back[2];
+    char name[48], sign = 0;
+
+    (void)state;
+    fake_cuda_reset();
+    lend_cuda = &fake_cuda_ops;
+    assert_int_equal(cuInit(0), 0);
+    assert_int_equal(cuDevicePrimaryCtxRetain(&world.context, 0), 0);
+    assert_int_equal(cuCtxSetCurrent(world.context), 0);
+    (void)snprintf(world.directory, sizeof world.directory, "/tmp/lend-staged-XXXXXX");
+    assert_non_null(mkdtemp(world.directory));
+    make_memory(&world.owner.memory, true); /* before they part, so that both know it */
+    assert_int_equal(pipe(there), 0);
+    assert_int_equal(pipe(back), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        run_reader(&world, there[0], back[1]);
+        _exit(0);
+    }
+    owner_flags = LEND_REGION_SHARE_DEVICE;
+    make_side(&world, &world.owner, "owner", true);
+    owner_flags = 0;
+    struct lend_block_set set = {.regions = &world.owner.region, .region_count = 1};
+    struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
+    desc.sets = &set;
+    desc.set_count = 1;
+    desc.access = LEND_ACCESS_READ;
+    desc.time_to_live_ns = MINUTE;
+    check(lend_lease_grant(world.owner.agent, &desc, &world.lease, &error), &error);
+    check(lend_ticket_export(world.lease, letter.ticket, sizeof letter.ticket, &letter.ticket_count,
+                             &error),
+          &error);
+    check(lend_metadata_export(world.owner.agent, letter.metadata, sizeof letter.metadata,
+                               &letter.metadata_count, &error),
+          &error);
+    letter.region_id = lend_region_id(world.owner.region);
+    send_all(there[1], &letter, sizeof letter);
+    assert_int_equal(fcntl(back[0], F_SETFL, O_NONBLOCK), 0);
+    while (read(back[0], &sign, 1) != 1)
+        (void)lend_agent_progress(world.owner.agent, 1000000, NULL);
+
+    assert_int_equal(kill(child, SIGSTOP), 0);
+    (void)snprintf(name, sizeof name, "process %d of user", (int)child);
+    assert_int_equal(
+        lend_region_withdraw(world.owner.region, LEND_WITHDRAW_FORCE, MINUTE / 600, &error),
+        LEND_E_BUSY);
+    assert_non_null(strstr(error.message, name));
+    assert_non_null(strstr(error.message, "has its GPU memory open"));
+
+    assert_int_equal(kill(child, SIGKILL), 0);
+    check(lend_region_withdraw(world.owner.region, LEND_WITHDRAW_FORCE, MINUTE, &error), &error);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    for (int i = 0; i < 2; i++) {
+        (void)close(there[i]);
+        (void)close(back[i]);
+    }
+    lend_lease_release(world.lease);
+    end_side(&world.owner);
+    empty(world.directory);
+    assert_int_equal(rmdir(world.directory), 0);
+    assert_int_equal(cuCtxSetCurrent(NULL), 0);
+    assert_int_equal(cuDevicePrimaryCtxRelease_v2(0), 0);
+    assert_int_equal(fake_cuda_held(), 0);
+    assert_int_equal(fake_cuda_kept(), 0);
+    lend_cuda = NULL;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_read_is_copied_from_gpu_to_gpu),
+        cmocka_unit_test(test_the_path_is_told_and_taken_without_being_named),
+        cmocka_unit_test(test_without_consent_it_is_staged),
+        cmocka_unit_test(test_memory_that_nobody_can_open_is_refused_with_the_remedy),
+        cmocka_unit_test(
+            test_withdraw_is_busy_by_name_until_the_copy_is_over_and_the_reader_has_closed),
+        cmocka_unit_test(test_a_lease_that_ends_under_the_copy_makes_no_success),
+        cmocka_unit_test(test_a_cancel_is_pending_until_nothing_lands),
+        cmocka_unit_test(test_an_agent_that_ends_closes_what_it_has_open),
+        cmocka_unit_test(test_memory_of_ours_that_goes_is_no_success),
+        cmocka_unit_test(test_what_cannot_be_opened_is_staged_or_refused),
+        cmocka_unit_test(test_a_gpu_that_hangs_keeps_what_is_open),
+        cmocka_unit_test(test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
