@@ -6,6 +6,7 @@
 #include "base/sys.h"
 #include "core/lease.h"
 #include "core/notification.h"
+#include "core/opened.h"
 #include "core/peer.h"
 #include "core/region.h"
 #include "core/session.h"
@@ -375,7 +376,7 @@ static void init_lists(struct lend_agent *agent)
     struct lend_list *const lists[] = {
         &agent->live_leases, &agent->ended_leases,  &agent->peer_list, &agent->transfer_list,
         &agent->sessions,    &agent->notifications, &agent->zeroing,   &agent->logs,
-        &agent->stages,      &agent->files,         &agent->snapshots,
+        &agent->stages,      &agent->files,         &agent->snapshots, &agent->stuck,
     };
 
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
@@ -483,6 +484,7 @@ static void demolish(struct lend_agent *agent, bool forked)
     lend_peers_fini(agent);
     lend_pool_fini(&agent->tickets);
     lend_stages_fini(agent, forked);
+    lend_opened_forget(agent);
     lend_leases_fini(agent);
     lend_regions_fini(agent, !forked);
     if (!forked)

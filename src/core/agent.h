@@ -115,6 +115,7 @@ struct lend_agent {
     struct lend_lanes lanes;    /* for copies of GPU memory */
     pthread_mutex_t stage_lock; /* a leaf */
     struct lend_list stages;    /* of sessions that move such memory */
+    struct lend_list stuck; /* allocations of peers from which a GPU copies for ever; stage_lock */
 
     _Atomic bool has_news; /* lend_agent_dispatch() has something to tell */
 

@@ -440,11 +440,24 @@ bool lend_opened_halt(struct lend_onesided *own)
 
 void lend_opened_fini(struct lend_onesided *own)
 {
+    struct lend_agent *agent = own->session->agent;
     struct lend_list *next;
 
     for (struct lend_list *link = own->opened.next; link != &own->opened; link = next) {
         next = link->next;
-        if (opened_of(link)->flying == 0)
+        if (opened_of(link)->flying == 0) {
             close_opened(own, opened_of(link));
+            continue;
+        }
+        lend_list_remove(link);
+        (void)pthread_mutex_lock(&agent->stage_lock);
+        lend_list_append(&agent->stuck, link);
+        (void)pthread_mutex_unlock(&agent->stage_lock);
     }
+}
+
+void lend_opened_forget(struct lend_agent *agent)
+{
+    for (struct lend_list *link; (link = lend_list_take_first(&agent->stuck)) != NULL;)
+        lend_sys->release(opened_of(link));
 }

@@ -39,7 +39,9 @@ void lend_opened_drop(struct lend_onesided *own, struct lend_transfer *transfer)
 bool lend_opened_pump(struct lend_onesided *own);
 /* Wait a while for what flies; false: it flies still, and perhaps for ever. */
 bool lend_opened_halt(struct lend_onesided *own);
-/* Close all from which nothing flies. */
+/* Close all from which nothing flies; the others are never closed, and stay in mind. */
 void lend_opened_fini(struct lend_onesided *own);
+/* At the agent's end. */
+void lend_opened_forget(struct lend_agent *agent);
 
 #endif

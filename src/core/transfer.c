@@ -451,8 +451,10 @@ void lend_transfers_fini(struct lend_agent *agent, bool forked)
     for (void *object = NULL; (object = lend_pool_next(&agent->transfers, object)) != NULL;) {
         struct lend_transfer *transfer = object;
 
-        if (!forked)
+        if (!forked) {
             lend_session_release(transfer->session);
+            lend_lane_drop_mark(&transfer->mark); /* of one whose copy never ended */
+        }
         free_arrays(transfer);
     }
     lend_pool_fini(&agent->transfers);
