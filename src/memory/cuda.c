@@ -50,6 +50,7 @@ static const struct {
     {"cuMemcpyDtoHAsync_v2", offsetof(struct lend_cuda_ops, copy_to_host), false},
     {"cuMemcpyHtoDAsync_v2", offsetof(struct lend_cuda_ops, copy_to_device), false},
     {"cuMemcpyDtoDAsync_v2", offsetof(struct lend_cuda_ops, copy_on_device), false},
+    {"cuMemcpyBatchAsync", offsetof(struct lend_cuda_ops, copy_batch), true},
     {"cuMemsetD8Async", offsetof(struct lend_cuda_ops, fill), false},
     {"cuMemHostAlloc", offsetof(struct lend_cuda_ops, host_allocate), false},
     {"cuMemFreeHost", offsetof(struct lend_cuda_ops, host_free), false},

@@ -13,6 +13,17 @@ struct lend_cuda_ipc {
     uint8_t bytes[LEND_CUDA_IPC_BYTES];
 };
 
+/* CUmemcpyAttributes: how the copies of a batch are made. The hints are for memory that none of
+ * ours is. */
+struct lend_cuda_batch {
+    uint32_t source_order;
+    uint32_t source_type;
+    int32_t source_id;
+    uint32_t destination_type;
+    int32_t destination_id;
+    uint32_t flags;
+};
+
 /*
  * The door to the CUDA driver: what we use of libcuda.so.1, which is opened on first need, so that
  * the library loads where there is none. Prototypes and numbers are those of the driver's ABI
@@ -49,6 +60,12 @@ struct lend_cuda_ops {
     int (*copy_to_host)(void *to, uint64_t from, size_t bytes, void *stream);
     int (*copy_to_device)(uint64_t to, const void *from, size_t bytes, void *stream);
     int (*copy_on_device)(uint64_t to, uint64_t from, size_t bytes, void *stream);
+    /* Many at once, each to or from where it likes, in no order among themselves. attribute_starts:
+     * the copy from which on each attribute counts. NULL before CUDA 12.8. (CUDA 13 has a second
+     * version, without failed_at, by another name; this one stays.) */
+    int (*copy_batch)(uint64_t *to, uint64_t *from, size_t *bytes, size_t count,
+                      struct lend_cuda_batch *attributes, size_t *attribute_starts,
+                      size_t attribute_count, size_t *failed_at, void *stream);
     int (*fill)(uint64_t to, unsigned char value, size_t bytes, void *stream);
     int (*host_allocate)(void **out, size_t bytes, unsigned flags);
     int (*host_free)(void *memory);
@@ -70,15 +87,17 @@ enum {
     LEND_CUDA_ERROR_INVALID_CONTEXT = 201,
     LEND_CUDA_ERROR_NOT_FOUND = 500,
     LEND_CUDA_ERROR_NOT_READY = 600,
+    LEND_CUDA_ERROR_NOT_SUPPORTED = 801,
 };
 
 enum {
-    LEND_CUDA_STREAM_NON_BLOCKING = 1,  /* it does not wait for the default stream */
-    LEND_CUDA_EVENT_DISABLE_TIMING = 2, /* it tells that something is over, not when */
-    LEND_CUDA_HOST_PORTABLE = 1,        /* pinned for all contexts */
-    LEND_CUDA_HANDLE_DMA_BUF = 1,       /* of memory_get_handle(): a descriptor (int) */
-    LEND_CUDA_HANDLE_BY_PCIE = 1,       /* flag of it: mapped through PCIe, for a NIC behind it */
-    LEND_CUDA_IPC_PEER_ACCESS = 1,      /* of ipc_open(): from another GPU as well */
+    LEND_CUDA_STREAM_NON_BLOCKING = 1,    /* it does not wait for the default stream */
+    LEND_CUDA_EVENT_DISABLE_TIMING = 2,   /* it tells that something is over, not when */
+    LEND_CUDA_HOST_PORTABLE = 1,          /* pinned for all contexts */
+    LEND_CUDA_HANDLE_DMA_BUF = 1,         /* of memory_get_handle(): a descriptor (int) */
+    LEND_CUDA_HANDLE_BY_PCIE = 1,         /* flag of it: mapped through PCIe, for a NIC behind it */
+    LEND_CUDA_SOURCE_IN_STREAM_ORDER = 1, /* of a batch: a source is read when its turn has come */
+    LEND_CUDA_IPC_PEER_ACCESS = 1,        /* of ipc_open(): from another GPU as well */
 };
 
 /* CUpointer_attribute, those that we ask for. */

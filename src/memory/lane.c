@@ -9,6 +9,8 @@
 _Static_assert(LEND_DEVICE_HANDLE_BYTES == sizeof(struct lend_cuda_ipc),
                "a share has room for a handle");
 
+enum { BATCH_MAX = 256 };
+
 void lend_lanes_init(struct lend_lanes *lanes)
 {
     (void)pthread_mutex_init(&lanes->lock, NULL);
@@ -73,7 +75,11 @@ static enum lend_status make_stream(struct lend_lane *lane, struct lend_error *e
 static enum lend_status make(struct lend_lane *lane, const struct lend_device_memory *memory,
                              struct lend_error *error)
 {
-    *lane = (struct lend_lane){.context = memory->context, .ordinal = memory->ordinal};
+    lane->context = memory->context;
+    lane->ordinal = memory->ordinal;
+    lane->stream = NULL;
+    lane->is_primary = false;
+    atomic_init(&lane->has_no_batches, false);
     enum lend_status status = lend_cuda_open(&lane->cuda, error);
 
     if (status == LEND_OK && memory->context == NULL)
@@ -164,6 +170,68 @@ static enum lend_status put_piece(const struct lend_lane *lane, const struct len
     return result == LEND_CUDA_SUCCESS ? LEND_OK : lend_cuda_fail(error, cuda, result, what);
 }
 
+static bool is_copy(const struct lend_lane_piece *piece)
+{
+    return piece->from != 0 || piece->host != NULL;
+}
+
+/* How many copies from the first on are one call; 0: it is to be made by itself. */
+static uint32_t batch_of(const struct lend_lane *lane, const struct lend_lane_piece *pieces,
+                         uint32_t count)
+{
+    uint32_t length = 0;
+
+    /* Relaxed: it orders nothing. */
+    if (lane->cuda->copy_batch == NULL ||
+        atomic_load_explicit(&lane->has_no_batches, memory_order_relaxed))
+        return 0;
+    while (length < count && length < BATCH_MAX && is_copy(&pieces[length]))
+        length++;
+    return length > 1 ? length : 0;
+}
+
+static int put_batch(const struct lend_lane *lane, const struct lend_lane_piece *pieces,
+                     uint32_t count)
+{
+    struct lend_cuda_batch how = {.source_order = LEND_CUDA_SOURCE_IN_STREAM_ORDER};
+    uint64_t to[BATCH_MAX], from[BATCH_MAX];
+    size_t bytes[BATCH_MAX], start = 0, failed_at = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct lend_lane_piece *piece = &pieces[i];
+        uint64_t host = (uint64_t)(uintptr_t)piece->host;
+        bool is_to_device = piece->from != 0 || piece->is_to_device;
+
+        to[i] = is_to_device ? piece->device : host;
+        from[i] = piece->from != 0 ? piece->from : piece->is_to_device ? host : piece->device;
+        bytes[i] = piece->bytes;
+    }
+    return lane->cuda->copy_batch(to, from, bytes, count, &how, &start, 1, &failed_at,
+                                  lane->stream);
+}
+
+/* Put in the next of them: many by one call, where the driver can. *done counts those that may be
+ * under way, were it only because it is not known. */
+static enum lend_status put_next(struct lend_lane *lane, const struct lend_lane_piece *pieces,
+                                 uint32_t count, uint32_t *done, struct lend_error *error)
+{
+    uint32_t batch = batch_of(lane, pieces + *done, count - *done);
+
+    if (batch > 0) {
+        int result = put_batch(lane, pieces + *done, batch);
+
+        if (result == LEND_CUDA_ERROR_NOT_SUPPORTED) { /* of this context, or this GPU */
+            atomic_store_explicit(&lane->has_no_batches, true, memory_order_relaxed);
+            return LEND_OK;
+        }
+        *done += batch;
+        return result == LEND_CUDA_SUCCESS
+                   ? LEND_OK
+                   : lend_cuda_fail(error, lane->cuda, result, "cuMemcpyBatchAsync");
+    }
+    return put_piece(lane, &pieces[(*done)++], error);
+}
+
 /* An event belongs to the context that it was made in. Made before there is work, so that none is
  * without one for want of memory. */
 static enum lend_status make_mark(const struct lend_lane *lane, struct lend_lane_mark *mark,
@@ -201,7 +269,7 @@ enum lend_status lend_lane_put(struct lend_lane *lane, const struct lend_lane_pi
     if (status == LEND_OK) {
         status = make_mark(lane, mark, error);
         while (status == LEND_OK && done < count)
-            status = put_piece(lane, &pieces[done++], error);
+            status = put_next(lane, pieces, count, &done, error);
         if (done > 0)
             (void)set_mark(mark); /* tried again when it is asked */
         leave(lane);

@@ -5,6 +5,7 @@
 #include "memory/device.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 /*
@@ -24,7 +25,8 @@ struct lend_lane {
     void *context;
     void *stream;
     int32_t ordinal;
-    bool is_primary; /* the context is the device's primary one, and retained by us */
+    bool is_primary;             /* the context is the device's primary one, and retained by us */
+    _Atomic bool has_no_batches; /* the driver has them, and does not make them here */
 };
 
 struct lend_lanes {

@@ -21,6 +21,24 @@ bool pair_is_device(const struct pair *pair)
     return (pair->setup->flags & BATTERY_DEVICE) != 0;
 }
 
+const char *pair_must_name(const struct pair *pair)
+{
+    return pair_is_device(pair) && (strcmp(pair_carrier(pair), "tcp") == 0 ||
+                                    strcmp(pair_carrier(pair), "ucx") == 0)
+               ? pair->setup->path
+               : NULL;
+}
+
+bool pair_is_opened(const struct pair *pair)
+{
+    return strcmp(pair->setup->path, "local/cuda") == 0;
+}
+
+bool pair_is_shared(const struct pair *pair)
+{
+    return pair_is_mapped(pair) || pair_is_opened(pair);
+}
+
 /* Map a file of its own into the slot, but for its last page, and seal it: nobody resizes it, and
  * nobody else maps it for writing. */
 static int map_slot(uint8_t *slot)

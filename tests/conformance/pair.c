@@ -115,27 +115,9 @@ bool pair_is_straight(const struct pair *pair)
     return (pair->setup->flags & BATTERY_STRAIGHT) != 0;
 }
 
-const char *pair_must_name(const struct pair *pair)
-{
-    return pair_is_device(pair) && (strcmp(pair_carrier(pair), "tcp") == 0 ||
-                                    strcmp(pair_carrier(pair), "ucx") == 0)
-               ? pair->setup->path
-               : NULL;
-}
-
 bool pair_is_mapped(const struct pair *pair)
 {
     return strcmp(pair->setup->path, "local/mapped") == 0;
-}
-
-bool pair_is_opened(const struct pair *pair)
-{
-    return strcmp(pair->setup->path, "local/cuda") == 0;
-}
-
-bool pair_is_shared(const struct pair *pair)
-{
-    return pair_is_mapped(pair) || pair_is_opened(pair);
 }
 
 void pair_pump(struct pair *pair)

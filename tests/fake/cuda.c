@@ -691,18 +691,29 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stre
     return result != 0 ? result : put(to, &work, true);
 }
 
+int fake_cuda_put(uint64_t to, uint64_t from, size_t bytes, void *stream)
+{
+    struct work work = {.stream = stream, .bytes = bytes, .source = from};
+
+    (void)pthread_mutex_lock(&lock);
+    bool is_from_device = find_allocation(from) != NULL, is_to_device = find_allocation(to) != NULL;
+    work.from = is_from_device ? reach_locked(from, bytes) : (const uint8_t *)(uintptr_t)from;
+    (void)pthread_mutex_unlock(&lock);
+    if (work.from == NULL)
+        return LEND_CUDA_ERROR_INVALID_VALUE;
+    if (is_to_device)
+        return put(to, &work, true);
+    work.to = (uint8_t *)(uintptr_t)to;
+    return put(from, &work, false);
+}
+
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream)
 {
-    struct work work = {.stream = stream, .bytes = bytes};
     int result = enter_context("cuMemcpyDtoDAsync");
 
-    if (result != 0)
-        return result;
-    (void)pthread_mutex_lock(&lock);
-    work.from = reach_locked(from, bytes);
-    (void)pthread_mutex_unlock(&lock);
-    work.source = from;
-    return work.from == NULL ? LEND_CUDA_ERROR_INVALID_VALUE : put(to, &work, true);
+    if (result == 0 && (fake_cuda_bytes(to) == NULL || fake_cuda_bytes(from) == NULL))
+        result = LEND_CUDA_ERROR_INVALID_VALUE;
+    return result != 0 ? result : fake_cuda_put(to, from, bytes, stream);
 }
 
 int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *stream)
@@ -762,6 +773,7 @@ const struct lend_cuda_ops fake_cuda_ops = {
     .copy_to_host = cuMemcpyDtoHAsync_v2,
     .copy_to_device = cuMemcpyHtoDAsync_v2,
     .copy_on_device = cuMemcpyDtoDAsync_v2,
+    .copy_batch = cuMemcpyBatchAsync,
     .fill = cuMemsetD8Async,
     .host_allocate = cuMemHostAlloc,
     .host_free = cuMemFreeHost,

@@ -69,6 +69,7 @@ int fake_cuda_opened(void);
 int fake_cuda_torn(void);
 
 struct lend_cuda_ipc;
+struct lend_cuda_batch;
 int cuInit(unsigned flags);
 int cuGetErrorName(int result, const char **out);
 int cuDeviceGet(int *out_device, int ordinal);
@@ -97,6 +98,9 @@ int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes);
 int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes);
 int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *stream);
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream);
+int cuMemcpyBatchAsync(uint64_t *to, uint64_t *from, size_t *bytes, size_t count,
+                       struct lend_cuda_batch *attributes, size_t *attribute_starts,
+                       size_t attribute_count, size_t *failed_at, void *stream);
 int cuIpcGetMemHandle(struct lend_cuda_ipc *out, uint64_t pointer);
 int cuIpcOpenMemHandle_v2(uint64_t *out_pointer, struct lend_cuda_ipc handle, unsigned flags);
 int cuIpcCloseMemHandle(uint64_t pointer);

@@ -18,6 +18,8 @@ void fake_cuda_unlock(void);
 struct fake_cuda_allocation *fake_cuda_find_locked(uint64_t pointer);
 bool fake_cuda_add_locked(const struct fake_cuda_allocation *allocation);
 void fake_cuda_remove_locked(struct fake_cuda_allocation *allocation);
+/* A copy between any two of what a processor reaches, and what a GPU does. */
+int fake_cuda_put(uint64_t to, uint64_t from, size_t bytes, void *stream);
 /* Copies that are under way, and read from it. */
 int fake_cuda_count_reading_locked(const struct fake_cuda_allocation *allocation);
 

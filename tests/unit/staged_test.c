@@ -454,12 +454,15 @@ static void fail_at(const char *function, int nth, uint32_t direction, bool *out
 static void test_any_call_of_the_driver_may_fail(void **state)
 {
     static const char *const functions[] = {
-        "cuMemHostAlloc",    "cuCtxPushCurrent",  "cuPointerGetAttributes", "cuEventCreate",
-        "cuMemcpyDtoHAsync", "cuMemcpyHtoDAsync", "cuEventRecord",          "cuEventQuery",
+        "cuMemHostAlloc", "cuCtxPushCurrent",  "cuPointerGetAttributes",
+        "cuEventCreate",  "cuMemcpyDtoHAsync", "cuMemcpyHtoDAsync",
+        "cuEventRecord",  "cuEventQuery",      "cuMemcpyBatchAsync",
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++)
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        has_old_driver =
+            strstr(functions[i], "Memcpy") != NULL && strstr(functions[i], "Batch") == NULL;
         for (uint32_t direction = LEND_READ; direction <= LEND_WRITE; direction++) {
             bool has_failed = true;
 
@@ -467,6 +470,39 @@ static void test_any_call_of_the_driver_may_fail(void **state)
             for (int nth = 0; has_failed; nth += nth < 6 ? 1 : 7)
                 fail_at(functions[i], nth, direction, &has_failed);
         }
+        has_old_driver = false;
+    }
+}
+
+static int copies(void)
+{
+    return fake_cuda_calls("cuMemcpyBatchAsync") + fake_cuda_calls("cuMemcpyDtoHAsync") +
+           fake_cuda_calls("cuMemcpyHtoDAsync");
+}
+
+static void test_a_thousand_pieces_are_few_calls_of_a_driver_that_copies_many(void **state)
+{
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+
+    (void)state;
+    for (int driver = 0; driver < 3; driver++) {
+        has_old_driver = driver == 1;
+        struct world world = make_world("loopback", true, true);
+        if (driver == 2)
+            fake_cuda_fail("cuMemcpyBatchAsync", LEND_CUDA_ERROR_NOT_SUPPORTED);
+
+        begin_pieces(&world, NULL);
+        int before = copies();
+        check(finish(&world, &record, &error), &error);
+        expect_pieces(&world);
+        /* 256 pieces a call, at the owner's and at the reader's; else one each, and one in vain. */
+        assert_int_equal(copies() - before, driver == 0   ? 2 * ((PIECES + 255) / 256)
+                                            : driver == 1 ? 2 * PIECES
+                                                          : 2 * PIECES + 2);
+        has_old_driver = false;
+        end_world(&world);
+    }
 }
 
 static void test_a_broken_context_ends_its_copies(void **state)
@@ -556,6 +592,7 @@ int main(void)
         cmocka_unit_test(test_a_canceled_read_is_pending_until_nothing_lands),
         cmocka_unit_test(test_a_failed_read_is_zeroed_by_the_gpu),
         cmocka_unit_test(test_any_call_of_the_driver_may_fail),
+        cmocka_unit_test(test_a_thousand_pieces_are_few_calls_of_a_driver_that_copies_many),
         cmocka_unit_test(test_a_broken_context_ends_its_copies),
         cmocka_unit_test(test_a_gpu_that_hangs_keeps_its_region_and_no_other_peer),
         cmocka_unit_test(test_a_thread_without_a_context_has_none_afterwards),

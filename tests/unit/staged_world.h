@@ -84,6 +84,7 @@ static inline void make_memory(struct memory *memory, bool is_device)
 }
 
 static bool has_mosaics;
+static bool has_old_driver;  /* that copies piece by piece */
 static uint32_t owner_flags; /* of its region */
 
 /* Many allocations that touch: more than one copy is told of, and their borders lie in blocks. */
@@ -190,7 +191,11 @@ static inline struct world make_world(const char *transport, bool owner_is_devic
     struct world world = {.transport = transport};
 
     fake_cuda_reset();
-    lend_cuda = &fake_cuda_ops;
+    static struct lend_cuda_ops old_ops;
+
+    old_ops = fake_cuda_ops;
+    old_ops.copy_batch = NULL;
+    lend_cuda = has_old_driver ? &old_ops : &fake_cuda_ops;
     assert_int_equal(cuInit(0), 0);
     assert_int_equal(cuDevicePrimaryCtxRetain(&world.context, 0), 0);
     assert_int_equal(cuCtxSetCurrent(world.context), 0);
@@ -321,6 +326,66 @@ static inline void expect_moved(const struct world *world, uint32_t direction)
         assert_memory_equal(to, from.bytes + source, BLOCK);
     }
     free(from.bytes);
+}
+
+/* --- many small pieces --- */
+
+enum { PIECE = 64, PIECES = 1000, HERE_STEP = 3, THERE_STEP = 2 };
+
+static inline struct lend_region *register_pieces(struct side *side, uint32_t flags)
+{
+    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
+    struct lend_region *region = NULL;
+    struct lend_error error = {0};
+
+    check(describe(&side->memory, &desc, &error), &error);
+    desc.geometry.block_length_bytes = PIECE;
+    desc.geometry.count = BYTES / PIECE;
+    desc.access = LEND_ACCESS_READ;
+    desc.flags = flags;
+    check(lend_region_register(side->agent, &desc, 1, &region, NULL, &error), &error);
+    return region;
+}
+
+/* Post a read of pieces that touch nowhere. Both sides are registered anew for it. */
+static inline void begin_pieces(struct world *world, const char *paths)
+{
+    static int32_t here[PIECES], there[PIECES];
+    struct lend_transfer_desc desc = LEND_TRANSFER_DESC_INIT;
+    struct lend_post_desc post_desc = LEND_POST_DESC_INIT;
+    struct lend_error error = {0};
+
+    fill(&world->owner.memory, 1);
+    fill(&world->reader.memory, 2);
+    world->owner.region = register_pieces(&world->owner, owner_flags);
+    world->reader.region = register_pieces(&world->reader, 0);
+    lend_peer_forget(world->peer);
+    meet(world);
+    grant(world, LEND_ACCESS_READ);
+    desc.direction = LEND_READ;
+    desc.region_count = 1;
+    desc.peer = world->peer;
+    desc.local_regions = &world->reader.region;
+    desc.remote_regions = &world->region_id;
+    desc.block_count_max = PIECES;
+    desc.paths = paths;
+    check(lend_transfer_prepare(world->reader.agent, &desc, &world->transfer, &error), &error);
+    for (int32_t i = 0; i < PIECES; i++) {
+        here[i] = i * HERE_STEP;
+        there[i] = i * THERE_STEP;
+    }
+    post_desc.ticket = world->ticket;
+    post_desc.local_blocks = here;
+    post_desc.remote_blocks = there;
+    post_desc.block_count = PIECES;
+    check(lend_transfer_post(world->transfer, &post_desc, &error), &error);
+}
+
+static inline void expect_pieces(const struct world *world)
+{
+    for (size_t i = 0; i < PIECES; i++)
+        assert_memory_equal(world->reader.memory.bytes + i * HERE_STEP * PIECE,
+                            world->owner.memory.bytes + i * THERE_STEP * PIECE, PIECE);
 }
 
 #endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fake/cuda.h"
+#include "fake/cuda_inside.h"
+#include "memory/cuda.h"
+
+/* Of the fake CUDA driver: copies that are made many at once. */
+
+int cuMemcpyBatchAsync(uint64_t *to, uint64_t *from, size_t *bytes, size_t count,
+                       struct lend_cuda_batch *attributes, size_t *attribute_starts,
+                       size_t attribute_count, size_t *failed_at, void *stream)
+{
+    int result = fake_cuda_enter("cuMemcpyBatchAsync");
+
+    /* As the driver documents it: one attribute at least, the first for the first copy; an order
+     * that is one; and no default stream. */
+    if (result == 0 &&
+        (count == 0 || attribute_count == 0 || attribute_count > count ||
+         attribute_starts[0] != 0 || attributes[0].source_order < 1 ||
+         attributes[0].source_order > 3 || attributes[0].flags != 0 || stream == NULL))
+        result = LEND_CUDA_ERROR_INVALID_VALUE;
+    *failed_at = SIZE_MAX;
+    /* In no order that anybody may count on: the last comes first. */
+    for (size_t i = count; i > 0 && result == 0; i--) {
+        result = fake_cuda_put(to[i - 1], from[i - 1], bytes[i - 1], stream);
+        if (result != 0)
+            *failed_at = i - 1;
+    }
+    return result;
+}
