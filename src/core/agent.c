@@ -369,6 +369,7 @@ static void init_tables(struct lend_agent *agent)
     lend_pool_init(&agent->range_lists, sizeof(struct lend_range_list), UINT32_MAX);
     agent->places_stamp = 1;
     agent->lease_expiry_ns = UINT64_MAX;
+    agent->freed_look_at_ns = UINT64_MAX;
 }
 
 static void init_lists(struct lend_agent *agent)

@@ -5,6 +5,7 @@
 #include "base/geometry.h"
 #include "base/sys.h"
 #include "core/foreign.h"
+#include "core/freed.h"
 #include "core/rail.h"
 #include "core/share.h"
 
@@ -616,6 +617,11 @@ static enum lend_status register_batch(struct batch *batch, struct few *few,
     if (status != LEND_OK)
         return fail_at(batch, failed, status, &why, error);
     lend_rail_expose_all(batch->agent, batch->made, batch->count);
+    for (uint32_t i = 0; i < batch->count; i++)
+        if (batch->descs[i].memory.kind == LEND_MEMORY_DEVICE) {
+            lend_freed_watch(batch->agent);
+            break;
+        }
     return LEND_OK;
 }
 

@@ -39,6 +39,7 @@ struct lend_region {
     bool is_on_rail;            /* exposed to the NICs of peers, or was; agent's lock */
     bool is_railing;            /* a thread is about to expose it to them; agent's lock */
     bool is_suspended;          /* and not withdrawn for good; agent's lock */
+    bool is_freed;              /* its memory was found to be, while it was lent; agent's lock */
     bool is_quiet;              /* a suspension has come to its end; agent's lock */
     uint32_t life;              /* how many times it was resumed; agent's lock */
     _Atomic bool is_withdrawn;  /* changed under the agent's lock; posting looks without it */

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/sys.h"
 #include "core/foreign.h"
+#include "core/freed.h"
 #include "core/lease_keys.h"
 #include "core/rail.h"
 #include "core/server.h"
@@ -246,6 +247,7 @@ static void begin_life_locked(struct lend_region *region)
     region->life++;
     region->is_suspended = false;
     region->is_quiet = false;
+    region->is_freed = false;
     atomic_store_explicit(&region->is_forced, false, memory_order_relaxed);
     agent->serial++;
     LEND_STATISTICS_ADD_LOCKED(agent, regions_withdrawn, -1);
@@ -353,6 +355,8 @@ enum lend_status lend_region_resume(struct lend_region *region, const struct len
     }
     lend_files_drop(&place.wanted);
     lend_device_release(place.item.device);
+    if (status == LEND_OK && place.desc.memory.kind == LEND_MEMORY_DEVICE)
+        lend_freed_watch(agent);
     return status;
 }
 

@@ -140,6 +140,7 @@ static void test_a_reader_believes_no_packet(void **state)
         {"let go of what is not there", LEND_LOCAL_LET_GO, .number = 5},
         {"let go of what never was", LEND_LOCAL_LET_GO, .number = 2},
         {"what readers send", LEND_LOCAL_LEFT, .number = 1},
+        {"what readers send last", LEND_LOCAL_LEFT_ALL, .number = 0},
         {"something else", LEND_LOCAL_FILE, 5, FILE_BYTES, {null}, 1, .refusal = "no memory file"},
         {"what may shrink",
          LEND_LOCAL_FILE,

@@ -283,6 +283,64 @@ static void test_memory_of_ours_that_goes_is_no_success(void **state)
     end_world(&world);
 }
 
+static void test_what_was_freed_is_stale_to_a_reader_that_asks_nobody(void **state)
+{
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+    uint64_t usual = lend_freed_look_ns;
+
+    (void)state;
+    lend_freed_look_ns = 1; /* not a second */
+    struct world world = make_open_world();
+    begin_read(&world, "local/cuda,local/staged");
+    check(finish(&world, &record, &error), &error);
+    assert_int_equal(fake_cuda_opened(), 1);
+    fake_cuda_renew(world.owner.memory.address);
+    for (int i = 0; i < STEPS_MAX && fake_cuda_opened() > 0; i++)
+        step(&world);
+    assert_int_equal(fake_cuda_opened(), 0); /* its owner has asked for it */
+    check(post(&world, &error), &error);
+    assert_int_equal(finish(&world, &record, &error), LEND_E_STALE);
+    assert_true(record.blocks == 0);
+    lend_freed_look_ns = usual;
+    end_world(&world);
+}
+
+static void test_suspend_takes_it_back_and_resume_lends_it_anew(void **state)
+{
+    struct world world = make_open_world();
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+
+    (void)state;
+    begin_read(&world, "local/cuda");
+    check(finish(&world, &record, &error), &error);
+    for (int turn = 1; turn < 3; turn++) {
+        enum lend_status status = LEND_E_BUSY;
+
+        for (int i = 0; i < STEPS_MAX && status == LEND_E_BUSY; i++) {
+            status = lend_region_suspend(world.owner.region, LEND_WITHDRAW_FORCE, 0, &error);
+            step(&world);
+        }
+        check(status, &error);
+        assert_int_equal(fake_cuda_opened(), 0);
+        fake_cuda_renew(
+            world.owner.memory.address); /* an engine that slept has other memory there */
+        check(lend_region_resume(world.owner.region, NULL, -1, 0, &error), &error);
+        assert_int_equal(lend_transfer_release(world.transfer), LEND_OK);
+        lend_ticket_release(world.ticket);
+        lend_lease_release(world.lease);
+        lend_peer_forget(world.peer);
+        meet(&world);
+        begin_read(&world, "local/cuda");
+        check(finish(&world, &record, &error), &error);
+        expect_moved(&world, LEND_READ);
+        assert_string_equal(record.path, "local/cuda");
+        assert_int_equal(fake_cuda_calls("cuIpcOpenMemHandle"), 1 + turn);
+    }
+    end_world(&world);
+}
+
 static void test_what_cannot_be_opened_is_staged_or_refused(void **state)
 {
     struct lend_transfer_record record;
@@ -500,6 +558,8 @@ int main(void)
         cmocka_unit_test(test_a_cancel_is_pending_until_nothing_lands),
         cmocka_unit_test(test_an_agent_that_ends_closes_what_it_has_open),
         cmocka_unit_test(test_memory_of_ours_that_goes_is_no_success),
+        cmocka_unit_test(test_what_was_freed_is_stale_to_a_reader_that_asks_nobody),
+        cmocka_unit_test(test_suspend_takes_it_back_and_resume_lends_it_anew),
         cmocka_unit_test(test_what_cannot_be_opened_is_staged_or_refused),
         cmocka_unit_test(test_a_gpu_that_hangs_keeps_what_is_open),
         cmocka_unit_test(test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed),

@@ -297,6 +297,97 @@ static void test_memory_of_the_reader_that_goes_is_no_success(void **state)
     }
 }
 
+static void test_memory_that_is_freed_while_nothing_moves_is_noticed(void **state)
+{
+    struct lend_lease_info info = {.struct_size = sizeof info};
+    struct lend_error error = {0};
+    uint64_t usual = lend_freed_look_ns;
+
+    (void)state;
+    lend_freed_look_ns = 1; /* not a second */
+    has_mosaics = true;
+    struct world world = make_world("loopback", true, false);
+    has_mosaics = false;
+    grant(&world, LEND_ACCESS_READ);
+    for (int i = 0; i < 10; i++)
+        step(&world);
+    check(lend_lease_describe(world.lease, &info, &error), &error);
+    assert_int_equal(info.status, LEND_OK);
+
+    fake_cuda_fail("cuPointerGetAttributes", LEND_CUDA_ERROR_NOT_FOUND);
+    for (int i = 0; i < 10; i++)
+        step(&world);
+    fake_cuda_fail("cuPointerGetAttributes", 0);
+    check(lend_lease_describe(world.lease, &info, &error), &error);
+    assert_int_equal(info.status, LEND_OK); /* a driver that fails says nothing of the memory */
+
+    fake_cuda_renew(world.owner.memory.address + 21 * CHUNK);
+    for (int i = 0; i < STEPS_MAX && info.status == LEND_OK; i++) {
+        step(&world);
+        check(lend_lease_describe(world.lease, &info, &error), &error);
+    }
+    assert_int_equal(info.status, LEND_E_STALE);
+    check(prepare(&world, LEND_READ, NULL, &error), &error);
+    check(post(&world, &error), &error);
+    struct lend_transfer_record record;
+    assert_int_equal(finish(&world, &record, &error), LEND_E_STALE);
+    assert_true(record.blocks == 0);
+    check(lend_region_withdraw(world.owner.region, LEND_WITHDRAW_DRAIN, MINUTE, &error), &error);
+    lend_freed_look_ns = usual;
+    end_world(&world);
+}
+
+static void test_a_quiet_agent_asks_for_its_memory_once_in_a_while(void **state)
+{
+    struct world world = make_world("loopback", true, true);
+    int before = fake_cuda_calls("cuPointerGetAttributes");
+
+    (void)state;
+    for (int i = 0; i < 2000; i++)
+        step(&world);
+    /* Two agents with one allocation each; a second may just be over, or two on a slow machine. */
+    assert_true(fake_cuda_calls("cuPointerGetAttributes") - before < 200);
+    end_world(&world);
+}
+
+/* --- suspended, and lent again --- */
+
+static void test_a_region_that_comes_back_elsewhere_is_registered_anew(void **state)
+{
+    struct lend_transfer_record record;
+    struct lend_memory memory;
+    struct memory next = {0};
+    struct lend_error error = {0};
+
+    (void)state;
+    struct world world = make_world("loopback", true, true);
+    check(lend_region_suspend(world.owner.region, LEND_WITHDRAW_FORCE, MINUTE, &error), &error);
+    free_memory(&world.owner.memory);
+    make_memory(&next, true);
+    world.owner.memory = next;
+    check(lend_memory_device(next.address, BYTES, 0, &memory, &error), &error);
+    check(lend_region_resume(world.owner.region, &memory, -1, 0, &error), &error);
+    lend_peer_forget(world.peer);
+    meet(&world);
+    begin(&world, LEND_READ);
+    check(finish(&world, &record, &error), &error);
+    expect_moved(&world, LEND_READ);
+
+    /* In the same place, which the driver has given to another allocation since. */
+    check(lend_region_suspend(world.owner.region, LEND_WITHDRAW_FORCE, MINUTE, &error), &error);
+    fake_cuda_renew(next.address);
+    check(lend_region_resume(world.owner.region, NULL, -1, 0, &error), &error);
+    lend_ticket_release(world.ticket);
+    lend_lease_release(world.lease);
+    assert_int_equal(lend_transfer_release(world.transfer), LEND_OK);
+    lend_peer_forget(world.peer);
+    meet(&world);
+    begin(&world, LEND_READ);
+    check(finish(&world, &record, &error), &error);
+    expect_moved(&world, LEND_READ);
+    end_world(&world);
+}
+
 /* --- what ends while a GPU copies --- */
 
 static void hold_under_way(struct world *world)
@@ -587,6 +678,9 @@ int main(void)
         cmocka_unit_test(test_memory_that_was_allocated_anew_is_stale),
         cmocka_unit_test(test_memory_that_goes_in_the_midst_is_no_success),
         cmocka_unit_test(test_memory_of_the_reader_that_goes_is_no_success),
+        cmocka_unit_test(test_memory_that_is_freed_while_nothing_moves_is_noticed),
+        cmocka_unit_test(test_a_quiet_agent_asks_for_its_memory_once_in_a_while),
+        cmocka_unit_test(test_a_region_that_comes_back_elsewhere_is_registered_anew),
         cmocka_unit_test(test_a_write_lease_ends_when_the_last_copy_has_landed),
         cmocka_unit_test(test_a_read_lease_ends_at_once_and_withdraw_waits),
         cmocka_unit_test(test_a_canceled_read_is_pending_until_nothing_lands),

@@ -20,6 +20,7 @@
 #include <lend/lend.h>
 
 #include "base/sys.h"
+#include "core/freed.h"
 #include "core/transport.h"
 #include "fake/cuda.h"
 #include "memory/cuda.h"

@@ -25,6 +25,7 @@
  *     either: <---------- doorbell, one byte, where the other end sleeps ----------------> either
  *     client: <---------- file + fd | no file, as they come; let go {number} ------------- server
  *     client: ----------- left {number}: it is mapped here no more ----------------------> server
+ *     client: ----------- left all: the last packet, and nothing is mapped here, ever ---> server
  *
  * The client sends no frame before it is ready, so that after the greeting it knows what it may map
  * (local/mapped) and whose memory it may read (local/cross-memory).
@@ -69,6 +70,7 @@ enum lend_local_notice_type {
     LEND_LOCAL_READY,     /* all that there was to tell at first */
     LEND_LOCAL_LET_GO,    /* {number}: unmap it */
     LEND_LOCAL_LEFT,      /* {number}, to the owner: it is not mapped, or no more */
+    LEND_LOCAL_LEFT_ALL,  /* to the owner: none is, nor those that we are still to be told of */
 };
 
 /* One of them, but for its descriptor. What a type has not is 0. */
@@ -137,6 +139,7 @@ struct lend_local_channel {
     /* Server; share_lock */
     struct lend_list served; /* in lend_local's list, if is_served */
     bool is_served;
+    bool has_left; /* its end is near, and it has said its last */
     struct lend_local_held held[LEND_LOCAL_FILES_MAX];
 
     /* The poller's, once set up. */

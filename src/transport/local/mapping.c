@@ -340,7 +340,8 @@ static enum lend_status take_locked(struct lend_local_channel *channel,
         /* Release: with all that was told before; pairs with the acquire of who looks. */
         atomic_store_explicit(&channel->is_ready, true, memory_order_release);
         return LEND_OK;
-    case LEND_LOCAL_LEFT: break;
+    case LEND_LOCAL_LEFT:
+    case LEND_LOCAL_LEFT_ALL: break;
     }
     return lend_fail(error, LEND_E_CORRUPT, "the peer sent a packet that no agent sends then");
 }
@@ -411,7 +412,9 @@ void lend_local_let_go(struct lend_local_channel *channel)
 
 void lend_local_leave(struct lend_local_channel *channel)
 {
+    static const struct lend_local_notice all = {.type = LEND_LOCAL_LEFT_ALL};
     struct lend_local_mappings *mappings = channel->mappings;
+    bool is_kept = false;
 
     if (mappings == NULL || channel->socket.fd < 0)
         return;
@@ -419,7 +422,10 @@ void lend_local_leave(struct lend_local_channel *channel)
     for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++) {
         struct file *file = &mappings->files[i];
 
-        if ((file->state != MAPPED && file->state != LEAVING) || file->is_kept)
+        if (file->state != MAPPED && file->state != LEAVING)
+            continue;
+        is_kept |= file->is_kept;
+        if (file->is_kept)
             continue;
         lend_sys->unmap(file->memory, file->bytes);
         file->memory = NULL;
@@ -427,6 +433,8 @@ void lend_local_leave(struct lend_local_channel *channel)
         (void)tell_left(channel, file->number); /* the end says it, too, of all but GPU memory */
     }
     (void)pthread_mutex_unlock(&mappings->map_lock);
+    if (!is_kept)
+        (void)lend_local_notice_send(channel->socket.fd, &all, -1);
 }
 
 /* The operations of the table */

@@ -98,7 +98,7 @@ bool lend_local_notice_decode(const struct lend_local_packet *packet, struct len
 
     uint32_t magic = lend_read_u32(&reader);
     uint32_t type = lend_read_u32(&reader);
-    if (magic != NOTICE_MAGIC || type < LEND_LOCAL_WORDS || type > LEND_LOCAL_LEFT)
+    if (magic != NOTICE_MAGIC || type < LEND_LOCAL_WORDS || type > LEND_LOCAL_LEFT_ALL)
         return false;
     notice.type = (enum lend_local_notice_type)type;
     if (has_number(notice.type)) {
@@ -257,6 +257,8 @@ static void make_printable(char *text)
 /* Give the client the file, or tell it why not. */
 static void offer(struct lend_local_channel *channel, const struct lend_shared_file *file)
 {
+    if (channel->has_left)
+        return;
     struct lend_local_notice notice = {.number = file->number, .bytes = file->backing.file_bytes};
     int socket = channel->socket.fd;
     struct lend_local_held *held = find_held(channel, 0);
@@ -336,6 +338,18 @@ static bool drop_held(struct lend_local_channel *channel, uint32_t number)
     return true;
 }
 
+/* What it is given from then on is nobody's, and counts for nothing. False: it has not that one. */
+static bool note_left(struct lend_local_channel *channel, const struct lend_local_notice *notice)
+{
+    if (notice->type == LEND_LOCAL_LEFT)
+        return drop_held(channel, notice->number);
+    for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++)
+        if (channel->held[i].number != 0)
+            (void)drop_held(channel, channel->held[i].number);
+    channel->has_left = true;
+    return true;
+}
+
 enum lend_status lend_local_take_left(struct lend_local_channel *channel,
                                       const struct lend_local_packet *packet,
                                       struct lend_error *error)
@@ -345,11 +359,11 @@ enum lend_status lend_local_take_left(struct lend_local_channel *channel,
 
     /* Descriptors of clients are not even taken. */
     if (!packet->is_whole || !lend_local_notice_decode(packet, &notice) ||
-        notice.type != LEND_LOCAL_LEFT)
+        (notice.type != LEND_LOCAL_LEFT && notice.type != LEND_LOCAL_LEFT_ALL))
         return lend_fail(error, LEND_E_CORRUPT, "the peer sent a packet that no agent sends then");
 
     (void)pthread_mutex_lock(&local->share_lock);
-    bool was_held = drop_held(channel, notice.number);
+    bool was_held = note_left(channel, &notice);
     (void)pthread_mutex_unlock(&local->share_lock);
     if (!was_held)
         return lend_fail(error, LEND_E_CORRUPT, "the peer has let go of file %u, which it has not",
@@ -365,10 +379,12 @@ static void take_last_words(struct lend_local_channel *channel)
         struct lend_local_packet packet;
 
         lend_local_receive(channel->socket.fd, false, &packet);
-        bool is_over = packet.count <= 0;
-        if (!is_over && packet.is_whole && lend_local_notice_decode(&packet, &notice) &&
-            notice.type == LEND_LOCAL_LEFT)
-            (void)drop_held(channel, notice.number);
+        /* Who closes with packets of ours unread resets the connection, which is told once, ahead
+         * of what it had said. */
+        bool is_over = packet.count <= 0 && packet.count != -ECONNRESET;
+        if (packet.count > 0 && packet.is_whole && lend_local_notice_decode(&packet, &notice) &&
+            (notice.type == LEND_LOCAL_LEFT || notice.type == LEND_LOCAL_LEFT_ALL))
+            (void)note_left(channel, &notice);
         lend_local_packet_fini(&packet);
         if (is_over)
             return;
