@@ -10,6 +10,10 @@
  * writers. So peers on this host may map it and read without the owner's help (path
  * "local/mapped"). Any other memory can be lent too; storage is the one that is fastest.
  *
+ * Storage of kind LEND_MEMORY_DEVICE is memory of a GPU, and of kind LEND_MEMORY_PINNED the host's,
+ * pinned for every GPU: the CUDA driver allocates both (cuMemAlloc, cuMemHostAlloc), and there is
+ * no file behind them.
+ *
  * The seal against writers is one against punching too, for the owner as for everybody: where
  * LEND_REGION_PUNCH_OUT is to work, lend a file of your own that has no such seal.
  */
@@ -29,12 +33,15 @@ enum lend_storage_flag {
 
 /** What to allocate. Initialise with LEND_STORAGE_DESC_INIT. */
 struct lend_storage_desc {
-    uint32_t struct_size;  /**< sizeof(struct lend_storage_desc) as compiled. */
+    uint32_t struct_size;  /**< sizeof(struct lend_storage_desc) as compiled; one that ends behind
+                                name is of a version that is still taken. */
     uint32_t flags;        /**< ::lend_storage_flag. */
     uint64_t length_bytes; /**< 1 .. LEND_MEMORY_BYTES_MAX; rounded up to whole pages. */
     uint32_t numa_node;    /**< Looked at with LEND_STORAGE_ON_NODE. */
-    uint32_t reserved;     /**< 0. */
+    uint32_t kind;         /**< LEND_MEMORY_SYSTEM, or 0 for that; ..._PINNED; ..._DEVICE. */
     const char *name;      /**< Shown in /proc/PID/maps; NULL: "lend-storage". */
+    int32_t device;        /**< The GPU's ordinal, where kind is of one; else 0. */
+    uint32_t reserved;     /**< 0. */
 };
 
 #define LEND_STORAGE_DESC_INIT                                                                     \
@@ -51,26 +58,28 @@ LEND_API void lend_storage_desc_init(struct lend_storage_desc *desc);
  * @param out  on success, a handle; give it back with lend_storage_destroy(). Untouched on failure.
  * @retval LEND_E_INVALID      null arguments, unknown flags, a length of 0 or over the limit.
  * @retval LEND_E_VERSION      struct_size is of no version of the struct.
- * @retval LEND_E_UNSUPPORTED  no huge pages or no such NUMA node here; says what to set.
+ * @retval LEND_E_UNSUPPORTED  no huge pages or no such NUMA node here; says what to set. No CUDA
+ *                             driver, where the kind is of one.
  * @retval LEND_E_NO_MEMORY    not so much memory, or not so many huge pages are reserved.
- * @retval LEND_E_SYSTEM
+ * @retval LEND_E_SYSTEM, LEND_E_DEVICE
  * Threads: safe. Blocks: no longer than the kernel does.
  */
 LEND_API LEND_MUST_USE enum lend_status lend_storage_create(const struct lend_storage_desc *desc,
                                                             struct lend_storage **out,
                                                             struct lend_error *error);
 
-/** The first byte, page-aligned; NULL for NULL. Valid until destroyed. Threads: safe. */
+/** The first byte, page-aligned; NULL for NULL. Of a GPU's memory the driver's pointer, which no
+ * processor may follow. Valid until destroyed. Threads: safe. */
 LEND_API void *lend_storage_address(const struct lend_storage *storage);
 /** The length in bytes, in whole pages; 0 for NULL. Threads: safe. */
 LEND_API uint64_t lend_storage_length_bytes(const struct lend_storage *storage);
-/** The descriptor of its file, owned by the storage; -1 for NULL. Threads: safe. */
+/** The descriptor of its file, owned by the storage; -1 if there is none. Threads: safe. */
 LEND_API int32_t lend_storage_fd(const struct lend_storage *storage);
 
 /**
  * Describe a part of it for lend_region_register(): the memory, and the consent to share its file
  * (LEND_REGION_SHARE_FILE). Sets desc->memory, share_fd and share_offset_bytes, adds to
- * desc->flags, and leaves the rest as it is.
+ * desc->flags, and leaves the rest as it is. Of the driver's memory it sets desc->memory alone.
  * @retval LEND_E_INVALID       null arguments, or a length of 0.
  * @retval LEND_E_OUT_OF_RANGE  not a part of the storage.
  * @retval LEND_E_VERSION       struct_size of desc is of no version of the struct.

@@ -54,6 +54,8 @@ static const struct {
     {"cuMemsetD8Async", offsetof(struct lend_cuda_ops, fill), false},
     {"cuMemHostAlloc", offsetof(struct lend_cuda_ops, host_allocate), false},
     {"cuMemFreeHost", offsetof(struct lend_cuda_ops, host_free), false},
+    {"cuMemAlloc_v2", offsetof(struct lend_cuda_ops, allocate), false},
+    {"cuMemFree_v2", offsetof(struct lend_cuda_ops, free), false},
     {"cuIpcGetMemHandle", offsetof(struct lend_cuda_ops, ipc_get), false},
     {"cuIpcOpenMemHandle_v2", offsetof(struct lend_cuda_ops, ipc_open), false},
     {"cuIpcCloseMemHandle", offsetof(struct lend_cuda_ops, ipc_close), false},

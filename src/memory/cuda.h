@@ -69,6 +69,8 @@ struct lend_cuda_ops {
     int (*fill)(uint64_t to, unsigned char value, size_t bytes, void *stream);
     int (*host_allocate)(void **out, size_t bytes, unsigned flags);
     int (*host_free)(void *memory);
+    int (*allocate)(uint64_t *out_pointer, size_t bytes);
+    int (*free)(uint64_t pointer);
 
     /* Of a whole allocation, by any address in it; and the address of its first byte where another
      * process has opened it, in the context that is current then. What is opened twice there has

@@ -346,6 +346,31 @@ void lend_lane_unpin(const struct lend_lane *lane, void *memory)
     leave(lane);
 }
 
+enum lend_status lend_lane_allocate(const struct lend_lane *lane, size_t bytes, uint64_t *out,
+                                    struct lend_error *error)
+{
+    enum lend_status status = enter(lane, error);
+
+    if (status != LEND_OK)
+        return status;
+    int result = lane->cuda->allocate(out, bytes);
+    leave(lane);
+    if (result == LEND_CUDA_ERROR_OUT_OF_MEMORY)
+        return lend_fail(error, LEND_E_NO_MEMORY, "GPU %d has no memory for %zu bytes",
+                         lane->ordinal, bytes);
+    if (result != LEND_CUDA_SUCCESS)
+        return lend_cuda_fail(error, lane->cuda, result, "cuMemAlloc");
+    return LEND_OK;
+}
+
+void lend_lane_free(const struct lend_lane *lane, uint64_t address)
+{
+    if (enter(lane, NULL) != LEND_OK)
+        return;
+    (void)lane->cuda->free(address);
+    leave(lane);
+}
+
 /* --- allocations of others --- */
 
 static enum lend_status refuse_export(const struct lend_device_memory *memory,

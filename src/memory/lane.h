@@ -77,6 +77,11 @@ enum lend_status lend_lane_pin(const struct lend_lane *lane, size_t bytes, void 
                                struct lend_error *error);
 void lend_lane_unpin(const struct lend_lane *lane, void *memory);
 
+/* Memory of the lane's device; waits for the driver. LEND_E_NO_MEMORY, LEND_E_DEVICE. */
+enum lend_status lend_lane_allocate(const struct lend_lane *lane, size_t bytes, uint64_t *out,
+                                    struct lend_error *error);
+void lend_lane_free(const struct lend_lane *lane, uint64_t address);
+
 /*
  * Allocations that other processes of this host open, and read by their own GPU's copies. What is
  * opened can be written as well: the driver has no other way.

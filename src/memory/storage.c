@@ -3,9 +3,11 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "memory/gpu_storage.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +28,7 @@ struct lend_storage {
     int fd;            /* -1 until made */
     void *memory;      /* NULL until mapped */
     uint64_t length_bytes;
+    struct lend_gpu_storage *gpu; /* it is the driver's; NULL: it is not, and has a file */
 };
 
 LEND_AUTO_DEFINE(lend_storage, lend_storage_destroy)
@@ -47,16 +50,39 @@ void lend_storage_desc_init(struct lend_storage_desc *desc)
         *desc = (struct lend_storage_desc)LEND_STORAGE_DESC_INIT;
 }
 
-static enum lend_status check_desc(const struct lend_storage_desc *desc, struct lend_error *error)
+static bool is_gpu(const struct lend_storage_desc *desc)
 {
-    if (desc->struct_size != sizeof *desc)
+    return desc->kind == LEND_MEMORY_DEVICE || desc->kind == LEND_MEMORY_PINNED;
+}
+
+/* The caller's, which may be of a version that knew no kinds. */
+static enum lend_status copy_desc(const struct lend_storage_desc *desc,
+                                  struct lend_storage_desc *out, struct lend_error *error)
+{
+    const size_t before = offsetof(struct lend_storage_desc, device);
+
+    if (desc->struct_size != sizeof *desc && desc->struct_size != before)
         return lend_fail(error, LEND_E_VERSION, "lend_storage_desc is %u bytes, not %zu",
                          desc->struct_size, sizeof *desc);
+    *out = (struct lend_storage_desc)LEND_STORAGE_DESC_INIT;
+    memcpy(out, desc, desc->struct_size);
+    return LEND_OK;
+}
+
+static enum lend_status check_desc(const struct lend_storage_desc *desc, struct lend_error *error)
+{
     if ((desc->flags & ~(uint32_t)FLAGS_ALL) != 0)
         return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x of storage", desc->flags);
     if (desc->reserved != 0)
         return lend_fail(error, LEND_E_INVALID, "lend_storage_desc.reserved is %u, not 0",
                          desc->reserved);
+    if (desc->kind != 0 && desc->kind != LEND_MEMORY_SYSTEM && !is_gpu(desc))
+        return lend_fail(error, LEND_E_INVALID, "storage of kind %u of memory", desc->kind);
+    if (is_gpu(desc) ? desc->flags != 0 || desc->device < 0 : desc->device != 0)
+        return lend_fail(error, LEND_E_INVALID,
+                         "storage of kind %u with flags 0x%x, on device %d: flags are for the "
+                         "host's, and a device for a GPU's or pinned memory",
+                         desc->kind, desc->flags, desc->device);
     if (desc->length_bytes == 0 || desc->length_bytes > LEND_MEMORY_BYTES_MAX)
         return lend_fail(error, LEND_E_INVALID, "storage of %llu bytes; 1 to %llu can be had",
                          (unsigned long long)desc->length_bytes,
@@ -239,14 +265,12 @@ static enum lend_status seal(struct lend_storage *storage, struct lend_error *er
     return LEND_OK;
 }
 
-enum lend_status lend_storage_create(const struct lend_storage_desc *desc,
-                                     struct lend_storage **out, struct lend_error *error)
+static enum lend_status create(const struct lend_storage_desc *desc, struct lend_storage **out,
+                               struct lend_error *error)
 {
     struct huge_pages pages = {0};
     uint64_t page_bytes = 0;
 
-    if (desc == NULL || out == NULL)
-        return lend_fail(error, LEND_E_INVALID, "%s is NULL", desc == NULL ? "desc" : "out");
     enum lend_status status = check_desc(desc, error);
     if (status == LEND_OK)
         status = choose_pages(desc, &pages, &page_bytes, error);
@@ -260,6 +284,13 @@ enum lend_status lend_storage_create(const struct lend_storage_desc *desc,
     made->fd = -1;
     made->length_bytes = (desc->length_bytes + page_bytes - 1) & ~(page_bytes - 1);
 
+    if (is_gpu(desc)) {
+        status = lend_gpu_storage_create((enum lend_memory_kind)desc->kind, desc->device,
+                                         made->length_bytes, &made->gpu, error);
+        if (status == LEND_OK)
+            *out = LEND_TAKE(made);
+        return status;
+    }
     status = make_file(made, desc, &pages, error);
     if (status == LEND_OK)
         status = map(made, desc, &pages, error);
@@ -274,8 +305,21 @@ enum lend_status lend_storage_create(const struct lend_storage_desc *desc,
     return status;
 }
 
+enum lend_status lend_storage_create(const struct lend_storage_desc *desc,
+                                     struct lend_storage **out, struct lend_error *error)
+{
+    struct lend_storage_desc own;
+
+    if (desc == NULL || out == NULL)
+        return lend_fail(error, LEND_E_INVALID, "%s is NULL", desc == NULL ? "desc" : "out");
+    enum lend_status status = copy_desc(desc, &own, error);
+    return status == LEND_OK ? create(&own, out, error) : status;
+}
+
 void *lend_storage_address(const struct lend_storage *storage)
 {
+    if (is_live(storage) && storage->gpu != NULL)
+        return (void *)(uintptr_t)lend_gpu_storage_address(storage->gpu);
     return is_live(storage) ? storage->memory : NULL;
 }
 
@@ -307,6 +351,9 @@ enum lend_status lend_storage_describe(const struct lend_storage *storage, uint6
                          "%llu bytes from %llu on are no part of storage of %llu bytes",
                          (unsigned long long)length_bytes, (unsigned long long)offset_bytes,
                          (unsigned long long)storage->length_bytes);
+    if (storage->gpu != NULL)
+        return lend_gpu_storage_describe(storage->gpu, offset_bytes, length_bytes, &desc->memory,
+                                         error);
     enum lend_status status = lend_memory_system((const char *)storage->memory + offset_bytes,
                                                  length_bytes, &desc->memory, error);
     if (status != LEND_OK)
@@ -323,6 +370,7 @@ void lend_storage_destroy(struct lend_storage *storage)
     if (!is_live(storage))
         return;
     storage->live_tag = 0;
+    lend_gpu_storage_destroy(storage->gpu);
     lend_sys->unmap(storage->memory, storage->length_bytes);
     if (storage->fd >= 0)
         lend_sys->close(storage->fd);
