@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 MESON_OPTIONS ?= --buildtype=release -Dwerror=false -Dtests=disabled -Dtool=enabled
 
-.PHONY: all demo bench plots test test-nixl test-rdma install abi clean
+.PHONY: all demo bench plots test test-nixl test-rdma test-gpu install abi clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -47,6 +47,10 @@ test-nixl:
 test-rdma:
 	@scripts/setup.sh rdma
 	@python3 scripts/test.py rdma
+
+# No part of it: what needs an NVIDIA GPU. It takes a C compiler and no network (docs/hardware.md).
+test-gpu:
+	@tests/hw/run.sh
 
 # DESTDIR is a packager's root for the tree of PREFIX. A new library of this system is told to its
 # linker.

@@ -453,6 +453,11 @@ static int real_peer(int fd, struct ucred *out)
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, out, &(socklen_t){sizeof(struct ucred)}));
 }
 
+static void real_shutdown_write(int fd)
+{
+    (void)shutdown(fd, SHUT_WR);
+}
+
 static void real_shutdown(int fd)
 {
     (void)shutdown(fd, SHUT_RDWR); /* the other end may have been quicker */
@@ -748,6 +753,7 @@ const struct lend_sys_ops lend_sys_real = {
     .connect = real_connect,
     .peer = real_peer,
     .shutdown = real_shutdown,
+    .shutdown_write = real_shutdown_write,
     .sendmsg = real_sendmsg,
     .recvmsg = real_recvmsg,
     .tcp_socket = real_tcp_socket,

@@ -96,7 +96,8 @@ struct lend_sys_ops {
     int (*accept)(int fd);
     int (*connect)(int fd, const struct sockaddr *address, socklen_t bytes);
     int (*peer)(int fd, struct ucred *out); /* who is at the other end of a connection */
-    void (*shutdown)(int fd); /* hang up, although a forked child may hold the socket too */
+    void (*shutdown)(int fd);       /* hang up, although a forked child may hold the socket too */
+    void (*shutdown_write)(int fd); /* the same to the other end, whom we go on to hear */
     ssize_t (*sendmsg)(int fd, const struct msghdr *message); /* MSG_NOSIGNAL | MSG_DONTWAIT */
     ssize_t (*recvmsg)(int fd, struct msghdr *message);       /* MSG_CMSG_CLOEXEC | MSG_DONTWAIT */
 

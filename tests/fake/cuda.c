@@ -484,17 +484,22 @@ int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes)
     if (bytes == 0)
         return LEND_CUDA_ERROR_INVALID_VALUE;
     place = mmap(NULL, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    inside = mmap(NULL, pages, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int fd = memfd_create("fake-gpu", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, (off_t)pages) != 0)
+        return LEND_CUDA_ERROR_OUT_OF_MEMORY;
+    inside = mmap(NULL, pages, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (place == MAP_FAILED || inside == MAP_FAILED)
         return LEND_CUDA_ERROR_OUT_OF_MEMORY;
 
     struct fake_cuda_allocation allocation = {
         .base = (uint64_t)(uintptr_t)place,
         .length_bytes = bytes,
-        .buffer_id = UINT64_C(1000) + __atomic_add_fetch(&buffer_id_last, 1, __ATOMIC_SEQ_CST),
+        .buffer_id =
+            ((uint64_t)getpid() << 32) + __atomic_add_fetch(&buffer_id_last, 1, __ATOMIC_SEQ_CST),
         .type = LEND_CUDA_MEMORY_DEVICE,
         .ordinal = stack[pushed - 1] == &contexts[1],
         .bytes = inside,
+        .fd = fd,
     };
     fake_cuda_add(&allocation);
     *out_pointer = allocation.base;
@@ -516,6 +521,7 @@ int cuMemFree_v2(uint64_t pointer)
 
         (void)munmap((void *)(uintptr_t)allocation->base, pages);
         (void)munmap(allocation->bytes, pages);
+        (void)close(allocation->fd);
         *allocation = allocations[--allocation_count];
     }
     (void)pthread_mutex_unlock(&lock);

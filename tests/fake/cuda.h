@@ -12,8 +12,8 @@
  *
  * Memory of its GPUs is memory of the host that lies elsewhere: the address that the program knows
  * has no rights at all, so that a processor that touches it ends in SIGSEGV; and only the fake's
- * copies know where the bytes are. What one process makes for another to open, the other must know
- * as well: it was there before they parted by fork(), and its bytes are in memory that they share.
+ * copies know where the bytes are. What one process lets another open is found there by its file;
+ * or it was there before they parted by fork(), and its bytes are in memory that they share.
  * What is asynchronous in a driver is so here: a copy moves its bytes when something asks whether
  * it is over, at the second time that it is asked.
  */
@@ -29,6 +29,7 @@ struct fake_cuda_allocation {
     int is_reserved;    /* an address range with no memory mapped to it */
     int is_contextless; /* mapped chunk or memory pool: belongs to no context */
     uint8_t *bytes;     /* where its bytes are; NULL: there are none, and nothing copies them */
+    int fd;             /* of the file that they are in, for other processes; 0: there is none */
 };
 
 /* Two GPUs, no allocations, nothing fails, cuInit() to be called. */

@@ -3,6 +3,8 @@
 #include "fake/cuda_inside.h"
 #include "memory/cuda.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -14,6 +16,7 @@ struct opened {
     uint64_t original;
     uint64_t id;
     int count;
+    void *mapped; /* its bytes, by their file; NULL: they were here before */
 };
 
 /* What is in a handle. */
@@ -22,6 +25,8 @@ struct handle {
     int64_t pid;
     uint64_t base;
     uint64_t id;
+    uint64_t bytes;
+    int64_t fd;
 };
 
 static struct opened openings[FAKE_CUDA_ALLOCATIONS_MAX];
@@ -71,6 +76,8 @@ int cuIpcGetMemHandle(struct lend_cuda_ipc *out, uint64_t pointer)
     } else {
         handle.base = allocation->base;
         handle.id = allocation->buffer_id;
+        handle.bytes = allocation->length_bytes;
+        handle.fd = allocation->fd;
         memset(out, 0, sizeof *out);
         memcpy(out->bytes, &handle, sizeof handle);
     }
@@ -92,22 +99,46 @@ static struct opened *find_opening(const struct handle *handle)
     return free_one;
 }
 
-/* The same bytes at another address; 0: there is no such allocation. */
-static uint64_t map_again_locked(const struct handle *handle)
+/* The bytes of another process's; NULL: they cannot be had. */
+static void *map_file(const struct handle *handle)
+{
+    char path[64];
+
+    (void)snprintf(path, sizeof path, "/proc/%lld/fd/%lld", (long long)handle->pid,
+                   (long long)handle->fd);
+    int fd = handle->fd > 0 ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return NULL;
+    void *mapped = mmap(NULL, handle->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    (void)close(fd);
+    return mapped == MAP_FAILED ? NULL : mapped;
+}
+
+/* The same bytes at another address. False: there is no such allocation. */
+static bool map_again_locked(const struct handle *handle, struct opened *out)
 {
     const struct fake_cuda_allocation *known = fake_cuda_find_locked(handle->base);
+    bool is_known = known != NULL && known->base == handle->base &&
+                    known->buffer_id == handle->id && known->bytes != NULL;
+    void *mapped = is_known ? NULL : map_file(handle);
 
-    if (known == NULL || known->base != handle->base || known->buffer_id != handle->id ||
-        known->bytes == NULL)
-        return 0;
-    struct fake_cuda_allocation again = *known;
-    void *place = mmap(NULL, again.length_bytes, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!is_known && mapped == NULL)
+        return false;
+    void *place =
+        mmap(NULL, handle->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (place == MAP_FAILED)
-        return 0;
-    again.base = (uint64_t)(uintptr_t)place;
-    again.buffer_id = UINT64_C(500000) + again.base / 4096;
-    return fake_cuda_add_locked(&again) ? again.base : 0;
+        return false;
+    const struct fake_cuda_allocation again = {
+        .base = (uint64_t)(uintptr_t)place,
+        .length_bytes = handle->bytes,
+        .buffer_id = UINT64_C(500000) + (uint64_t)(uintptr_t)place / 4096,
+        .type = LEND_CUDA_MEMORY_DEVICE,
+        .ordinal = is_known ? known->ordinal : 0,
+        .bytes = is_known ? known->bytes : mapped,
+    };
+    *out = (struct opened){
+        .base = again.base, .original = handle->base, .id = handle->id, .mapped = mapped};
+    return fake_cuda_add_locked(&again);
 }
 
 int cuIpcOpenMemHandle_v2(uint64_t *out_pointer, struct lend_cuda_ipc handle_bytes, unsigned flags)
@@ -124,10 +155,7 @@ int cuIpcOpenMemHandle_v2(uint64_t *out_pointer, struct lend_cuda_ipc handle_byt
         return LEND_CUDA_ERROR_INVALID_CONTEXT;
     fake_cuda_lock();
     struct opened *opened = find_opening(&handle);
-    if (opened != NULL && opened->base == 0)
-        *opened = (struct opened){
-            .base = map_again_locked(&handle), .original = handle.base, .id = handle.id};
-    if (opened == NULL || opened->base == 0) {
+    if (opened == NULL || (opened->base == 0 && !map_again_locked(&handle, opened))) {
         result = LEND_CUDA_ERROR_INVALID_VALUE;
     } else {
         opened->count++;
@@ -144,6 +172,8 @@ static void unmap_locked(struct opened *opened)
 
     torn += fake_cuda_count_reading_locked(allocation);
     (void)munmap((void *)(uintptr_t)opened->base, allocation->length_bytes);
+    if (opened->mapped != NULL)
+        (void)munmap(opened->mapped, allocation->length_bytes);
     fake_cuda_remove_locked(allocation);
     *opened = (struct opened){.base = 0};
 }

@@ -85,7 +85,9 @@ static void close_watched(struct lend_local_channel *channel, struct lend_watch 
         return;
     if (!forked && watch->ready != NULL && !is_over(channel))
         lend_agent_unwatch(channel->local->agent, watch);
-    if (!forked && watch == &channel->socket)
+    if (!forked && watch == &channel->socket && channel->is_haunting)
+        lend_sys->shutdown_write(watch->fd);
+    else if (!forked && watch == &channel->socket)
         lend_sys->shutdown(watch->fd);
     lend_sys->close(watch->fd);
     watch->fd = -1;

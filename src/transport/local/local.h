@@ -85,9 +85,9 @@ struct lend_local_notice {
 
 /* A file that a server's client was given, and has not left. */
 struct lend_local_held {
-    uint32_t number;                /* 0: none */
-    bool owes_let_go;               /* the client is to be told, and the socket had no room */
-    struct lend_local_ghost *ghost; /* of memory of a GPU: who has it until its process ends */
+    uint32_t number;  /* 0: none */
+    bool owes_let_go; /* the client is to be told, and the socket had no room */
+    bool is_device;   /* it lets the client open memory of a GPU */
 };
 
 struct lend_local {
@@ -108,7 +108,7 @@ struct lend_local {
     pthread_mutex_t share_lock; /* a leaf: held for what does not wait */
     struct lend_list shared;    /* files; share_lock */
     struct lend_list served;    /* channels that are told of them; share_lock */
-    struct lend_list ghosts; /* of those that are gone, and held what was not let go; share_lock */
+    struct lend_list ghosts;    /* of those that are gone, and have GPU memory open; share_lock */
 
     /* All of these are the poller's. */
     struct lend_list half_open; /* oldest first */
@@ -120,7 +120,7 @@ struct lend_local {
 
 /* What a client has mapped of its server's. */
 struct lend_local_mappings;
-/* A client's process, of which a connection tells nothing any more. */
+/* What is known of a client when its connection is gone. */
 struct lend_local_ghost;
 
 struct lend_local_channel {
@@ -139,7 +139,9 @@ struct lend_local_channel {
     /* Server; share_lock */
     struct lend_list served; /* in lend_local's list, if is_served */
     bool is_served;
-    bool has_left; /* its end is near, and it has said its last */
+    bool has_left;                  /* its end is near, and it has said its last */
+    struct lend_local_ghost *ghost; /* kept ready, once it was given GPU memory to open; or NULL */
+    bool is_haunting;               /* it is in lend_local's list: the socket is heard still */
     struct lend_local_held held[LEND_LOCAL_FILES_MAX];
 
     /* The poller's, once set up. */

@@ -24,9 +24,10 @@ struct shared {
 
 struct lend_local_ghost {
     struct lend_list link; /* in lend_local's list, once its connection is gone */
-    uint32_t number;
     int pidfd;
+    int socket; /* then: what it says there still counts; -1: it says nothing more */
     struct ucred user;
+    uint32_t numbers[LEND_LOCAL_FILES_MAX]; /* then: that it holds; 0: none */
 };
 
 enum { DRAIN_MAX = 2 * (LEND_LOCAL_FILES_MAX + LEND_LOCAL_ABSENT_MAX) };
@@ -147,20 +148,23 @@ void lend_local_sharing_init(struct lend_local *local, const struct lend_transpo
 
 /* --- who has memory of a GPU open --- */
 
-static struct lend_local_ghost *make_ghost(const struct lend_local_channel *channel,
-                                           uint32_t number)
+/* False: it cannot be, for want of memory or descriptors. */
+static bool make_ghost(struct lend_local_channel *channel)
 {
+    if (channel->ghost != NULL)
+        return true;
     struct lend_local_ghost *ghost = lend_sys->allocate(sizeof *ghost);
-
     if (ghost == NULL)
-        return NULL;
-    *ghost = (struct lend_local_ghost){
-        .number = number, .pidfd = lend_sys->duplicate(channel->death.fd), .user = channel->user};
+        return false;
+    ghost->pidfd = lend_sys->duplicate(channel->death.fd);
+    ghost->socket = -1;
+    ghost->user = channel->user;
     lend_list_init(&ghost->link);
     if (ghost->pidfd >= 0)
-        return ghost;
-    lend_sys->release(ghost);
-    return NULL;
+        channel->ghost = ghost;
+    else
+        lend_sys->release(ghost);
+    return channel->ghost != NULL;
 }
 
 static void free_ghost(struct lend_local_ghost *ghost)
@@ -168,6 +172,8 @@ static void free_ghost(struct lend_local_ghost *ghost)
     if (ghost == NULL)
         return;
     lend_list_remove(&ghost->link);
+    if (ghost->socket >= 0)
+        lend_sys->close(ghost->socket);
     lend_sys->close(ghost->pidfd);
     lend_sys->release(ghost);
 }
@@ -264,17 +270,15 @@ static void offer(struct lend_local_channel *channel, const struct lend_shared_f
     struct lend_local_held *held = find_held(channel, 0);
 
     if (may_map(channel, file, notice.text, sizeof notice.text)) {
-        struct lend_local_ghost *ghost = file->is_device ? make_ghost(channel, file->number) : NULL;
-        bool is_lost = file->is_device && ghost == NULL;
+        bool is_lost = file->is_device && !make_ghost(channel);
 
         notice.type = LEND_LOCAL_FILE;
         ssize_t sent =
             held != NULL && !is_lost ? lend_local_notice_send(socket, &notice, file->fd) : 0;
         if (sent > 0) {
-            *held = (struct lend_local_held){.number = file->number, .ghost = ghost};
+            *held = (struct lend_local_held){.number = file->number, .is_device = file->is_device};
             return;
         }
-        free_ghost(ghost);
         if (is_lost)
             (void)snprintf(notice.text, sizeof notice.text, "its owner has no descriptor left");
         else if (held == NULL)
@@ -333,7 +337,6 @@ static bool drop_held(struct lend_local_channel *channel, uint32_t number)
 
     if (held == NULL)
         return false;
-    free_ghost(held->ghost);
     *held = (struct lend_local_held){.number = 0};
     return true;
 }
@@ -371,58 +374,66 @@ enum lend_status lend_local_take_left(struct lend_local_channel *channel,
     return LEND_OK;
 }
 
-/* Whoever ended well has said what it let go of, last of all. */
-static void take_last_words(struct lend_local_channel *channel)
+/* The next thing that was said there; 0: nothing now; negative: nothing any more. */
+static int hear(int socket, struct lend_local_notice *out)
 {
     for (int i = 0; i < DRAIN_MAX; i++) {
-        struct lend_local_notice notice;
         struct lend_local_packet packet;
 
-        lend_local_receive(channel->socket.fd, false, &packet);
+        lend_local_receive(socket, false, &packet);
+        bool is_said = packet.count > 0 && packet.is_whole &&
+                       lend_local_notice_decode(&packet, out) &&
+                       (out->type == LEND_LOCAL_LEFT || out->type == LEND_LOCAL_LEFT_ALL);
+        lend_local_packet_fini(&packet);
+        if (is_said)
+            return 1;
+        if (packet.count == -EAGAIN || packet.count == -ENOMEM || packet.count == -ENOBUFS)
+            return 0;
         /* Who closes with packets of ours unread resets the connection, which is told once, ahead
          * of what it had said. */
-        bool is_over = packet.count <= 0 && packet.count != -ECONNRESET;
-        if (packet.count > 0 && packet.is_whole && lend_local_notice_decode(&packet, &notice) &&
-            (notice.type == LEND_LOCAL_LEFT || notice.type == LEND_LOCAL_LEFT_ALL))
-            (void)note_left(channel, &notice);
-        lend_local_packet_fini(&packet);
-        if (is_over)
-            return;
+        if (packet.count <= 0 && packet.count != -ECONNRESET)
+            return -1;
     }
+    return 0;
 }
 
-static bool has_ghosts(const struct lend_local_channel *channel)
+/* Of memory of a GPU, what the client has not let go of is open until it says so, or its process
+ * has ended. */
+static void leave_ghost(struct lend_local_channel *channel)
 {
+    struct lend_local_ghost *ghost = channel->ghost;
+    struct lend_local_notice notice;
+    uint32_t count = 0;
+
+    if (ghost == NULL)
+        return;
+    channel->ghost = NULL;
+    while (hear(channel->socket.fd, &notice) > 0)
+        (void)note_left(channel, &notice);
     for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++)
-        if (channel->held[i].ghost != NULL)
-            return true;
-    return false;
-}
-
-/* Memory of a GPU that it has not let go of is open until its process has ended. */
-static void leave_ghosts(struct lend_local_channel *channel)
-{
-    if (has_ghosts(channel))
-        take_last_words(channel);
-    for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++) {
-        if (channel->held[i].ghost != NULL)
-            lend_list_append(&channel->local->ghosts, &channel->held[i].ghost->link);
-        channel->held[i].ghost = NULL;
+        if (channel->held[i].number != 0 && channel->held[i].is_device)
+            ghost->numbers[count++] = channel->held[i].number;
+    if (count == 0) {
+        free_ghost(ghost);
+        return;
     }
+    ghost->socket = lend_sys->duplicate(channel->socket.fd);
+    channel->is_haunting = ghost->socket >= 0;
+    lend_list_append(&channel->local->ghosts, &ghost->link);
 }
 
 void lend_local_stop_serving(struct lend_local_channel *channel, bool forked)
 {
     /* In a forked child, a thread that is not there may hold the lock; and who holds what is asked
      * of the parent alone. */
-    for (size_t i = 0; forked && i < LEND_LOCAL_FILES_MAX; i++)
-        free_ghost(channel->held[i].ghost);
+    if (forked)
+        free_ghost(LEND_TAKE(channel->ghost));
     if (!channel->is_served || forked)
         return;
     (void)pthread_mutex_lock(&channel->local->share_lock);
     lend_list_remove(&channel->served);
     channel->is_served = false;
-    leave_ghosts(channel);
+    leave_ghost(channel);
     (void)pthread_mutex_unlock(&channel->local->share_lock);
 }
 
@@ -479,6 +490,29 @@ void lend_local_unshare(void *transport, uint32_t number)
     (void)pthread_mutex_unlock(&local->share_lock);
 }
 
+/* Hear what it says. True: it holds that one still. */
+static bool holds(struct lend_local_ghost *ghost, uint32_t number, bool *out_holds_any)
+{
+    struct lend_local_notice notice;
+    bool is_held = false;
+    int heard = 0;
+
+    while (ghost->socket >= 0 && (heard = hear(ghost->socket, &notice)) > 0)
+        for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++)
+            if (notice.type == LEND_LOCAL_LEFT_ALL || ghost->numbers[i] == notice.number)
+                ghost->numbers[i] = 0;
+    if (heard < 0) {
+        lend_sys->close(ghost->socket);
+        ghost->socket = -1;
+    }
+    *out_holds_any = false;
+    for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++) {
+        is_held |= ghost->numbers[i] == number;
+        *out_holds_any |= ghost->numbers[i] != 0;
+    }
+    return is_held;
+}
+
 /* By a process that is connected no more. */
 static bool is_haunted(struct lend_local *local, uint32_t number, char *who, size_t capacity)
 {
@@ -487,17 +521,17 @@ static bool is_haunted(struct lend_local *local, uint32_t number, char *who, siz
 
     for (struct lend_list *link = local->ghosts.next; link != &local->ghosts; link = next) {
         struct lend_local_ghost *ghost = LEND_LIST_OWNER(link, struct lend_local_ghost, link);
+        bool holds_any;
+        bool holds_this = holds(ghost, number, &holds_any);
 
         next = link->next;
-        if (ghost->number != number)
-            continue;
-        if (has_ended(ghost)) {
+        if (!holds_any || has_ended(ghost)) {
             free_ghost(ghost);
-            continue;
+        } else if (holds_this) {
+            (void)snprintf(who, capacity, "process %d of user %u, which is connected no more,",
+                           (int)ghost->user.pid, (unsigned)ghost->user.uid);
+            is_held = true;
         }
-        (void)snprintf(who, capacity, "process %d of user %u, which is connected no more",
-                       (int)ghost->user.pid, (unsigned)ghost->user.uid);
-        is_held = true;
     }
     return is_held;
 }

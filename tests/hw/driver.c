@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "driver.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct driver driver;
+
+static void find(void *library, const char *name, void *slot)
+{
+    void *symbol = dlsym(library, name);
+
+    if (symbol == NULL) {
+        (void)fprintf(stderr, "libcuda.so.1 has no %s\n", name);
+        exit(2);
+    }
+    memcpy(slot, &symbol, sizeof symbol);
+}
+
+void driver_must(int result, const char *what)
+{
+    if (result == 0)
+        return;
+    (void)fprintf(stderr, "%s: CUDA error %d\n", what, result);
+    exit(2);
+}
+
+void driver_open(void)
+{
+    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    void *context = NULL;
+
+    if (library == NULL) {
+        (void)fprintf(stderr, "there is no NVIDIA driver to test on: %s\n", dlerror());
+        exit(2);
+    }
+    find(library, "cuInit", &driver.init);
+    find(library, "cuDriverGetVersion", &driver.version);
+    find(library, "cuDeviceGetCount", &driver.device_count);
+    find(library, "cuDeviceGetName", &driver.device_name);
+    find(library, "cuDevicePrimaryCtxRetain", &driver.context_retain);
+    find(library, "cuCtxSetCurrent", &driver.context_set);
+    find(library, "cuMemAlloc_v2", &driver.allocate);
+    find(library, "cuMemFree_v2", &driver.free);
+    find(library, "cuMemcpyHtoD_v2", &driver.to_device);
+    find(library, "cuMemcpyDtoH_v2", &driver.to_host);
+    find(library, "cuMemcpyDtoD_v2", &driver.on_device);
+    find(library, "cuCtxSynchronize", &driver.synchronize);
+    driver_must(driver.init(0), "cuInit");
+    driver_must(driver.context_retain(&context, 0), "cuDevicePrimaryCtxRetain");
+    driver_must(driver.context_set(context), "cuCtxSetCurrent");
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEND_TESTS_HW_DRIVER_H
+#define LEND_TESTS_HW_DRIVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The CUDA driver, for the hardware tests themselves, as any program has it: libcuda.so.1,
+ * whichever the loader finds. */
+
+struct driver {
+    int (*init)(unsigned flags);
+    int (*version)(int *out);
+    int (*device_count)(int *out);
+    int (*device_name)(char *name, int capacity, int device);
+    int (*context_retain)(void **out, int device);
+    int (*context_set)(void *context);
+    int (*allocate)(uint64_t *out, size_t bytes);
+    int (*free)(uint64_t pointer);
+    int (*to_device)(uint64_t to, const void *from, size_t bytes);
+    int (*to_host)(void *to, uint64_t from, size_t bytes);
+    int (*on_device)(uint64_t to, uint64_t from, size_t bytes);
+    int (*synchronize)(void);
+};
+
+extern struct driver driver;
+
+/* Open it, and make the primary context of GPU 0 current. Ends the process, saying why, where that
+ * cannot be. */
+void driver_open(void);
+/* The same of any call that fails. */
+void driver_must(int result, const char *what);
+
+#endif

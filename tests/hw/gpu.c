@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: what lend promises of memory of a GPU holds on one, and how fast it is.
+ * Method: an owner, and a reader in a process of its own, on GPU 0 of whatever libcuda.so.1 the
+ * loader finds. Every byte that moved is compared. Prints a row a test, "name | result | figure",
+ * for run.sh to keep; ends with the number of failures. Nothing is skipped: what cannot be is a
+ * failure.
+ */
+#include "driver.h"
+#include "reader.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { TENSORS = 122, STALE_ROUNDS = 1000, MIB = 1 << 20 };
+
+#define PATIENCE_NS UINT64_C(20000000000)
+
+static int failures;
+static bool is_fake; /* the driver: then little memory, and figures mean nothing */
+static int child, to_child, from_child;
+
+/* --- rows --- */
+
+static void tell(const char *name, bool is_good, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void tell(const char *name, bool is_good, const char *format, ...)
+{
+    va_list arguments;
+
+    failures += !is_good;
+    (void)printf("| %s | %s | ", name, is_good ? "passed" : "FAILED");
+    va_start(arguments, format);
+    (void)vprintf(format, arguments);
+    va_end(arguments);
+    (void)printf(" |\n");
+    (void)fflush(stdout);
+}
+
+/* --- the owner's side --- */
+
+struct loan {
+    uint64_t device;
+    uint64_t bytes;
+    uint8_t *copy; /* of its bytes */
+    struct lend_region *region;
+    struct lend_lease *lease;
+    struct lend_error error;
+};
+
+static void fill(struct loan *loan, uint32_t seed)
+{
+    for (uint64_t i = 0; i < loan->bytes; i++)
+        loan->copy[i] = pattern_at(i, seed);
+    driver_must(driver.to_device(loan->device, loan->copy, loan->bytes), "cuMemcpyHtoD");
+}
+
+static bool is_filled(struct loan *loan, uint32_t seed, uint64_t block_bytes)
+{
+    driver_must(driver.to_host(loan->copy, loan->device, loan->bytes), "cuMemcpyDtoH");
+    for (uint64_t i = 0; i < loan->bytes; i++)
+        if (i / block_bytes % 2 == 0 && loan->copy[i] != pattern_at(i, seed))
+            return false;
+    return true;
+}
+
+static enum lend_status grant(struct lend_agent *agent, struct loan *loan)
+{
+    struct lend_block_set set = {.regions = &loan->region, .region_count = 1};
+    struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
+
+    desc.sets = &set;
+    desc.set_count = 1;
+    desc.access = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
+    desc.time_to_live_ns = 60 * PATIENCE_NS;
+    return lend_lease_grant(agent, &desc, &loan->lease, &loan->error);
+}
+
+static enum lend_status enroll(struct lend_agent *agent, struct loan *loan, uint64_t block_bytes,
+                               uint32_t flags)
+{
+    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
+
+    enum lend_status status =
+        lend_memory_device(loan->device, loan->bytes, 0, &desc.memory, &loan->error);
+    desc.geometry.block_length_bytes = block_bytes;
+    desc.geometry.count = loan->bytes / block_bytes;
+    desc.access = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
+    desc.flags = flags;
+    if (status == LEND_OK)
+        status = lend_region_register(agent, &desc, 1, &loan->region, NULL, &loan->error);
+    return status == LEND_OK ? grant(agent, loan) : status;
+}
+
+static struct loan make(uint64_t bytes)
+{
+    struct loan loan = {.bytes = bytes, .copy = malloc(bytes)};
+
+    if (loan.copy == NULL)
+        abort();
+    driver_must(driver.allocate(&loan.device, bytes), "cuMemAlloc");
+    fill(&loan, 1);
+    return loan;
+}
+
+static void release(struct loan *loan)
+{
+    lend_lease_release(loan->lease);
+    if (loan->region != NULL && lend_region_deregister(loan->region, &loan->error) != LEND_OK)
+        tell("giving a region back", false, "%s", loan->error.message);
+    driver_must(driver.free(loan->device), "cuMemFree");
+    free(loan->copy);
+}
+
+/* --- the reader's side --- */
+
+static struct answer ask(struct lend_agent *agent, struct loan *loan, struct order *order)
+{
+    struct answer answer = {.status = LEND_E_SYSTEM};
+    size_t count = 0;
+
+    order->region_id = lend_region_id(loan->region);
+    if (lend_metadata_export(agent, order->metadata, sizeof order->metadata, &count,
+                             &loan->error) != LEND_OK)
+        return answer;
+    order->metadata_bytes = count;
+    if (lend_ticket_export(loan->lease, order->ticket, sizeof order->ticket, &count,
+                           &loan->error) != LEND_OK)
+        return answer;
+    order->ticket_bytes = count;
+    if (write(to_child, order, sizeof *order) != (ssize_t)sizeof *order)
+        return answer;
+    for (size_t at = 0; at < sizeof answer;) {
+        ssize_t got = read(from_child, (uint8_t *)&answer + at, sizeof answer - at);
+
+        if (got <= 0) {
+            answer.status = LEND_E_PEER_DEAD;
+            break;
+        }
+        at += (size_t)got;
+    }
+    return answer;
+}
+
+static void begin_reader(const char *program, const char *directory)
+{
+    int orders[2], answers[2];
+
+    if (pipe(orders) != 0 || pipe(answers) != 0)
+        abort();
+    child = fork();
+    if (child == 0) {
+        (void)dup2(orders[0], STDIN_FILENO);
+        (void)dup2(answers[1], STDOUT_FILENO);
+        for (int i = 0; i < 2; i++) {
+            (void)close(orders[i]);
+            (void)close(answers[i]);
+        }
+        (void)execl(program, program, "reader", directory, (char *)NULL);
+        _exit(3);
+    }
+    (void)close(orders[0]);
+    (void)close(answers[1]);
+    to_child = orders[1];
+    from_child = answers[0];
+}
+
+/* --- tests --- */
+
+static void test_move(struct lend_agent *agent, const char *name, struct order order)
+{
+    struct loan loan = make(2 * order.block_bytes * order.block_count);
+    uint64_t bytes = order.block_bytes * order.block_count;
+    struct answer answer = {.status = LEND_E_SYSTEM};
+    enum lend_status status = enroll(agent, &loan, order.block_bytes, LEND_REGION_SHARE_DEVICE);
+
+    if (status == LEND_OK)
+        answer = ask(agent, &loan, &order);
+    const char *why = answer.message[0] != '\0' ? answer.message : loan.error.message;
+    bool is_good =
+        answer.status == LEND_OK && answer.is_wrong == 0 && strcmp(answer.path, order.paths) == 0;
+    if (is_good && order.direction == LEND_WRITE)
+        is_good = is_filled(&loan, order.seed, order.block_bytes);
+    if (!is_good)
+        tell(name, false, "%s %s%s", lend_status_name((enum lend_status)answer.status), why,
+             answer.is_wrong != 0 ? ", wrong bytes" : "");
+    else if (answer.ceiling_ns != 0)
+        tell(name, true, "%.2f GB/s, %.2fx of one copy", (double)bytes / (double)answer.best_ns,
+             (double)answer.ceiling_ns / (double)answer.best_ns);
+    else
+        tell(name, true, "%.2f GB/s", (double)bytes / (double)answer.best_ns);
+    if (loan.region != NULL) {
+        uint64_t start = now_ns();
+
+        status = lend_region_withdraw(loan.region, LEND_WITHDRAW_FORCE, PATIENCE_NS, &loan.error);
+        if (status != LEND_OK)
+            tell("withdraw after it", false, "%s", loan.error.message);
+        else if (strcmp(order.paths, "local/cuda") == 0 && order.block_bytes > 4096)
+            tell("withdraw of what was open there", true, "%.1f us",
+                 (double)(now_ns() - start) / 1000);
+    }
+    release(&loan);
+}
+
+/* Freed, and allocated again: where the driver gives the same address, nothing shows but its id. */
+static void test_stale(struct lend_agent *agent)
+{
+    struct loan loan = make(MIB);
+    struct lend_lease *lease = NULL;
+    struct lend_block_set set = {.region_count = 1};
+    struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
+    uint32_t same = 0, stale = 0;
+
+    desc.sets = &set;
+    desc.set_count = 1;
+    desc.access = LEND_ACCESS_READ;
+    for (int round = 0; round < STALE_ROUNDS; round++) {
+        uint64_t before = loan.device;
+
+        if (enroll(agent, &loan, 4096, 0) != LEND_OK)
+            break;
+        driver_must(driver.free(loan.device), "cuMemFree");
+        driver_must(driver.allocate(&loan.device, MIB), "cuMemAlloc");
+        same += loan.device == before;
+        set.regions = &loan.region;
+        desc.time_to_live_ns = PATIENCE_NS;
+        stale += lend_lease_grant(agent, &desc, &lease, &loan.error) == LEND_E_STALE;
+        lend_lease_release(loan.lease);
+        loan.lease = NULL;
+        if (lend_region_withdraw(loan.region, LEND_WITHDRAW_FORCE, PATIENCE_NS, &loan.error) !=
+                LEND_OK ||
+            lend_region_deregister(loan.region, &loan.error) != LEND_OK)
+            break;
+        loan.region = NULL;
+    }
+    tell("freed and allocated anew is STALE", stale == STALE_ROUNDS,
+         "%u of %d times, at the same address %u times", stale, STALE_ROUNDS, same);
+    release(&loan);
+}
+
+static void describe_device(uint64_t address, uint64_t bytes, int32_t device,
+                            struct lend_memory *out)
+{
+    struct lend_error error = {0};
+
+    if (lend_memory_device(address, bytes, device, out, &error) != LEND_OK)
+        abort(); /* it looks at the numbers alone */
+}
+
+static void test_descriptions(void)
+{
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
+    struct lend_agent *agent = NULL;
+    struct lend_region *region = NULL;
+    struct lend_error error = {0};
+    struct loan loan = make(MIB);
+
+    config.name = "alone";
+    config.transports = "loopback";
+    if (lend_agent_create(&config, &agent, &error) != LEND_OK)
+        abort();
+    describe_device(loan.device, loan.bytes + 64 * (uint64_t)MIB, 0, &desc.memory);
+    enum lend_status beyond = lend_region_register(agent, &desc, 1, &region, NULL, &error);
+    tell("a range beyond its allocation is refused",
+         beyond == LEND_E_MEMORY || beyond == LEND_E_DEVICE, "%s", error.message);
+    describe_device(loan.device, loan.bytes, 1, &desc.memory);
+    enum lend_status other = lend_region_register(agent, &desc, 1, &region, NULL, &error);
+    tell("another GPU's ordinal is refused", other == LEND_E_MEMORY, "%s", error.message);
+    describe_device((uint64_t)(uintptr_t)&loan, 8, 0, &desc.memory);
+    enum lend_status host = lend_region_register(agent, &desc, 1, &region, NULL, &error);
+    tell("memory of the host is refused", host == LEND_E_MEMORY, "%s", error.message);
+    lend_agent_destroy(agent);
+    release(&loan);
+}
+
+static void test_many(struct lend_agent *agent)
+{
+    struct loan loan = make((uint64_t)TENSORS * MIB / (is_fake ? 16 : 1));
+    uint64_t each = loan.bytes / TENSORS;
+    static struct lend_region_desc descs[TENSORS];
+    struct lend_region *regions[TENSORS] = {NULL};
+    enum lend_status status = LEND_OK;
+
+    if (enroll(agent, &loan, each, 0) != LEND_OK) { /* the first, which is not timed */
+        tell("122 tensors of one allocation", false, "%s", loan.error.message);
+        release(&loan);
+        return;
+    }
+    for (int i = 0; i < TENSORS; i++) {
+        descs[i] = (struct lend_region_desc)LEND_REGION_DESC_INIT;
+        describe_device(loan.device + (uint64_t)i * each, each, 0, &descs[i].memory);
+        descs[i].access = LEND_ACCESS_READ;
+    }
+    uint64_t start = now_ns();
+    status = lend_region_register(agent, descs, TENSORS, regions, NULL, &loan.error);
+    uint64_t taken = now_ns() - start;
+    tell("122 tensors of one allocation, registered", status == LEND_OK, "%.1f us",
+         (double)taken / 1000);
+    for (int i = 0; i < TENSORS && status == LEND_OK; i++)
+        status = lend_region_deregister(regions[i], &loan.error);
+    if (status != LEND_OK)
+        tell("122 tensors, given back", false, "%s", loan.error.message);
+    if (lend_region_withdraw(loan.region, LEND_WITHDRAW_FORCE, PATIENCE_NS, &loan.error) != LEND_OK)
+        tell("withdraw of 122 tensors", false, "%s", loan.error.message);
+    release(&loan);
+}
+
+static void test_all(struct lend_agent *agent)
+{
+    const uint32_t many = is_fake ? 200 : 2000;
+    struct order order = {.direction = LEND_READ, .rounds = 5, .seed = 1, .wants_ceiling = 1};
+
+    order.block_bytes = 65536;
+    order.block_count = many;
+    (void)snprintf(order.paths, sizeof order.paths, "local/cuda");
+    test_move(agent, "read, GPU to GPU, scattered pieces of 64 KiB, local/cuda", order);
+    order.block_bytes = 4096;
+    test_move(agent, "read, GPU to GPU, scattered pieces of 4 KiB, local/cuda", order);
+    order.block_bytes = 65536;
+    order.wants_ceiling = 0;
+    (void)snprintf(order.paths, sizeof order.paths, "local/staged");
+    test_move(agent, "read, GPU to GPU, scattered pieces of 64 KiB, local/staged", order);
+    order.to_host = 1;
+    test_move(agent, "read, GPU to host, scattered pieces of 64 KiB, local/staged", order);
+    order.to_host = 0;
+    order.direction = LEND_WRITE;
+    order.seed = 9;
+    test_move(agent, "write, GPU to GPU, scattered pieces of 64 KiB, local/staged", order);
+    order.to_host = 1;
+    test_move(agent, "write, host to GPU, scattered pieces of 64 KiB, local/staged", order);
+    test_many(agent);
+    test_stale(agent);
+    test_descriptions();
+}
+
+int main(int argc, char **argv)
+{
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+    struct lend_agent *agent = NULL;
+    struct lend_error error = {0};
+    char directory[] = "/tmp/lend-hw-XXXXXX", name[128] = "";
+    int version = 0;
+
+    if (argc == 3 && strcmp(argv[1], "reader") == 0)
+        return read_on_order(argv[2]);
+    if (mkdtemp(directory) == NULL)
+        abort();
+    begin_reader("/proc/self/exe", directory); /* before the driver: it survives no fork */
+    driver_open();
+    driver_must(driver.device_name(name, sizeof name, 0), "cuDeviceGetName");
+    driver_must(driver.version(&version), "cuDriverGetVersion");
+    is_fake = strncmp(name, "fake GPU", 8) == 0;
+    (void)printf("# %s, driver of CUDA %d.%d\n", name, version / 1000, version % 1000 / 10);
+    config.name = "owner";
+    config.transports = "local";
+    config.local_directory = directory;
+    if (lend_agent_create(&config, &agent, &error) != LEND_OK) {
+        (void)fprintf(stderr, "the owner has no agent: %s\n", error.message);
+        return 2;
+    }
+    test_all(agent);
+    (void)close(to_child);
+    (void)waitpid(child, NULL, 0);
+    lend_agent_destroy(agent);
+    (void)rmdir(directory);
+    return failures > 0;
+}
