@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ctypes import (CFUNCTYPE, POINTER, Structure, c_char, c_char_p, c_int32, c_size_t, c_uint8,
                     c_uint32, c_uint64, c_int64, c_void_p, sizeof)
+from types import SimpleNamespace
 
 OK, PENDING = 0, 1
 
@@ -250,9 +251,13 @@ KINDS = {"p": c_void_p, "s": c_char_p, "z": c_size_t, "Q": c_uint64, "I": c_uint
          "i": c_int32, "v": None}
 
 
-def declare(library) -> None:
-    """Tell ctypes the result and the arguments of each function."""
+def declared(library) -> SimpleNamespace:
+    """The functions, of which ctypes was told the result and the arguments; and no others: ctypes
+    would take pointers for ints of 32 bits."""
+    functions = SimpleNamespace()
     for name, letters in FUNCTIONS.items():
         function = getattr(library, name)
         function.restype = KINDS[letters[0]]
         function.argtypes = [KINDS[letter] for letter in letters[1:]]
+        setattr(functions, name, function)
+    return functions

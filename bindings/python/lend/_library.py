@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pathlib
+from types import SimpleNamespace
 
 from . import _abi
 
@@ -31,7 +32,7 @@ def plugin(name: str):
     return str(inside) if inside.exists() else None
 
 
-def load() -> ctypes.CDLL:
+def load() -> SimpleNamespace:
     path = path_of(SONAME, "LEND_LIBRARY")
     try:
         library = ctypes.CDLL(path)
@@ -39,8 +40,7 @@ def load() -> ctypes.CDLL:
         raise ImportError(
             f"lend: {path} cannot be loaded ({error}); install the wheel or the Debian package "
             "liblend0, or name the file in LEND_LIBRARY") from None
-    _abi.declare(library)
-    return library
+    return _abi.declared(library)
 
 
 lib = load()

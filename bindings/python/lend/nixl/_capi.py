@@ -10,6 +10,7 @@ import ctypes
 import os
 from ctypes import Structure, byref, c_bool, c_char_p, c_int, c_size_t
 from ctypes import c_uint, c_uint16, c_uint64, c_void_p
+from types import SimpleNamespace
 
 from .. import _memory
 from .._library import lib, path_of, plugin  # liblend first: this one finds it loaded
@@ -52,6 +53,7 @@ FUNCTIONS = {
     "release_xfer_dlist_handle": "pp", "make_xfer_req": "pippzppzpp", "create_xfer_req": "pippspp",
     "estimate_xfer_cost": "pppppp", "post_xfer_req": "ppp", "get_xfer_status": "pp",
     "release_xfer_req": "pp", "destroy_xfer_req": "p", "get_xfer_telemetry": "ppp",
+    "find_registration": "psip", "query_xfer_backend": "ppp",
     "get_notifs": "ppp", "gen_notif": "pspzp", "create_notif_map": "p", "destroy_notif_map": "p",
     "notif_map_size": "pp", "notif_map_get_agent_at": "pzp", "notif_map_get_notifs_size": "psp",
     "notif_map_get_notif": "pszpp", "create_xfer_dlist": "ip", "destroy_xfer_dlist": "p",
@@ -68,7 +70,7 @@ _KINDS = {"p": c_void_p, "s": c_char_p, "z": c_size_t, "Q": c_uint64, "H": c_uin
           "B": c_bool}
 
 
-def _load() -> ctypes.CDLL:
+def _load() -> SimpleNamespace:
     assert lib
     for variable, name in (("SECRET", "lend-secret.so"), ("ETCD", "lend-etcd.so")):
         if plugin(name):
@@ -80,11 +82,13 @@ def _load() -> ctypes.CDLL:
         raise ImportError(
             f"lend.nixl: {path} cannot be loaded ({error}); install the wheel or the Debian "
             "package lend-nixl, or name the file in LEND_NIXL_LIBRARY") from None
+    functions = SimpleNamespace()  # no others: ctypes would take pointers for ints of 32 bits
     for name, letters in FUNCTIONS.items():
         function = getattr(library, f"nixl_capi_{name}")
         function.restype = c_int
         function.argtypes = [_KINDS[letter] for letter in letters]
-    return library
+        setattr(functions, f"nixl_capi_{name}", function)
+    return functions
 
 
 capi = _load()
