@@ -26,16 +26,17 @@ def interpreter():
 def main():
     ours, _, theirs = " ".join(sys.argv[1:]).partition(" -- ")
     source, *libraries = ours.split()
+    libraries = [str(pathlib.Path(library).resolve()) for library in libraries]
     python = interpreter()
     if python is None:
         print("SKIP: no Python here has both pytest and NumPy (python3-pytest, python3-numpy)")
         sys.exit(77)
     environment = dict(os.environ, PYTHONPATH=str(pathlib.Path(source) / "bindings/python"),
                        PYTHONDONTWRITEBYTECODE="1", LEND_LIBRARY=libraries[0])
-    plugin = pathlib.Path(libraries[0]).resolve().parent / "src/plugin/secret/lend-secret.so"
+    plugin = pathlib.Path(libraries[0]).parent / "src/plugin/secret/lend-secret.so"
     if plugin.exists():
         environment["LEND_TEST_SECRET_PLUGIN"] = str(plugin)
-    fake = pathlib.Path(libraries[0]).resolve().parent / "tests/libcuda.so.1"
+    fake = pathlib.Path(libraries[0]).parent / "tests/libcuda.so.1"
     if fake.exists():
         environment["LEND_TEST_FAKE_CUDA"] = str(fake)
     if len(libraries) > 1:
