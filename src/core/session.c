@@ -3,8 +3,10 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/client.h"
 #include "core/rail.h"
 #include "core/stage.h"
+#include "core/view.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -716,6 +718,8 @@ void lend_sessions_fini(struct lend_agent *agent, bool forked)
             lend_guard_fini(&session->guard);
             lend_stage_destroy(session->stage, true);
             lend_rail_end(session, true);
+            if (session->role->is_client)
+                lend_views_fini(lend_client_onesided(session));
             lend_sys->release(session);
             continue;
         }

@@ -43,6 +43,7 @@ struct fake_mw {
 
 struct fake_channel {
     struct lend_verbs_comp_channel channel;
+    struct fake_channel *next;
     int users;
     int count;
     struct lend_verbs_cq *pending[FAKE_EVENTS_MAX];
@@ -86,6 +87,7 @@ struct fake_verbs_table {
     struct fake_mr *mrs;
     struct fake_mw *mws;
     struct fake_qp *qps;
+    struct fake_channel *channels;
     uint32_t key_next;
     uint32_t qp_num_last;
     int let_go; /* held pieces of work that may happen */

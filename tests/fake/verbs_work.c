@@ -32,6 +32,8 @@ struct lend_verbs_comp_channel *fake_verbs_create_channel(struct lend_verbs_cont
     made = calloc(1, sizeof *made);
     made->channel.context = context;
     made->channel.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+    made->next = fake_verbs_table.channels;
+    fake_verbs_table.channels = made;
     fake_verbs.channels++;
     return &made->channel;
 }
@@ -39,9 +41,13 @@ struct lend_verbs_comp_channel *fake_verbs_create_channel(struct lend_verbs_cont
 int fake_verbs_destroy_channel(struct lend_verbs_comp_channel *channel)
 {
     struct fake_channel *it = (struct fake_channel *)channel;
+    struct fake_channel **at = &fake_verbs_table.channels;
 
     if (it->users > 0)
         return EBUSY;
+    while (*at != it)
+        at = &(*at)->next;
+    *at = it->next;
     (void)close(channel->fd);
     free(it);
     fake_verbs.channels--;
