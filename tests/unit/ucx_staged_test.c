@@ -7,7 +7,6 @@
  */
 #include "ucx_stub.h"
 
-#include "base/sys.h"
 #include "fake/cuda.h"
 #include "memory/cuda.h"
 
@@ -210,5 +209,6 @@ int main(void)
         WITH(test_an_agent_that_ends_leaves_what_is_fetched),
     };
 
+    stub_devices();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
