@@ -56,18 +56,19 @@ class WheelTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.pythons = {}
-        for name in PYTHONS:
-            asked = subprocess.run([name, "-c", "import sys; print(*sys.version_info[:2])"],
-                                   capture_output=True, text=True) if shutil.which(name) else None
-            if asked and asked.returncode == 0 and tuple(map(int, asked.stdout.split())) >= (3, 9):
-                cls.pythons.setdefault(asked.stdout, name)
+        for path in filter(None, map(shutil.which, PYTHONS)):
+            asked = subprocess.run([path, "-c", "import sys; print(*sys.version_info[:2])"],
+                                   capture_output=True, text=True)
+            if asked.returncode == 0 and tuple(map(int, asked.stdout.split())) >= (3, 9):
+                cls.pythons.setdefault(asked.stdout, path)
         cls.pip = next((name for name in cls.pythons.values() if subprocess.run(
             [name, "-m", "pip", "--version"], capture_output=True).returncode == 0), None)
         if cls.pip is None:
             raise unittest.SkipTest("no pip on this machine (python3-pip)")
         cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="lend-wheel-test-"))
         cls.addClassCleanup(shutil.rmtree, cls.folder)
-        cls.environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(cls.folder),
+        meson = str(pathlib.Path(shutil.which("meson")).parent)
+        cls.environment = {"PATH": f"{meson}:/usr/local/bin:/usr/bin:/bin", "HOME": str(cls.folder),
                            "TMPDIR": str(cls.folder), "PYTHONDONTWRITEBYTECODE": "1",
                            "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         cls.make(SOURCE, "--config-settings", f"build-folder={BUILD}")
