@@ -63,6 +63,12 @@ with lend.Agent("owner") as owner, lend.Agent("reader") as reader:
     tensor.withdraw(force=True)
     raw.withdraw(force=True)
     del peer
+with lend.Agent("owner") as owner:
+    storage = lend.Storage(8192, device=0)
+    assert owner.lend(storage, blocks=2).info.device == 0
+    pinned = lend.Storage(8192, pinned=True)
+    pinned.buffer[:] = bytes(8192)
+    owner.lend(pinned.buffer)
 print("moved")
 """
 

@@ -20,6 +20,8 @@ and elsewhere, in another process or on another machine:
 The owner takes the blocks back with ``lease.revoke()``, and the memory with ``region.withdraw()``.
 Every failure is a :class:`lend.Error` of a class of its own, with the library's message.
 """
+from ._abi import (REGION_ALLOW_OVERLAP, REGION_ALLOW_UNFENCED, REGION_PREFER_CROSS_MEMORY,
+                   REGION_SHARE_DEVICE)
 from ._agent import (Agent, Lease, LeaseInfo, Notification, Region, RegionInfo, Storage, Wanted)
 from ._cache import KvCache, kv_cache
 from ._errors import (AccessDenied, Absent, BadMemory, Busy, Canceled, Consumed, Corrupt, Device,
@@ -32,10 +34,12 @@ from ._memory import External, external
 from ._peer import Path, Peer, PeerInfo, Record, Ticket, Transfer
 
 __all__ = [
-    "AccessDenied", "Absent", "Agent", "BadMemory", "Busy", "Canceled", "Consumed", "Corrupt",
-    "Device", "Error", "Expired", "External", "Forked", "Geometry", "Invalid", "KvCache",
-    "Lease", "LeaseInfo", "Limit", "Mismatch", "NoMemory", "NoPath", "Notification",
-    "OutOfRange", "Overlap", "Path", "Peer", "PeerDead", "PeerInfo", "Record", "Region",
-    "RegionInfo", "Revoked", "Stale", "Storage", "System", "Ticket", "Timeout", "Transfer",
-    "Unknown", "Unsupported", "Version", "Wanted", "__version__", "external", "kv_cache",
+    "__version__", "Absent", "AccessDenied", "Agent", "BadMemory", "Busy", "Canceled",
+    "Consumed", "Corrupt", "Device", "Error", "Expired", "external", "External", "Forked",
+    "Geometry", "Invalid", "kv_cache", "KvCache", "Lease", "LeaseInfo", "Limit", "Mismatch",
+    "NoMemory", "NoPath", "Notification", "OutOfRange", "Overlap", "Path", "Peer", "PeerDead",
+    "PeerInfo", "Record", "Region", "REGION_ALLOW_OVERLAP", "REGION_ALLOW_UNFENCED",
+    "REGION_PREFER_CROSS_MEMORY", "REGION_SHARE_DEVICE", "RegionInfo", "Revoked", "Stale",
+    "Storage", "System", "Ticket", "Timeout", "Transfer", "Unknown", "Unsupported", "Version",
+    "Wanted",
 ]

@@ -27,7 +27,7 @@ AGENT_NAME_BYTES_MAX, INCARNATION_BYTES = 63, 16
 ACCESS_READ, ACCESS_WRITE = 1, 2
 MEMORY_SYSTEM, MEMORY_PINNED, MEMORY_DEVICE, MEMORY_DISK = 1, 2, 3, 4
 REGION_ALLOW_OVERLAP, REGION_SHARE_FILE, REGION_PUNCH_OUT = 1, 2, 4
-REGION_PREFER_CROSS_MEMORY, REGION_ALLOW_UNFENCED = 8, 16
+REGION_PREFER_CROSS_MEMORY, REGION_ALLOW_UNFENCED, REGION_SHARE_DEVICE = 8, 16, 32
 REGION_NAME_BYTES_MAX, REGION_TAGS_BYTES_MAX = 63, 255
 WITHDRAW_DRAIN, WITHDRAW_FORCE = 1, 2
 GRANT_STANDING = 1
@@ -191,13 +191,14 @@ class NotificationInfo(Sized):
 
 class PathInfo(Sized):
     _fields_ = [("struct_size", c_uint32), ("status", c_int32), ("is_chosen", c_uint32),
-                ("is_one_sided", c_uint32), ("is_fenced", c_uint32), ("reserved", c_uint32),
+                ("is_one_sided", c_uint32), ("is_fenced", c_uint32), ("must_be_named", c_uint32),
                 ("name", c_char * (PATH_NAME_MAX + 1)), ("why", c_char * 240)]
 
 
 class StorageDesc(Sized):
     _fields_ = [("struct_size", c_uint32), ("flags", c_uint32), ("length_bytes", c_uint64),
-                ("numa_node", c_uint32), ("reserved", c_uint32), ("name", c_char_p)]
+                ("numa_node", c_uint32), ("kind", c_uint32), ("name", c_char_p),
+                ("device", c_int32), ("reserved", c_uint32)]
 
 
 class Found(Structure):

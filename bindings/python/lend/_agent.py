@@ -294,13 +294,17 @@ class Storage:
     part of it with ``agent.lend(array, share=storage)``: peers on this host may then map the file
     behind it, the whole of it, for reading. It is freed when nobody has the buffer any more.
 
+    With ``pinned=True`` the CUDA driver allocates host memory that is locked for every GPU, and
+    with ``device=N`` memory of a GPU, which has no buffer: lend the storage itself.
+
     >>> storage = Storage(4096)
     >>> storage.buffer.nbytes
     4096
     """
 
     def __init__(self, length_bytes: int, *, huge_pages: bool = False,
-                 numa_node: Optional[int] = None, name: Optional[str] = None):
+                 numa_node: Optional[int] = None, name: Optional[str] = None,
+                 pinned: bool = False, device: Optional[int] = None):
         desc, handle, error = _abi.StorageDesc(), c_void_p(), _abi.Error()
         desc.length_bytes, desc.name = length_bytes, text(name)
         if huge_pages:
@@ -308,12 +312,22 @@ class Storage:
         if numa_node is not None:
             desc.flags |= _abi.STORAGE_ON_NODE
             desc.numa_node = numa_node
+        if pinned or device is not None:
+            desc.kind = _abi.MEMORY_PINNED if device is None else _abi.MEMORY_DEVICE
+            desc.device = device or 0
+        self.device = device
         status = lib.lend_storage_create(byref(desc), byref(handle), byref(error))
         if status < 0:
             raise _errors.made(status, error)
         self._handle = handle.value
         self.address: int = lib.lend_storage_address(handle)
         self.length_bytes: int = lib.lend_storage_length_bytes(handle)
+        if device is not None:
+            self._bytes = None
+            weakref.finalize(self, lib.lend_storage_destroy, self._handle).atexit = False
+            self.__cuda_array_interface__ = {"shape": (self.length_bytes,), "typestr": "|u1",
+                                             "data": (self.address, False), "version": 3}
+            return
         bytes_there = (ctypes.c_char * self.length_bytes).from_address(self.address)
         # Whoever has a view of it has this object of ctypes, and that ends the storage.
         weakref.finalize(bytes_there, lib.lend_storage_destroy, self._handle).atexit = False
@@ -322,6 +336,8 @@ class Storage:
     @property
     def buffer(self) -> memoryview:
         """All of it, as bytes."""
+        if self._bytes is None:
+            raise _errors.Unsupported("memory of a GPU has no buffer: lend the storage itself")
         return memoryview(self._bytes).cast("B")
 
     def _describe(self, found: External, span: int, desc: _abi.RegionDesc) -> None:

@@ -42,6 +42,7 @@ class Path(NamedTuple):
     is_one_sided: bool
     is_fenced: bool
     why: str
+    must_be_named: bool  # taken only where `paths` names it
 
 
 class PeerInfo(NamedTuple):
@@ -492,7 +493,7 @@ class Peer:
                         _abi.PATHS_MAX, byref(count))
         return [Path(info.name.decode(), lib.lend_status_name(info.status).decode(),
                      bool(info.is_chosen), bool(info.is_one_sided), bool(info.is_fenced),
-                     info.why.decode(errors="replace"))
+                     info.why.decode(errors="replace"), bool(info.must_be_named))
                 for info in infos[:min(count.value, _abi.PATHS_MAX)]]
 
     def explain_text(self, remote: Union[str, int, None] = None, *,
