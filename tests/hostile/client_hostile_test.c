@@ -35,8 +35,10 @@ static void test_strangers_without_setup_are_refused(void **state)
                                           "0123456789abcdef0123456789abcdef"};
     static struct wire wire;
 
-    if (over_ucx)
-        skip(); /* there they are no connection: see ucx_hostile_test.c */
+    if (over_ucx) {
+        print_message("skipped: over ucx they are no connection: see ucx_hostile_test.c\n");
+        skip();
+    }
     for (size_t i = 0; i < sizeof packets / sizeof packets[0]; i++) {
         wire_dial(&wire, stage);
         assert_true(wire_packet(&wire, packets[i], strlen(packets[i])));
@@ -273,8 +275,10 @@ static void test_doorbells_do_not_drown_the_honest(void **state)
     uint64_t until = wall_ns() + PATIENCE;
     uint64_t rung = 0;
 
-    if (over_tcp || over_ucx)
-        skip(); /* they have none */
+    if (over_tcp || over_ucx) {
+        print_message("skipped: tcp and ucx have no doorbells\n");
+        skip();
+    }
     wire_meet(&wire, stage);
     for (uint64_t round = 0, count = scaled(20); round < count; round++) {
         for (int i = 0; i < 500; i++)

@@ -20,8 +20,10 @@ static void test_positions_that_cannot_be_cut_the_connection(void **state)
     struct stage *stage = *state;
     static struct wire wire;
 
-    if (over_tcp || over_ucx)
-        skip(); /* they share no memory */
+    if (over_tcp || over_ucx) {
+        print_message("skipped: over tcp and ucx no memory is shared\n");
+        skip();
+    }
     for (int i = 0; i < HEADS + 2; i++) {
         wire_meet(&wire, stage);
         struct lend_ring *out = &wire.channel->out, *in = &wire.channel->in;
@@ -81,8 +83,10 @@ static void test_headers_may_change_while_they_are_read(void **state)
     struct chance chance = chance_begin("headers that change");
     static struct wire wire;
 
-    if (over_tcp || over_ucx)
-        skip(); /* they share no memory */
+    if (over_tcp || over_ucx) {
+        print_message("skipped: over tcp and ucx no memory is shared\n");
+        skip();
+    }
     for (uint64_t round = 0, rounds = scaled(150); round < rounds; round++) {
         struct asking asking = ask_write(stage, 0, 1);
         struct rewriter rewriter = {.seed = chance_next(&chance)};
