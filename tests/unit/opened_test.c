@@ -515,8 +515,10 @@ static void test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed(
     letter.region_id = lend_region_id(world.owner.region);
     send_all(there[1], &letter, sizeof letter);
     assert_int_equal(fcntl(back[0], F_SETFL, O_NONBLOCK), 0);
-    while (read(back[0], &sign, 1) != 1)
+    while (read(back[0], &sign, 1) != 1) {
+        assert_int_equal(waitpid(child, NULL, WNOHANG), 0); /* it lives */
         (void)lend_agent_progress(world.owner.agent, 1000000, NULL);
+    }
 
     assert_int_equal(kill(child, SIGSTOP), 0);
     (void)snprintf(name, sizeof name, "process %d of user", (int)child);
@@ -544,6 +546,16 @@ static void test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed(
     lend_cuda = NULL;
 }
 
+/* Where nobody can see a process end nothing of it is opened. */
+static bool has_pidfds(void)
+{
+    int fd = lend_sys->pidfd_self();
+
+    if (fd >= 0)
+        lend_sys->close(fd);
+    return fd >= 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -565,5 +577,10 @@ int main(void)
         cmocka_unit_test(test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed),
     };
 
+    if (!has_pidfds()) {
+        puts("SKIP: no pidfd_open() here (valgrind has none), without which no memory of a GPU is "
+             "opened");
+        return 77;
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
