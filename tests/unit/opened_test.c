@@ -461,6 +461,18 @@ static void run_reader(struct world *world, int in, int out)
 }
 
 /* Who was killed leaves its socket behind. */
+/* Until a copy of the reader's is under way. */
+static void await_sign(struct world *world, pid_t reader, int from)
+{
+    char sign;
+
+    assert_int_equal(fcntl(from, F_SETFL, O_NONBLOCK), 0);
+    while (read(from, &sign, 1) != 1) {
+        assert_int_equal(waitpid(reader, NULL, WNOHANG), 0); /* it lives */
+        (void)lend_agent_progress(world->owner.agent, 1000000, NULL);
+    }
+}
+
 static void empty(const char *directory)
 {
     DIR *all = opendir(directory);
@@ -477,7 +489,7 @@ static void test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed(
     struct lend_error error = {0};
     struct letter letter = {0};
     int there[2], back[2];
-    char name[48], sign = 0;
+    char name[48];
 
     (void)state;
     fake_cuda_reset();
@@ -514,11 +526,7 @@ static void test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed(
           &error);
     letter.region_id = lend_region_id(world.owner.region);
     send_all(there[1], &letter, sizeof letter);
-    assert_int_equal(fcntl(back[0], F_SETFL, O_NONBLOCK), 0);
-    while (read(back[0], &sign, 1) != 1) {
-        assert_int_equal(waitpid(child, NULL, WNOHANG), 0); /* it lives */
-        (void)lend_agent_progress(world.owner.agent, 1000000, NULL);
-    }
+    await_sign(&world, child, back[0]);
 
     assert_int_equal(kill(child, SIGSTOP), 0);
     (void)snprintf(name, sizeof name, "process %d of user", (int)child);
