@@ -101,7 +101,8 @@ class Transfer:
         self._desc, self._error = _abi.PostDesc(), _abi.Error()
         self._arguments = (self._handle, byref(self._desc), byref(self._error))
         self._is_plain = True  # the last post had none of what is seldom given
-        self._ticket: Optional[Ticket] = None
+        self._filled: Optional[Ticket] = None  # whose handle is in the description
+        self._ticket: Optional[Ticket] = None  # of the last post
 
     def __del__(self):
         if hasattr(self, "_ticket") and self._handle is not None:
@@ -143,7 +144,7 @@ class Transfer:
             raise _errors.invalid(f"{remote.count} blocks of the peer's for {local.count} of ours")
         if remote.bits != local.bits:
             remote, local = _widened(remote), _widened(local)
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(False):
             raise _errors.Busy("another thread posts this transfer")
         calls = self._core.calls
         calls.append(None)
@@ -151,8 +152,9 @@ class Transfer:
             if self._core.closed:
                 raise self._core.closed_error()
             desc = self._desc
-            desc.ticket = ticket._handle
-            desc.index_bits = remote.bits
+            if self._filled is not ticket or desc.index_bits != remote.bits:
+                desc.ticket, desc.index_bits = ticket._handle, remote.bits
+                self._filled = ticket
             desc.remote_blocks, desc.local_blocks = remote.address, local.address
             desc.block_count = remote.count
             if not (self._is_plain and notify is timeout is None and user_data == 0):
