@@ -98,13 +98,6 @@ void lend_remote_try_again(struct lend_onesided *own, struct lend_transfer *tran
     }
 }
 
-/* Did the rail break? Else the word has spoken. */
-static bool has_broken(const struct lend_rail_move *move)
-{
-    return move->status == LEND_E_NO_PATH || move->status == LEND_E_DEVICE ||
-           (move->status == LEND_E_PEER_DEAD && move->code != 0);
-}
-
 /* A WRITE by a rail that broke is to end as canceled: not before its owner has heard of that, as
  * what is on its way then lands still. It has when it answers a look that came behind. */
 static void await_word(struct lend_onesided *own, struct lend_transfer *transfer)
@@ -136,7 +129,8 @@ static void move_done(struct lend_rail_move *move)
     transfer->is_on_rail = false;
     own->on_rail_count--;
     transfer->proven_bytes = move->proven_bytes;
-    if (transfer->severed == LEND_E_CANCELED && move->is_write && has_broken(move)) {
+    if (transfer->severed == LEND_E_CANCELED && move->is_write &&
+        lend_rail_has_broken(move->status, move->code)) {
         await_word(own, transfer);
     } else if (transfer->severed != LEND_OK) {
         (void)lend_fail(&why, (enum lend_status)transfer->severed, "%s", transfer->severed_why);
@@ -144,7 +138,7 @@ static void move_done(struct lend_rail_move *move)
     } else if (move->status == LEND_OK) {
         lend_onesided_drop(own, transfer);
         lend_client_succeed(own->session, transfer);
-    } else if (has_broken(move)) {
+    } else if (lend_rail_has_broken(move->status, move->code)) {
         (void)lend_fail(&why, move->status, "the rail to %s broke (work completion %d)",
                         own->peer->name, move->code);
         why.device_code = move->code;

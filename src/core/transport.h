@@ -233,6 +233,13 @@ struct lend_rail_move {
     bool is_ending; /* nothing more of it is begun */
 };
 
+/* Did the rail break under it? Else the word has spoken, or it was ended. */
+static inline bool lend_rail_has_broken(enum lend_status status, int32_t code)
+{
+    return status == LEND_E_NO_PATH || status == LEND_E_DEVICE ||
+           (status == LEND_E_PEER_DEAD && code != 0);
+}
+
 /* Bytes of a region that follow one another. */
 struct lend_rail_span {
     uint64_t region_id;

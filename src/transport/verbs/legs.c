@@ -45,12 +45,6 @@ static struct lend_verbs_rail *leg_after(const struct lend_verbs_rail *root, uin
 
 #define FOR_EACH_LEG(leg, root) for (uint32_t at_ = 0; (leg = leg_after(root, &at_)) != NULL;)
 
-enum lend_status lend_verbs_legs_open(void *transport, const struct lend_rail_desc *desc,
-                                      struct lend_rail **out, struct lend_error *error)
-{
-    return lend_verbs_rail_open(transport, desc, out, error);
-}
-
 void lend_verbs_legs_close(struct lend_rail *base, bool forked)
 {
     struct lend_verbs_rail *root = lend_verbs_rail_of(base);
@@ -107,8 +101,7 @@ enum lend_status lend_verbs_legs_judge(struct lend_rail *base, struct lend_error
         return status;
     if (!root->legs_are_begun)
         begin_legs(root);
-    FOR_EACH_LEG(leg, root)
-    {
+    FOR_EACH_LEG (leg, root) {
         if (leg == root)
             continue;
         give_way(leg);
@@ -126,8 +119,7 @@ size_t lend_verbs_legs_say(struct lend_rail *base, uint8_t *bytes)
     struct lend_verbs_rail *leg;
     size_t count = 0;
 
-    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
-    {
+    FOR_EACH_LEG (leg, lend_verbs_rail_of(base)) {
         count = lend_verbs_rail_say(&leg->base, bytes);
         if (count > 0) {
             lend_verbs_message_set_leg(bytes, leg->leg);
@@ -156,8 +148,8 @@ void lend_verbs_legs_tell(struct lend_rail *base, uint64_t region_id)
 {
     struct lend_verbs_rail *leg;
 
-    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
-    lend_verbs_rail_tell(&leg->base, region_id);
+    FOR_EACH_LEG (leg, lend_verbs_rail_of(base))
+        lend_verbs_rail_tell(&leg->base, region_id);
 }
 
 bool lend_verbs_legs_are_behind(struct lend_rail *base)
@@ -165,8 +157,8 @@ bool lend_verbs_legs_are_behind(struct lend_rail *base)
     struct lend_verbs_rail *leg;
     bool is_behind = false;
 
-    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
-    is_behind |= lend_verbs_rail_is_behind(&leg->base);
+    FOR_EACH_LEG (leg, lend_verbs_rail_of(base))
+        is_behind |= lend_verbs_rail_is_behind(&leg->base);
     return is_behind;
 }
 
@@ -211,10 +203,7 @@ static int weight(enum lend_status status, int32_t code)
         return 0;
     if (status == LEND_E_CANCELED)
         return 1;
-    return status == LEND_E_NO_PATH || status == LEND_E_DEVICE ||
-                   (status == LEND_E_PEER_DEAD && code != 0)
-               ? 2
-               : 3;
+    return lend_rail_has_broken(status, code) ? 2 : 3;
 }
 
 static void free_split(struct lend_verbs_rail *root, struct split *split)
@@ -284,9 +273,9 @@ static uint32_t choose_legs(struct lend_verbs_rail *root, const struct lend_rail
     if (root->parts == NULL || lend_list_is_empty(&root->parts->free) || move->is_write ||
         move->total_bytes < LEND_VERBS_SPLIT_BYTES)
         return 0;
-    FOR_EACH_LEG(leg, root)
-    if (leg->state == LEND_VERBS_RAIL_UP && count < most && (leg == root || knows(leg, move)))
-        out[count++] = leg;
+    FOR_EACH_LEG (leg, root)
+        if (leg->state == LEND_VERBS_RAIL_UP && count < most && (leg == root || knows(leg, move)))
+            out[count++] = leg;
     return count;
 }
 
@@ -364,8 +353,8 @@ bool lend_verbs_legs_pump(struct lend_rail *base)
     struct lend_verbs_rail *leg;
     bool moved = false;
 
-    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
-    moved |= lend_verbs_pump(&leg->base);
+    FOR_EACH_LEG (leg, lend_verbs_rail_of(base))
+        moved |= lend_verbs_pump(&leg->base);
     return moved;
 }
 
@@ -374,8 +363,8 @@ bool lend_verbs_legs_sleep(struct lend_rail *base)
     struct lend_verbs_rail *leg;
     bool sleeps = true;
 
-    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
-    sleeps &= lend_verbs_sleep(&leg->base);
+    FOR_EACH_LEG (leg, lend_verbs_rail_of(base))
+        sleeps &= lend_verbs_sleep(&leg->base);
     return sleeps;
 }
 
@@ -384,8 +373,7 @@ uint64_t lend_verbs_legs_due(struct lend_rail *base)
     struct lend_verbs_rail *leg;
     uint64_t due = UINT64_MAX;
 
-    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
-    {
+    FOR_EACH_LEG (leg, lend_verbs_rail_of(base)) {
         uint64_t own = lend_verbs_due(&leg->base);
 
         due = own < due ? own : due;
@@ -397,6 +385,6 @@ void lend_verbs_legs_halt(struct lend_rail *base)
 {
     struct lend_verbs_rail *leg;
 
-    FOR_EACH_LEG(leg, lend_verbs_rail_of(base))
-    lend_verbs_rail_halt(&leg->base);
+    FOR_EACH_LEG (leg, lend_verbs_rail_of(base))
+        lend_verbs_rail_halt(&leg->base);
 }

@@ -262,8 +262,6 @@ bool lend_verbs_rail_heed(struct lend_verbs_rail *rail);
 void lend_verbs_rail_arm(struct lend_verbs_rail *rail);
 
 /* legs.c: what core knows as a rail, and its end as a whole */
-enum lend_status lend_verbs_legs_open(void *transport, const struct lend_rail_desc *desc,
-                                      struct lend_rail **out, struct lend_error *error);
 void lend_verbs_legs_close(struct lend_rail *base, bool forked);
 size_t lend_verbs_legs_say(struct lend_rail *base, uint8_t *bytes);
 enum lend_status lend_verbs_legs_hear(struct lend_rail *base, const uint8_t *bytes, size_t count,
