@@ -116,8 +116,7 @@ static void add_path(struct answer *answer, const struct lend_transport_ops *ops
     *info = (struct lend_path_info){
         .struct_size = sizeof *info,
         .status = why->status,
-        .is_one_sided = way == LEND_WAY_MAPPED || way == LEND_WAY_CROSS_MEMORY ||
-                        way == LEND_WAY_DEVICE || lend_way_is_remote(way),
+        .is_one_sided = way != LEND_WAY_SERVED && way != LEND_WAY_STAGED,
         .is_fenced = !ops->is_unfenced,
         .must_be_named = must_be_named(ops, way),
     };

@@ -55,22 +55,43 @@ static enum lend_status open_descriptors(struct lend_file *file, int fd, struct 
     return LEND_OK;
 }
 
+/* Made for this call already; NULL: it is not. */
+static struct lend_file *find_made(const struct lend_wanted_files *wanted,
+                                   const struct lend_backing *backing)
+{
+    for (struct lend_list *link = wanted->made.next; link != &wanted->made; link = link->next)
+        if (is_same(file_of(link), backing))
+            return file_of(link);
+    return NULL;
+}
+
+/* One that is not open yet; NULL: no memory. */
+static struct lend_file *add_file(struct lend_wanted_files *wanted,
+                                  const struct lend_shared_file *shared)
+{
+    struct lend_file *file = lend_sys->allocate(sizeof *file);
+
+    if (file == NULL)
+        return NULL;
+    *file = (struct lend_file){.shared = *shared, .write_fd = -1};
+    lend_list_append(&wanted->made, &file->link);
+    return file;
+}
+
 static enum lend_status make_file(const struct lend_region_desc *desc,
                                   const struct lend_backing *backing,
                                   struct lend_wanted_files *wanted, struct lend_file **out,
                                   struct lend_error *error)
 {
-    struct lend_file *file = lend_sys->allocate(sizeof *file);
+    const struct lend_shared_file shared = {
+        .fd = -1,
+        .backing = *backing,
+        .consents_to_owner = (desc->flags & LEND_REGION_PUNCH_OUT) != 0,
+    };
+    struct lend_file *file = add_file(wanted, &shared);
 
     if (file == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for a file to share");
-    *file = (struct lend_file){
-        .shared = {.fd = -1,
-                   .backing = *backing,
-                   .consents_to_owner = (desc->flags & LEND_REGION_PUNCH_OUT) != 0},
-        .write_fd = -1,
-    };
-    lend_list_append(&wanted->made, &file->link);
     enum lend_status status = open_descriptors(file, desc->share_fd, error);
     if (status != LEND_OK) {
         free_file(file);
@@ -118,16 +139,13 @@ static enum lend_status make_device_file(const struct lend_device_memory *memory
                                          struct lend_wanted_files *wanted, struct lend_file **out,
                                          struct lend_error *error)
 {
+    const struct lend_shared_file shared = {
+        .fd = -1, .backing = backing_of(memory->buffers[0].id), .is_device = true};
     struct lend_device_share share = {0};
-    struct lend_file *file = lend_sys->allocate(sizeof *file);
+    struct lend_file *file = add_file(wanted, &shared);
 
     if (file == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for an allocation to share");
-    *file = (struct lend_file){
-        .shared = {.fd = -1, .backing = backing_of(memory->buffers[0].id), .is_device = true},
-        .write_fd = -1,
-    };
-    lend_list_append(&wanted->made, &file->link);
     enum lend_status status = lend_device_export(memory, &share, error);
     if (status == LEND_OK)
         status = write_share(file, &share, error);
@@ -144,15 +162,10 @@ static enum lend_status want_device(struct lend_verify *item, struct lend_wanted
                                     struct lend_file **out)
 {
     const struct lend_backing backing = backing_of(item->device->buffers[0].id);
-    bool is_one = item->device->buffer_count == 1;
 
-    for (struct lend_list *link = wanted->made.next; is_one && link != &wanted->made;
-         link = link->next) {
-        if (is_same(file_of(link), &backing)) {
-            *out = file_of(link);
-            return LEND_OK;
-        }
-    }
+    *out = item->device->buffer_count == 1 ? find_made(wanted, &backing) : NULL;
+    if (*out != NULL)
+        return LEND_OK;
     item->status = make_device_file(item->device, wanted, out, &item->error);
     return item->status;
 }
@@ -162,13 +175,8 @@ static enum lend_status want_file(const struct lend_region_desc *desc,
                                   struct lend_wanted_files *wanted, struct lend_file **out,
                                   struct lend_error *error)
 {
-    for (struct lend_list *link = wanted->made.next; link != &wanted->made; link = link->next) {
-        if (is_same(file_of(link), backing)) {
-            *out = file_of(link);
-            return LEND_OK;
-        }
-    }
-    return make_file(desc, backing, wanted, out, error);
+    *out = find_made(wanted, backing);
+    return *out != NULL ? LEND_OK : make_file(desc, backing, wanted, out, error);
 }
 
 static enum lend_status check_punch(const struct lend_region_desc *desc,
