@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import os
 import pathlib
-from types import SimpleNamespace
 
 from . import _abi
 
@@ -32,16 +31,16 @@ def plugin(name: str):
     return str(inside) if inside.exists() else None
 
 
-def load() -> SimpleNamespace:
-    path = path_of(SONAME, "LEND_LIBRARY")
+def load(soname: str, variable: str, module: str, package: str) -> ctypes.CDLL:
+    """A library of ours for that module; the Debian package has it, too."""
+    path = path_of(soname, variable)
     try:
-        library = ctypes.CDLL(path)
+        return ctypes.CDLL(path)
     except OSError as error:
         raise ImportError(
-            f"lend: {path} cannot be loaded ({error}); install the wheel or the Debian package "
-            "liblend0, or name the file in LEND_LIBRARY") from None
-    return _abi.declared(library)
+            f"{module}: {path} cannot be loaded ({error}); install the wheel or the Debian package "
+            f"{package}, or name the file in {variable}") from None
 
 
-lib = load()
+lib = _abi.declared(load(SONAME, "LEND_LIBRARY", "lend", "liblend0"))
 __version__ = lib.lend_version().decode()

@@ -13,7 +13,7 @@ from ctypes import c_uint, c_uint16, c_uint64, c_void_p
 from types import SimpleNamespace
 
 from .. import _memory
-from .._library import lib, path_of, plugin  # liblend first: this one finds it loaded
+from .._library import lib, load, plugin  # liblend first: this one finds it loaded
 
 SUCCESS, IN_PROG = 0, 1
 INVALID_PARAM, BACKEND, INVALID_STATE, NO_TELEMETRY, NOT_FOUND = -1, -2, -3, -5, -6
@@ -75,13 +75,7 @@ def _load() -> SimpleNamespace:
     for variable, name in (("SECRET", "lend-secret.so"), ("ETCD", "lend-etcd.so")):
         if plugin(name):
             os.environ.setdefault(f"LEND_NIXL_{variable}_PLUGIN", plugin(name))
-    path = path_of("libnixl_capi.so.0", "LEND_NIXL_LIBRARY")
-    try:
-        library = ctypes.CDLL(path)
-    except OSError as error:
-        raise ImportError(
-            f"lend.nixl: {path} cannot be loaded ({error}); install the wheel or the Debian "
-            "package lend-nixl, or name the file in LEND_NIXL_LIBRARY") from None
+    library = load("libnixl_capi.so.0", "LEND_NIXL_LIBRARY", "lend.nixl", "lend-nixl")
     functions = SimpleNamespace()  # no others: ctypes would take pointers for ints of 32 bits
     for name, letters in FUNCTIONS.items():
         function = getattr(library, f"nixl_capi_{name}")
