@@ -35,13 +35,24 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* Parameters of create_backend(). */
+struct setting {
+    const char *key;
+    const char *value;
+};
+
+static struct setting by_tcp = {"lend_transports", "tcp"};
+static struct setting by_ucx = {"lend_ucx_devices", "lo"};
+
 /* A target as a program of NIXL is: it registers, tells, and calls nothing more. */
 static int act_as_target(int in, int out, void *context)
 {
-    nixl_capi_agent_t agent = stage_agent("target");
+    const struct setting *setting = context;
+    nixl_capi_agent_t agent = setting != NULL
+                                  ? stage_agent_with("target", setting->key, setting->value)
+                                  : stage_agent("target");
     uint8_t end;
 
-    (void)context;
     stage_register(agent, shared, LARGE);
     stage_tell(out, agent);
     return read(in, &end, 1) == 1 ? 1 : 0; /* until the other end is closed */
@@ -232,17 +243,6 @@ static void test_who_restarts_idle_is_met_anew(void **state)
 
 /* --- by tcp, where the key is asked for --- */
 
-static int act_as_listener(int in, int out, void *context)
-{
-    nixl_capi_agent_t agent = stage_agent_with("target", "lend_transports", "tcp");
-    uint8_t end;
-
-    (void)context;
-    stage_register(agent, shared, LARGE);
-    stage_tell(out, agent);
-    return read(in, &end, 1) == 1 ? 1 : 0;
-}
-
 static void *read_metadata(int fd, size_t *count)
 {
     stage_read(fd, count, sizeof *count);
@@ -284,7 +284,7 @@ static void test_by_a_network_the_key_opens_and_nothing_else(void **state)
         print_message("skipped: this build has no plugin for the secret\n");
         skip();
     }
-    struct stage_child child = stage_fork(act_as_listener, NULL);
+    struct stage_child child = stage_fork(act_as_target, &by_tcp);
     uint8_t wrong[COMPAT_KEY_BYTES] = {1};
     uint8_t *local = stage_map(LARGE);
     struct compat_blob blob;
@@ -298,7 +298,7 @@ static void test_by_a_network_the_key_opens_and_nothing_else(void **state)
     assert_int_equal(connect_with(&blob, wrong), LEND_E_ACCESS);
     assert_int_equal(connect_with(&blob, blob.key.bytes), LEND_OK);
 
-    nixl_capi_agent_t agent = stage_agent_with("initiator", "lend_transports", "tcp");
+    nixl_capi_agent_t agent = stage_agent_with("initiator", by_tcp.key, by_tcp.value);
     stage_register(agent, local, LARGE);
     stage_fill(local, MIB, 5);
     OK(nixl_capi_load_remote_md(agent, bytes, count, &name));
@@ -333,17 +333,6 @@ static void test_devices_that_cannot_be_used_are_an_error(void **state)
     OK(nixl_capi_destroy_agent(agent));
 }
 
-static int act_by_ucx(int in, int out, void *context)
-{
-    nixl_capi_agent_t agent = stage_agent_with("target", "lend_ucx_devices", "lo");
-    uint8_t end;
-
-    (void)context;
-    stage_register(agent, shared, LARGE);
-    stage_tell(out, agent);
-    return read(in, &end, 1) == 1 ? 1 : 0;
-}
-
 /* Why it cannot be used; NULL: it can. */
 static const char *find_fault_of_ucx(void)
 {
@@ -369,9 +358,9 @@ static void test_peers_meet_by_ucx_where_its_devices_are_named(void **state)
         skip();
     }
     (void)setenv("LEND_NIXL_TRANSPORTS", "ucx", 1);
-    struct stage_child child = stage_fork(act_by_ucx, NULL);
+    struct stage_child child = stage_fork(act_as_target, &by_ucx);
     uint8_t *local = stage_map(LARGE);
-    nixl_capi_agent_t agent = stage_agent_with("initiator", "lend_ucx_devices", "lo");
+    nixl_capi_agent_t agent = stage_agent_with("initiator", by_ucx.key, by_ucx.value);
 
     stage_register(agent, local, LARGE);
     stage_fill(local, MIB, 6);
