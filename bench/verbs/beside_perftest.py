@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast transport verbs reads and writes, beside ib_read_bw and ib_write_bw of perftest:
+"""How fast transport verbs reads and writes, beside ib_read_bw and ib_write_bw of perftest, and
+ucx_perftest over rc_verbs:
 
     python3 bench/verbs/beside_perftest.py BUILD [--rounds N] [--bytes N] [--devices OWNER,READER]
 
 Pieces of 64 KiB and of 1 MiB, between two processes, on two devices of soft-RoCE in the virtual
-machine of tests/rdma/vm.py; with --devices, on those of this machine. Both measure by turns, each
+machine of tests/rdma/vm.py; with --devices, on those of this machine. All measure by turns, each
 in processes of its own, and medians are told. Use an idle machine, and believe ratios alone.
 """
 import argparse
@@ -35,9 +36,23 @@ done
 wait
 """
 
+# UCX's own layer of transports, without memory of its own on the way, and with as much under way as
+# lend has of a rail (docs/verbs.md).
+UCX_PERFTEST = """
+test="-x rc_verbs -t {test} -D zcopy -s {piece} -n {count} -w 4 -O 16"
+export UCX_LOG_LEVEL=error
+ucx_perftest -d {owner}:1 $test >/dev/null 2>&1 &
+for try in 1 2 3 4 5 6 7 8 9; do
+    sleep 0.3
+    ucx_perftest {address} -d {reader}:1 $test -f 2>/dev/null && break
+done
+wait
+"""
+UCX_TESTS = {"read": "get", "write": "put_bw"}
+
 
 def steps_of(options, owner, reader):
-    """By what is measured: lend's turns, and perftest's; in the order in which they are run."""
+    """By what is measured: the turns of lend, perftest and UCX, in the order of their runs."""
     rate = pathlib.Path(options.build).resolve() / "bench/verbs/verbs_rate"
     turns = {}
     for _ in range(options.rounds):
@@ -45,15 +60,16 @@ def steps_of(options, owner, reader):
             for kind in KINDS:
                 ours = vm.Step([rate, owner, reader, kind, piece, options.bytes, LEND_ROUNDS],
                                LIMIT)
-                theirs = vm.Step(["sh", "-c", PERFTEST.format(
-                    kind=kind, owner=owner, reader=reader, piece=piece,
+                theirs = [vm.Step(["sh", "-c", script.format(
+                    kind=kind, test=UCX_TESTS[kind], owner=owner, reader=reader, piece=piece,
                     count=options.bytes // piece, address=options.address)], LIMIT)
-                turns.setdefault((kind, piece), []).append((ours, theirs))
+                    for script in (PERFTEST, UCX_PERFTEST)]
+                turns.setdefault((kind, piece), []).append((ours, *theirs))
     return turns
 
 
 def in_order(turns):
-    return [step for turn in zip(*turns.values()) for pair in turn for step in pair]
+    return [step for turn in zip(*turns.values()) for steps in turn for step in steps]
 
 
 def run_here(steps):
@@ -68,10 +84,16 @@ def ours_of(step):
     return float(found[1]) if found else None
 
 
-def theirs_of(step):
+def perftest_of(step):
     """Its average, from gigabits to millions of bytes a second."""
     found = re.search(r"^ +\d+ +\d+ +[\d.]+ +([\d.]+) ", step.out, re.M)
     return float(found[1]) * 1000 / 8 if found else None
+
+
+def ucx_of(step):
+    """Its average over all, from MiB to millions of bytes a second: the last but two of a line."""
+    found = re.search(r"^ +\d+(?: +[\d.]+){4} +([\d.]+) +\d+ +\d+\s*$", step.out, re.M)
+    return float(found[1]) * (1 << 20) / 1e6 if found else None
 
 
 def median_of(steps, read):
@@ -91,6 +113,7 @@ def main():
     parser.add_argument("--address", default=ADDRESS, help="of the owner's device")
     options = parser.parse_args()
     vm.demand("ib_read_bw", "perftest")
+    vm.demand("ucx_perftest", "ucx-utils")
     owner, reader = (options.devices or "rxe0,rxe1").split(",")
     turns = steps_of(options, owner, reader)
     if options.devices:
@@ -100,12 +123,16 @@ def main():
             vm.Machine(ROOT / "build-rdma").run(*in_order(turns), devices=2)
         except vm.MachineError as error:
             sys.exit(f"vm: {error}")
-    print("| what | pieces | lend | perftest | lend beside it |\n| --- | --- | --- | --- | --- |")
-    for (kind, piece), pairs in turns.items():
-        ours, our_count = median_of([pair[0] for pair in pairs], ours_of)
-        theirs, their_count = median_of([pair[1] for pair in pairs], theirs_of)
-        print(f"| verbs/{kind} | {piece >> 10} KiB | {ours:.1f} MB/s ({our_count}) | "
-              f"ib_{kind}_bw {theirs:.1f} MB/s ({their_count}) | {ours / theirs:.2f}x |")
+    print("| what | pieces | lend | perftest | lend beside it | ucx_perftest | lend beside it |\n"
+          "| --- | --- | --- | --- | --- | --- | --- |")
+    for (kind, piece), steps in turns.items():
+        columns = list(zip(*steps))
+        ours, count = median_of(columns[0], ours_of)
+        line = f"| verbs/{kind} | {piece >> 10} KiB | {ours:.1f} MB/s ({count})"
+        for column, read in zip(columns[1:], (perftest_of, ucx_of)):
+            theirs, count = median_of(column, read)
+            line += f" | {theirs:.1f} MB/s ({count}) | {ours / theirs:.2f}x"
+        print(line + " |")
 
 
 if __name__ == "__main__":
