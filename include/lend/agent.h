@@ -41,6 +41,11 @@ enum lend_agent_flag {
      * agents that all have this flag: one with it and one without do not meet there
      * (LEND_E_ACCESS). */
     LEND_AGENT_SEAL_NETWORKS = 8,
+    /** This process forks no child that goes on without exec while the agent lives: then transport
+     * verbs is opened, too, where the kernel (before Linux 5.12) or rdma-core (before 35) does not
+     * copy what is registered for a child, or where ibv_fork_init() was called. A process that
+     * breaks its word there may have a NIC write to memory that has become the child's. */
+    LEND_AGENT_NEVER_FORKS = 16,
 };
 
 enum lend_log_level {

@@ -115,7 +115,8 @@ struct lend_transport_open {
     const char *nixl_library;
     const char *verbs_devices;
     uint32_t notification_window_bytes;
-    bool has_secret; /* peers prove that they have it */
+    bool has_secret;  /* peers prove that they have it */
+    bool never_forks; /* the caller's word for this process */
 };
 
 /* A peer that is no agent of lend, as its importer describes it. */

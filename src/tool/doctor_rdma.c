@@ -236,7 +236,7 @@ static void check_fork(const struct exam *exam, struct finding *out)
     found(out, SEVERITY_WARNING,
           "this kernel or libibverbs does not copy registered pages when a process forks");
     remedy(out, "Linux 5.12 and rdma-core 35, without IBV_FORK_SAFE and RDMAV_FORK_SAFE; or "
-                "consent, for a process that never forks");
+                "LEND_AGENT_NEVER_FORKS, for a process that never forks");
 }
 
 const struct check checks_rdma[] = {

@@ -443,6 +443,7 @@ static void test_fork_needs_a_kernel_that_copies_or_consent(void **state)
     fake_verbs.fork_status = LEND_VERBS_FORK_ENABLED;
     assert_int_equal(lend_verbs_check_fork(&fake_verbs_ops, false, &error), LEND_E_UNSUPPORTED);
     assert_non_null(strstr(error.message, "ibv_fork_init() was called"));
+    assert_non_null(strstr(error.message, "LEND_AGENT_NEVER_FORKS"));
     assert_int_equal(lend_verbs_check_fork(&fake_verbs_ops, true, &error), LEND_OK);
     fake_verbs.fork_status = LEND_VERBS_FORK_DISABLED;
     assert_int_equal(lend_verbs_check_fork(&fake_verbs_ops, false, &error), LEND_E_UNSUPPORTED);

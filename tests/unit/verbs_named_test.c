@@ -221,6 +221,27 @@ static void test_an_agent_is_not_made_with_a_gid_that_does_not_serve(void **stat
     }
 }
 
+static void test_where_a_fork_is_not_safe_an_agent_wants_the_callers_word(void **state)
+{
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+    struct lend_agent *agent = NULL;
+    struct lend_error error = {0};
+
+    (void)state;
+    lend_verbs = &fake_verbs_ops;
+    fake_verbs.fork_status = LEND_VERBS_FORK_DISABLED;
+    config.name = "owner";
+    config.transports = "loopback,verbs";
+    config.transports_required = "verbs";
+    config.verbs_devices = "fake0";
+    config.flags = LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS;
+    assert_int_equal(lend_agent_create(&config, &agent, &error), LEND_E_NO_PATH);
+    assert_non_null(strstr(error.message, "LEND_AGENT_NEVER_FORKS"));
+    config.flags |= LEND_AGENT_NEVER_FORKS;
+    check(lend_agent_create(&config, &agent, &error), &error);
+    lend_agent_destroy(agent);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -234,6 +255,7 @@ int main(void)
         TEST(test_a_gid_that_has_gone_since_is_told),
         TEST(test_queue_pairs_go_by_the_gid_that_was_named),
         TEST(test_an_agent_is_not_made_with_a_gid_that_does_not_serve),
+        TEST(test_where_a_fork_is_not_safe_an_agent_wants_the_callers_word),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

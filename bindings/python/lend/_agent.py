@@ -389,7 +389,7 @@ class Agent:
         ucx_devices, nixl_devices, verbs_devices and their like: see the C header agent.h.
         manual_progress: no thread: progress is made in :meth:`progress` and in calls that wait.
         statistics: False: no statistics page.
-        allow_cross_memory, seal_networks: see LEND_AGENT_ALLOW_CROSS_MEMORY, ..._SEAL_NETWORKS.
+        allow_cross_memory, seal_networks, never_forks: see LEND_AGENT_ALLOW_CROSS_MEMORY, ...
         on_log: called as ``on_log(level, text)`` with a level of :mod:`logging`; True: the logger
             ``lend``. None: silence.
         on_lease_end: called once for each lease that ended, with a :class:`LeaseInfo`.
@@ -411,14 +411,16 @@ class Agent:
 
     def __init__(self, name: str, *, secret: Optional[bytes] = None, manual_progress: bool = False,
                  statistics: bool = True, allow_cross_memory: bool = False,
-                 seal_networks: bool = False, on_log: Union[None, bool, Callable] = None,
+                 seal_networks: bool = False, never_forks: bool = False,
+                 on_log: Union[None, bool, Callable] = None,
                  on_lease_end: Optional[Callable[[LeaseInfo], None]] = None, **settings):
         config = _abi.AgentConfig()
         config.name = text(name)
         config.flags = (manual_progress * _abi.AGENT_MANUAL_PROGRESS
                         | (not statistics) * _abi.AGENT_NO_STATISTICS
                         | allow_cross_memory * _abi.AGENT_ALLOW_CROSS_MEMORY
-                        | seal_networks * _abi.AGENT_SEAL_NETWORKS)
+                        | seal_networks * _abi.AGENT_SEAL_NETWORKS
+                        | never_forks * _abi.AGENT_NEVER_FORKS)
         if secret is not None:
             config.secret, config.secret_bytes = bytes(secret), len(secret)
         config.secret_plugin = text(plugin("lend-secret.so"))

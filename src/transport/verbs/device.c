@@ -427,10 +427,12 @@ enum lend_status lend_verbs_check_fork(const struct lend_verbs_ops *verbs, bool 
         return LEND_OK;
     if (told == LEND_VERBS_FORK_ENABLED)
         return lend_fail(error, LEND_E_UNSUPPORTED,
-                         "ibv_fork_init() was called (or IBV_FORK_SAFE is set): a forked child "
-                         "would die of touching registered memory; leave that out, or consent");
-    return lend_fail(error, LEND_E_UNSUPPORTED,
-                     "this kernel (before 5.12) or rdma-core (before 35) does not copy registered "
-                     "pages when a process forks, so that a NIC could write to memory that is the "
-                     "child's; consent if this process never forks");
+                         "ibv_fork_init() was called (or IBV_FORK_SAFE is set), so that a forked "
+                         "child dies of registered memory; leave it out, or promise "
+                         "LEND_AGENT_NEVER_FORKS");
+    return lend_fail(
+        error, LEND_E_UNSUPPORTED,
+        "a kernel before 5.12 or rdma-core before 35 does not copy registered pages at "
+        "a fork, so that a NIC may write to a child's; promise "
+        "LEND_AGENT_NEVER_FORKS");
 }

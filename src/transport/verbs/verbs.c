@@ -79,7 +79,7 @@ static enum lend_status build(struct lend_verbs_station *station,
     enum lend_status status = lend_verbs_open(&station->verbs, error);
 
     if (status == LEND_OK)
-        status = lend_verbs_check_fork(station->verbs, false, error);
+        status = lend_verbs_check_fork(station->verbs, open->never_forks, error);
     if (status == LEND_OK)
         status = open_nics(station, open->verbs_devices, error);
     if (status == LEND_OK)
