@@ -21,6 +21,8 @@ void lend_onesided_init(struct lend_onesided *own, struct lend_session *session,
     own->session = session;
     own->peer = peer;
     lend_list_init(&own->views);
+    lend_list_init(&own->unheard);
+    lend_list_init(&own->hushed);
     lend_list_init(&own->all);
     lend_list_init(&own->copying);
     lend_list_init(&own->pulling);

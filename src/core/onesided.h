@@ -31,6 +31,10 @@ struct lend_onesided {
     uint32_t wanted_count; /* views that are to be asked for, */
     uint32_t looks_out;    /* and asked for, and not answered */
     uint64_t next_look;
+    struct lend_list unheard; /* transfers that wait until the owner answers a look that is to be
+                                 asked, whatever it says, */
+    struct lend_list hushed;  /* and those for which this one was: */
+    uint64_t hush_look;       /* 0: none is under way */
     struct lend_list all;     /* transfers that are here, by own_link */
     struct lend_list copying; /* of them, by session_link: those that we copy, in turn, */
     struct lend_list pulling; /* those that the puller has, */

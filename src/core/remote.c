@@ -98,14 +98,6 @@ void lend_remote_try_again(struct lend_onesided *own, struct lend_transfer *tran
     }
 }
 
-/* A WRITE by a rail that broke is to end as canceled: not before its owner has heard of that, as
- * what is on its way then lands still. It has when it answers a look that came behind. */
-static void await_word(struct lend_onesided *own, struct lend_transfer *transfer)
-{
-    lend_onesided_forget(own, &transfer->lease);
-    lend_views_attach(own, transfer);
-}
-
 bool lend_onesided_hush(struct lend_onesided *own, struct lend_transfer *transfer,
                         enum lend_status status, const char *reason)
 {
@@ -116,7 +108,7 @@ bool lend_onesided_hush(struct lend_onesided *own, struct lend_transfer *transfe
     transfer->severed_why = reason;
     atomic_store_explicit(&transfer->is_severed, true, memory_order_relaxed);
     lend_list_append(&own->all, &transfer->own_link);
-    await_word(own, transfer);
+    lend_views_hush(own, transfer);
     return true;
 }
 
@@ -131,7 +123,7 @@ static void move_done(struct lend_rail_move *move)
     transfer->proven_bytes = move->proven_bytes;
     if (transfer->severed == LEND_E_CANCELED && move->is_write &&
         lend_rail_has_broken(move->status, move->code)) {
-        await_word(own, transfer);
+        lend_views_hush(own, transfer);
     } else if (transfer->severed != LEND_OK) {
         (void)lend_fail(&why, (enum lend_status)transfer->severed, "%s", transfer->severed_why);
         fail(own, transfer, &why);

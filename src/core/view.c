@@ -207,22 +207,66 @@ void lend_views_attach(struct lend_onesided *own, struct lend_transfer *transfer
         lend_list_append(&view->waiting, &transfer->session_link);
 }
 
-bool lend_views_ask(struct lend_onesided *own)
+void lend_views_hush(struct lend_onesided *own, struct lend_transfer *transfer)
+{
+    lend_list_append(&own->unheard, &transfer->session_link);
+}
+
+static bool may_hush(const struct lend_onesided *own)
+{
+    return own->hush_look == 0 && !lend_list_is_empty(&own->unheard) &&
+           own->looks_out < LEND_LOOKS_MAX;
+}
+
+static bool ask(struct lend_onesided *own, const struct lend_lease_name *name, uint64_t *out_look)
 {
     uint8_t bytes[64];
-    bool moved = false;
+    size_t count = lend_lease_name_encode(name, bytes, sizeof bytes);
+
+    if (!lend_session_send(own->session, LEND_FRAME_LOOK, own->next_look + 1, bytes, count))
+        return false;
+    *out_look = ++own->next_look;
+    own->looks_out++;
+    return true;
+}
+
+/* The look at any of their leases is behind all that was said before. */
+static bool ask_hush(struct lend_onesided *own)
+{
+    const struct lend_transfer *first =
+        LEND_LIST_OWNER(own->unheard.next, struct lend_transfer, session_link);
+
+    if (!may_hush(own) || !ask(own, &first->lease, &own->hush_look))
+        return false;
+    for (struct lend_list *link; (link = lend_list_take_first(&own->unheard)) != NULL;)
+        lend_list_append(&own->hushed, link);
+    return true;
+}
+
+/* Its answer is there: whatever was under way when it was asked for lands no more. */
+static void end_hush(struct lend_onesided *own)
+{
+    struct lend_error why = {0};
+
+    own->hush_look = 0;
+    own->looks_out--;
+    for (struct lend_list *link; (link = lend_list_take_first(&own->hushed)) != NULL;)
+        lend_onesided_permit(own, LEND_LIST_OWNER(link, struct lend_transfer, session_link),
+                             LEND_OK, &why);
+}
+
+bool lend_views_ask(struct lend_onesided *own)
+{
+    bool moved = ask_hush(own);
 
     for (struct lend_list *link = own->views.next; link != &own->views; link = link->next) {
         struct view *view = view_at(link);
 
         if (view->phase != PHASE_WANTED || own->looks_out == LEND_LOOKS_MAX)
             continue;
-        size_t count = lend_lease_name_encode(&view->name, bytes, sizeof bytes);
-        if (!lend_session_send(own->session, LEND_FRAME_LOOK, own->next_look + 1, bytes, count))
+        if (!ask(own, &view->name, &view->look))
             return moved;
-        view->look = ++own->next_look;
         view->phase = PHASE_ASKED;
-        own->looks_out++;
         own->wanted_count--;
         moved = true;
     }
@@ -231,7 +275,7 @@ bool lend_views_ask(struct lend_onesided *own)
 
 bool lend_views_want(const struct lend_onesided *own)
 {
-    return own->wanted_count > 0 && own->looks_out < LEND_LOOKS_MAX;
+    return (own->wanted_count > 0 && own->looks_out < LEND_LOOKS_MAX) || may_hush(own);
 }
 
 static struct view *find_look(struct lend_onesided *own, uint64_t look)
@@ -248,6 +292,10 @@ enum lend_status lend_onesided_view(struct lend_onesided *own, const struct lend
     struct view *view = find_look(own, frame->request);
     struct lend_view *answer = NULL;
 
+    if (view == NULL && own->hush_look != 0 && own->hush_look == frame->request) {
+        end_hush(own);
+        return LEND_OK;
+    }
     if (view == NULL)
         return lend_fail(error, LEND_E_CORRUPT, "a VIEW for look %llu, which is not under way",
                          (unsigned long long)frame->request);

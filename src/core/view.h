@@ -11,6 +11,11 @@
  */
 void lend_views_attach(struct lend_onesided *own, struct lend_transfer *transfer);
 
+/* It is to end as canceled, but what was written for it by a rail that broke lands until the owner
+ * has heard of that. It has when it answers a look that comes behind, which needs no memory:
+ * lend_onesided_permit() follows. */
+void lend_views_hush(struct lend_onesided *own, struct lend_transfer *transfer);
+
 /* Send what there is to ask. True if anything left. */
 bool lend_views_ask(struct lend_onesided *own);
 /* Is there something left to ask? */

@@ -605,6 +605,42 @@ static void test_a_cancel_behind_a_break_is_quiet(void **state)
     }
 }
 
+/* A WRITE is canceled, and the nth call of the system after that fails, where *before came before
+ * it. False: there are not so many. */
+static bool cancel_without_memory(int *before, int nth)
+{
+    double_install(nth < 0 ? -1 : *before + nth);
+    double_clock_set(SECOND, 1000);
+    struct world *world = open_written(0);
+
+    (void)begin_write(world, 10);
+    *before = double_calls();
+    assert_int_equal(lend_transfer_cancel(world->transfer, 0), LEND_PENDING);
+    enum lend_status status = LEND_PENDING;
+    while (status == LEND_PENDING) {
+        step(world);
+        status = lend_transfer_test(world->transfer);
+    }
+    if (status == LEND_E_CANCELED)
+        assert_int_equal(fake_verbs.qps, 0);
+    else /* the connection broke: nobody says that it is quiet */
+        assert_int_equal(status, LEND_E_PEER_DEAD);
+    let_all_go();
+    close_world(world);
+    return double_remove();
+}
+
+static void test_a_cancel_is_quiet_where_memory_runs_out(void **state)
+{
+    (void)state;
+    int before = 0, nth = 0;
+
+    (void)cancel_without_memory(&before, -1);
+    while (cancel_without_memory(&before, nth))
+        nth++;
+    assert_true(nth > 0);
+}
+
 static void test_a_cancel_that_no_owner_hears_is_not_called_quiet(void **state)
 {
     (void)state;
@@ -676,6 +712,7 @@ int main(void)
         cmocka_unit_test(test_a_call_that_fails_leaves_writes_to_their_owner),
         cmocka_unit_test(test_a_cancel_by_force_is_quiet),
         cmocka_unit_test(test_a_cancel_behind_a_break_is_quiet),
+        cmocka_unit_test(test_a_cancel_is_quiet_where_memory_runs_out),
         cmocka_unit_test(test_a_cancel_that_no_owner_hears_is_not_called_quiet),
         cmocka_unit_test(test_a_forked_child_lets_go_and_its_parent_writes_on),
     };
