@@ -56,6 +56,8 @@ void fake_verbs_reset(void)
         device->windows_max = 1024;
         device->regions_max = 4096;
         device->message_bytes_max = 1U << 31;
+        device->active_width = 2;
+        device->active_speed = 32;
         device->odp_general = LEND_VERBS_ODP_SUPPORTED;
         device->odp_rc = LEND_VERBS_ODP_READ | LEND_VERBS_ODP_WRITE;
         device->has_dma_buf = true;
@@ -232,6 +234,8 @@ static int query_port(struct lend_verbs_context *context, uint8_t port,
     out->active_mtu = LEND_VERBS_MTU_1024;
     out->gid_tbl_len = (int)device->gid_count;
     out->max_msg_sz = device->message_bytes_max;
+    out->active_width = device->active_width;
+    out->active_speed = device->active_speed;
     out->lid = device->link_layer == LEND_VERBS_LINK_INFINIBAND ? 7 : 0;
     out->link_layer = (uint8_t)device->link_layer;
     return 0;

@@ -29,6 +29,8 @@ struct fake_verbs_device {
     int windows_max;
     int regions_max;
     uint32_t message_bytes_max;
+    uint8_t active_width; /* of the port: 4X, */
+    uint8_t active_speed; /* each of 25 Gbit/s */
     uint64_t odp_general;
     uint32_t odp_rc;
     bool is_old;                  /* its context has no functions beyond the first */
@@ -63,11 +65,12 @@ struct fake_verbs {
     int status_at; /* that piece of work ends with status, counted from 0; -1: none */
     int status;    /* LEND_VERBS_WC_... */
     int works;     /* that ended, since the reset, */
-    int works_of[FAKE_VERBS_DEVICES_MAX]; /* and by which NIC */
-    int posts;                            /* calls of post_send() that were good */
-    int polls;                            /* calls of poll_cq() */
-    int arms;                             /* of req_notify_cq(); */
-    bool is_late;                         /* before each of which all held work happens */
+    int works_of[FAKE_VERBS_DEVICES_MAX];      /* and by which NIC; */
+    uint64_t bytes_of[FAKE_VERBS_DEVICES_MAX]; /* and of how many bytes */
+    int posts;                                 /* calls of post_send() that were good */
+    int polls;                                 /* calls of poll_cq() */
+    int arms;                                  /* of req_notify_cq(); */
+    bool is_late;                              /* before each of which all held work happens */
 
     bool is_beside;       /* the kernel moves the bytes, and no tool sees two threads at them */
     unsigned last_access; /* of the last registration */

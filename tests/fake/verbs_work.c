@@ -272,6 +272,7 @@ static void end_work(struct fake_qp *it, int status, uint32_t bytes)
     it->work_count--;
     fake_verbs.works++;
     fake_verbs.works_of[fake_verbs_context_of(it->qp.context)->number]++;
+    fake_verbs.bytes_of[fake_verbs_context_of(it->qp.context)->number] += bytes;
     if (is_told)
         complete(it->qp.send_cq, &completion);
 }

@@ -277,6 +277,7 @@ static const struct lend_verbs_offer offered = {
     .reads = 16,
     .lane_count = 3,
     .lanes = {{1, 7}, {2, 8}, {3, 9}},
+    .rate_mbps = 100000,
     .words_address = UINT64_C(0x7f0000001000),
     .words_bytes = 4096,
     .words_rkey = 0x100,

@@ -70,6 +70,57 @@ static void test_each_leg_goes_to_another_nic_of_the_owner(void **state)
     close_world(world);
 }
 
+/* The bytes of one READ that went by each of the reader's NICs; links have that width and speed. */
+static void read_by_speeds(const uint8_t (*links)[2], uint64_t *out_first, uint64_t *out_second)
+{
+    struct world *world = calloc(1, sizeof *world);
+
+    assert_non_null(world);
+    begin_world();
+    for (int i = 0; i < FAKE_VERBS_DEVICES_MAX; i++) {
+        fake_verbs.devices[i].active_width = links[i][0];
+        fake_verbs.devices[i].active_speed = links[i][1];
+    }
+    fill_world(world, "fake0,fake2", "fake1,fake3");
+    prepare(world, LEND_READ, "verbs/read");
+    expect(world, LEND_OK, "verbs/read");
+    clear(world);
+    *out_first = fake_verbs.bytes_of[1];
+    *out_second = fake_verbs.bytes_of[3];
+    expect(world, LEND_OK, "verbs/read");
+    *out_first = fake_verbs.bytes_of[1] - *out_first;
+    *out_second = fake_verbs.bytes_of[3] - *out_second;
+    close_world(world);
+}
+
+static void test_the_part_of_each_nic_is_as_its_link_is_fast(void **state)
+{
+    enum { X1 = 1, X4 = 2, X12 = 8, SDR = 1, EDR = 32, HDR = 64, NDR = 128, UNKNOWN = 3 };
+    static const struct {
+        uint8_t links[FAKE_VERBS_DEVICES_MAX][2]; /* legs are 1 with 0, and 3 with 2 */
+        uint64_t first, second;                   /* that ratio */
+    } cases[] = {
+        {{{X4, EDR}, {X4, EDR}, {X4, EDR}, {X4, EDR}}, 1, 1},
+        {{{X4, NDR}, {X4, EDR}, {X4, NDR}, {X4, NDR}}, 1, 4},
+        {{{X4, NDR}, {X4, NDR}, {X4, HDR}, {X4, NDR}}, 2, 1},    /* the owner's is slower */
+        {{{X1, SDR}, {X4, NDR}, {X12, NDR}, {X12, NDR}}, 1, 16}, /* at least so much */
+        {{{X4, NDR}, {X4, NDR}, {X4, NDR}, {X4, UNKNOWN}}, 1, 1},
+        {{{X4, NDR}, {X4, NDR}, {UNKNOWN, SDR}, {X4, EDR}}, 1, 1},
+    };
+    const uint64_t total = (uint64_t)REGIONS * CHOSEN * BLOCK;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint64_t first = 0, second = 0, sum = cases[i].first + cases[i].second;
+
+        read_by_speeds(cases[i].links, &first, &second);
+        /* Words of leases are among them. */
+        assert_in_range(first + second, total, total + 1024);
+        assert_in_range(first, total / sum * cases[i].first - LEND_VERBS_SHARE_BYTES,
+                        total / sum * cases[i].first + 1024);
+    }
+}
+
 static void test_where_one_side_has_one_nic_both_legs_lead_to_it(void **state)
 {
     static const char *const owners[] = {"fake0", "fake0,fake2"};
@@ -298,6 +349,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_long_read_goes_by_each_nic_and_a_part_of_it),
         cmocka_unit_test(test_each_leg_goes_to_another_nic_of_the_owner),
+        cmocka_unit_test(test_the_part_of_each_nic_is_as_its_link_is_fast),
         cmocka_unit_test(test_where_one_side_has_one_nic_both_legs_lead_to_it),
         cmocka_unit_test(test_the_word_is_read_behind_the_bytes_of_each_leg),
         cmocka_unit_test(test_a_nic_that_breaks_takes_its_own_leg_with_it),

@@ -28,6 +28,7 @@ static struct lend_verbs_offer offer_of(void)
         .reads = 16,
         .lane_count = 2,
         .lanes = {{0x11, 0xabcdef}, {0xffffff, 0}},
+        .rate_mbps = 400000,
         .words_address = UINT64_C(0x7f0000001000),
         .words_bytes = 4096,
         .words_rkey = 0xdeadbeef,

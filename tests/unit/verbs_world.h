@@ -155,23 +155,34 @@ static inline void fill(struct world *world)
             world->owner.memory[i][j] = byte_at(i, j);
 }
 
-/* By those devices; NULL: without. */
-static inline struct world *open_world_by(const char *owners, const char *readers, uint32_t vendor)
+/* A fake libibverbs whose NICs may be changed still. */
+static inline void begin_world(void)
 {
-    struct world *world = calloc(1, sizeof *world);
-
-    assert_non_null(world);
     fake_verbs_reset();
     fake_verbs.device_count = FAKE_VERBS_DEVICES_MAX;
-    for (int i = 0; i < FAKE_VERBS_DEVICES_MAX; i++)
-        fake_verbs.devices[i].vendor_id = vendor;
     lend_verbs = &fake_verbs_ops;
+}
+
+static inline void fill_world(struct world *world, const char *owners, const char *readers)
+{
     make_side(&world->owner, "owner", owners);
     make_side(&world->reader, "reader", readers);
     fill(world);
     refresh(world);
     meet(world);
     grant(world, LEND_ACCESS_READ | LEND_ACCESS_WRITE);
+}
+
+/* By those devices; NULL: without. */
+static inline struct world *open_world_by(const char *owners, const char *readers, uint32_t vendor)
+{
+    struct world *world = calloc(1, sizeof *world);
+
+    assert_non_null(world);
+    begin_world();
+    for (int i = 0; i < FAKE_VERBS_DEVICES_MAX; i++)
+        fake_verbs.devices[i].vendor_id = vendor;
+    fill_world(world, owners, readers);
     return world;
 }
 

@@ -292,6 +292,24 @@ static enum lend_status ask_gids(const struct lend_verbs_nic *nic, struct lend_v
     return LEND_OK;
 }
 
+/* What the link carries, in Mbit/s. Its width and speed are numbered as in Linux' enum
+ * ib_port_width and ib_port_speed (include/rdma/ib_verbs.h), the speed of one lane as its sysfs
+ * rounds it. What is not among them is not known. */
+static uint32_t rate_of(uint8_t width, uint8_t speed)
+{
+    static const struct {
+        uint8_t number, lanes;
+    } widths[] = {{1, 1}, {2, 4}, {4, 8}, {8, 12}, {16, 2}};
+    static const uint32_t rates[] = {2500, 5000, 10000, 10000, 14000, 25000, 50000, 100000};
+    uint32_t lanes = 0, rate = 0;
+
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++)
+        lanes = widths[i].number == width ? widths[i].lanes : lanes;
+    for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++)
+        rate = 1U << i == speed ? rates[i] : rate;
+    return lanes * rate;
+}
+
 static enum lend_status ask_port(const struct lend_verbs_nic *nic, uint8_t number,
                                  struct lend_verbs_port *out, struct lend_error *error)
 {
@@ -305,7 +323,8 @@ static enum lend_status ask_port(const struct lend_verbs_nic *nic, uint8_t numbe
                                     .link_layer = told.link_layer,
                                     .mtu = (uint8_t)told.active_mtu,
                                     .lid = told.lid,
-                                    .message_bytes_max = told.max_msg_sz};
+                                    .message_bytes_max = told.max_msg_sz,
+                                    .rate_mbps = rate_of(told.active_width, told.active_speed)};
     if (out->link_layer == LEND_VERBS_LINK_UNSPECIFIED && !nic->is_iwarp)
         out->link_layer = LEND_VERBS_LINK_INFINIBAND; /* which was the only one, once */
     int count = told.gid_tbl_len > 0 ? told.gid_tbl_len : 0;

@@ -33,6 +33,7 @@ struct lend_verbs_port {
     uint8_t mtu; /* LEND_VERBS_MTU_... */
     uint16_t lid;
     uint32_t message_bytes_max;
+    uint32_t rate_mbps;    /* of its link, in Mbit/s; 0: not known */
     uint32_t gid_capacity; /* of its table */
     uint32_t gid_count;
     struct lend_verbs_gid_row *gids; /* those that are set, by their index */

@@ -7,8 +7,8 @@
 /*
  * A rail is one *leg* for each NIC of the client's that it uses, and the first of them is its root.
  * Each is made, said and heard, and broken by itself (rail.c), and its work is proven by itself
- * (work.c). A long READ is split: each leg has a part of its bytes, and it is a success when each
- * part is. All else goes by the root.
+ * (work.c). A long READ is split: each leg has a part of its bytes, the longer the faster it is,
+ * and it is a success when each part is. All else goes by the root.
  */
 
 struct part {
@@ -279,6 +279,39 @@ static uint32_t choose_legs(struct lend_verbs_rail *root, const struct lend_rail
     return count;
 }
 
+/* How fast a leg would carry that transfer, in Mbit/s: as the slower of its two NICs. 0: not known.
+ */
+static uint64_t speed_of(const struct lend_verbs_rail *leg, const struct lend_rail_move *move)
+{
+    const uint32_t ours = leg->ours.rate_mbps, theirs = leg->theirs.rate_mbps;
+
+    (void)move; /* nothing depends on its memory yet */
+    return ours < theirs ? ours : theirs;
+}
+
+/* What each leg has of a transfer, beside the others: by their speed, or alike where that is not
+ * known. A peer that tells strange ones takes no leg out of use, and makes none carry all. Returns
+ * the sum. */
+static uint64_t weigh(struct lend_verbs_rail *const *legs, uint32_t count,
+                      const struct lend_rail_move *move, uint64_t *out)
+{
+    uint64_t most = 0, sum = 0;
+    bool is_known = true;
+
+    for (uint32_t i = 0; i < count; i++) {
+        out[i] = speed_of(legs[i], move);
+        most = out[i] > most ? out[i] : most;
+        is_known &= out[i] > 0;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t least = most / LEND_VERBS_SHARE_LEAST;
+
+        out[i] = !is_known ? 1 : out[i] < least ? least : out[i];
+        sum += out[i];
+    }
+    return sum;
+}
+
 static void begin_part(struct split *split, struct lend_verbs_rail *leg, uint64_t from,
                        uint64_t bytes)
 {
@@ -305,8 +338,8 @@ void lend_verbs_legs_submit(struct lend_rail *base, struct lend_rail_move *move)
 {
     struct lend_verbs_rail *root = lend_verbs_rail_of(base);
     struct lend_verbs_rail *legs[LEND_VERBS_LEGS_MAX];
+    uint64_t weights[LEND_VERBS_LEGS_MAX];
     uint32_t count = choose_legs(root, move, legs);
-    uint64_t from = 0;
 
     if (count < 2) {
         lend_verbs_submit(base, move);
@@ -319,13 +352,17 @@ void lend_verbs_legs_submit(struct lend_rail *base, struct lend_rail_move *move)
     split->count = split->left = 0;
     lend_list_init(&move->link);
     lend_list_init(&move->flying);
+    uint64_t from = 0, left = weigh(legs, count, move, weights);
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t share = (move->total_bytes - from) / (count - i);
+        uint64_t rest = move->total_bytes - from, share = rest;
 
-        if (i + 1 < count)
+        if (i + 1 < count) {
+            share = rest / left * weights[i] + rest % left * weights[i] / left;
             share -= share % LEND_VERBS_SHARE_BYTES;
+        }
         begin_part(split, legs[i], from, share);
         from += share;
+        left -= weights[i];
     }
     for (uint32_t i = 0; i < count; i++)
         lend_verbs_submit(&legs[i]->base, &split->parts[i].move);

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { VERSION = 3, TOLD_HEAD_BYTES = 16, PIECE_BYTES = 20 };
+enum { VERSION = 4, TOLD_HEAD_BYTES = 16, PIECE_BYTES = 20 };
 
 /* As the machine stores it: words of leases are read as they lie. */
 #define ORDER_MARK UINT64_C(0x0102030405060708)
@@ -49,6 +49,7 @@ size_t lend_verbs_offer_encode(const struct lend_verbs_offer *offer, bool is_ans
         lend_write_u32(&writer, offer->lanes[i].number);
         lend_write_u32(&writer, offer->lanes[i].first_psn);
     }
+    lend_write_u32(&writer, offer->rate_mbps);
     if (is_answer) {
         lend_write_u64(&writer, offer->words_address);
         lend_write_u64(&writer, offer->words_bytes);
@@ -105,6 +106,7 @@ enum lend_status lend_verbs_offer_decode(const uint8_t *bytes, size_t count, boo
         offer.lanes[i].number = lend_read_u32(&reader);
         offer.lanes[i].first_psn = lend_read_u32(&reader);
     }
+    offer.rate_mbps = lend_read_u32(&reader);
     if (is_answer) {
         offer.words_address = lend_read_u64(&reader);
         offer.words_bytes = lend_read_u64(&reader);

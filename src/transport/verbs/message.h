@@ -55,6 +55,7 @@ struct lend_verbs_offer {
         uint32_t number;
         uint32_t first_psn; /* of what this end sends */
     } lanes[LEND_VERBS_LANES_MAX];
+    uint32_t rate_mbps; /* of the link of that end; 0: not known */
     /* An ANSWER: the words of leases, as the owner's processor stores them. */
     uint64_t words_address;
     uint64_t words_bytes;

@@ -108,6 +108,7 @@ static enum lend_status offer(struct lend_verbs_rail *rail, struct lend_error *e
         .mtu = rail->place.port.mtu,
         .reads = (uint8_t)least(most > 0 ? most : 1, UINT8_MAX),
         .lane_count = LEND_VERBS_LANES,
+        .rate_mbps = rail->place.port.rate_mbps,
     };
     memcpy(ours->gid, rail->place.gid.gid, sizeof ours->gid);
     for (uint32_t i = 0; i < LEND_VERBS_LANES; i++) {

@@ -48,7 +48,8 @@ enum {
     LEND_VERBS_LEGS_MAX = 4,          /* NICs of ours that a rail uses */
     LEND_VERBS_SPLITS = 16,           /* READs of a rail that go by several, at one time; */
     LEND_VERBS_SPLIT_BYTES = 2 << 20, /* of so much or more, */
-    LEND_VERBS_SHARE_BYTES = 1 << 16, /* in multiples of that */
+    LEND_VERBS_SHARE_BYTES = 1 << 16, /* in multiples of that, */
+    LEND_VERBS_SHARE_LEAST = 16,      /* the slowest with so much of the fastest's at least */
     LEND_VERBS_JOINS_MAX = 4,         /* that fail one after the other, before a pause */
     LEND_VERBS_CALLS_MAX = 64,        /* of one peer that are answered within a second */
     LEND_VERBS_FARS_MAX = 65536,      /* regions of an owner that are known; others are served */
