@@ -308,15 +308,17 @@ static size_t write_rail_message(enum lend_verbs_message kind, uint8_t *bytes, s
         return 1 + lend_verbs_told_bytes(&told);
     case LEND_VERBS_GRANT: return lend_verbs_granted_encode(&granted, bytes, capacity);
     case LEND_VERBS_HALT: return lend_verbs_halt_encode(1, bytes, capacity);
+    case LEND_VERBS_WISH: return lend_verbs_wish_encode(1, 0x1234, bytes, capacity);
     default: return 0;
     }
 }
 
 static void put_rail_messages(void)
 {
-    static const char *const names[] = {"call", "answer", "refusal", "keys", "grant", "halt"};
+    static const char *const names[] = {"call",  "answer", "refusal", "keys",
+                                        "grant", "halt",   "wish"};
 
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         enum lend_verbs_message kind = (enum lend_verbs_message)(LEND_VERBS_CALL + i);
 
         put("rail_message", names[i], message, write_rail_message(kind, message, ROOM));
@@ -365,6 +367,7 @@ static void put_rails(void)
         {"answers-that-nobody-asked-for", ">2>4so>2>5r0w1pjs>3jo"},
         {"forged-answer", ">2T1o>4>5r0w1pppj"},
         {"halts", "so<6T1G0o<6r0w0psoj<6so"},
+        {"wishes", "so<7oG1o<7o<7R1<7oG1<7o"},
         {"wrong-way", "so<2"},
         {"wrong-way-back", "so>1"},
     };

@@ -120,6 +120,25 @@ static void try_halt(const uint8_t *bytes, size_t count)
     CHECK(memcmp(written, bytes, count) == 0);
 }
 
+static void try_wish(const uint8_t *bytes, size_t count)
+{
+    struct lend_error error;
+    uint8_t written[ROOM];
+    struct {
+        uint64_t generation;
+        uint32_t slot;
+    } wish;
+
+    memset(&wish, PAINT, sizeof wish);
+    enum lend_status status =
+        lend_verbs_wish_decode(bytes, count, &wish.slot, &wish.generation, &error);
+    if (!was_accepted(status, &error, &wish, sizeof wish))
+        return;
+    CHECK(lend_verbs_wish_encode(wish.slot, wish.generation, written, ROOM) == count);
+    lend_verbs_message_set_leg(written, lend_verbs_message_leg(bytes, count));
+    CHECK(memcmp(written, bytes, count) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
     switch (lend_verbs_message_kind(bytes, count)) {
@@ -129,6 +148,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
     case LEND_VERBS_KEYS: try_keys(bytes, count); break;
     case LEND_VERBS_GRANT: try_grant(bytes, count); break;
     case LEND_VERBS_HALT: try_halt(bytes, count); break;
+    case LEND_VERBS_WISH: try_wish(bytes, count); break;
     default: break;
     }
     return 0;

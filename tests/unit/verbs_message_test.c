@@ -199,6 +199,25 @@ static void test_halts_come_out_as_they_went_in_and_whole_alone(void **state)
     assert_int_equal(lend_verbs_halt_decode(bytes, count + 1, &round, NULL), LEND_E_CORRUPT);
 }
 
+static void test_wishes_come_out_as_they_went_in_and_whole_alone(void **state)
+{
+    (void)state;
+    uint8_t bytes[16];
+    uint64_t generation = 0;
+    uint32_t slot = 0;
+    size_t count = lend_verbs_wish_encode(9, UINT64_C(0x123456789abc), bytes, sizeof bytes);
+
+    lend_verbs_message_set_leg(bytes, 3);
+    assert_int_equal(lend_verbs_message_kind(bytes, count), LEND_VERBS_WISH);
+    for (size_t cut = 0; cut < count; cut++)
+        assert_int_equal(lend_verbs_wish_decode(bytes, cut, &slot, &generation, NULL),
+                         LEND_E_CORRUPT);
+    assert_int_equal(lend_verbs_wish_decode(bytes, count + 1, &slot, &generation, NULL),
+                     LEND_E_CORRUPT);
+    assert_int_equal(lend_verbs_wish_decode(bytes, count, &slot, &generation, NULL), LEND_OK);
+    assert_true(slot == 9 && generation == UINT64_C(0x123456789abc));
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -207,6 +226,7 @@ int main(void)
         cmocka_unit_test(test_refusals_are_printable_and_bounded),
         cmocka_unit_test(test_keys_make_a_whole_or_are_refused),
         cmocka_unit_test(test_grants_come_out_as_they_went_in_and_whole_alone),
+        cmocka_unit_test(test_wishes_come_out_as_they_went_in_and_whole_alone),
         cmocka_unit_test(test_halts_come_out_as_they_went_in_and_whole_alone),
     };
 

@@ -265,6 +265,31 @@ enum lend_status lend_verbs_granted_decode(const uint8_t *bytes, size_t count,
     return LEND_OK;
 }
 
+size_t lend_verbs_wish_encode(uint32_t slot, uint64_t generation, uint8_t *bytes, size_t capacity)
+{
+    struct lend_writer writer = lend_writer_init(bytes, capacity);
+
+    lend_write_u8(&writer, LEND_VERBS_WISH);
+    lend_write_u32(&writer, slot);
+    lend_write_u64(&writer, generation);
+    return writer.count;
+}
+
+enum lend_status lend_verbs_wish_decode(const uint8_t *bytes, size_t count, uint32_t *out_slot,
+                                        uint64_t *out_generation, struct lend_error *error)
+{
+    struct lend_reader reader = lend_reader_init(bytes, count);
+
+    (void)lend_read_u8(&reader);
+    uint32_t slot = lend_read_u32(&reader);
+    uint64_t generation = lend_read_u64(&reader);
+    if (!lend_reader_done(&reader))
+        return lend_fail(error, LEND_E_CORRUPT, "a wish for keys in %zu bytes", count);
+    *out_slot = slot;
+    *out_generation = generation;
+    return LEND_OK;
+}
+
 size_t lend_verbs_halt_encode(uint32_t round, uint8_t *bytes, size_t capacity)
 {
     struct lend_writer writer = lend_writer_init(bytes, capacity);

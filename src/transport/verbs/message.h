@@ -19,6 +19,8 @@
  *
  *                                           <--  GRANT (what a lease for writing lets it write):
  *                                                ahead of the view as well
+ *       WISH (keys of a lease that was   -->   of a leg that is not the first: a GRANT answers
+ *             granted on the first leg)
  *       HALT (end what was made in that round) -->
  *
  * A client whose queue pairs broke says HALT, and calls again, with the next round. Each leg of a
@@ -39,6 +41,7 @@ enum lend_verbs_message {
     LEND_VERBS_KEYS = 4,
     LEND_VERBS_GRANT = 5,
     LEND_VERBS_HALT = 6,
+    LEND_VERBS_WISH = 7,
 };
 
 /* The queue pairs of one end. */
@@ -113,6 +116,10 @@ size_t lend_verbs_granted_encode(const struct lend_verbs_granted *granted, uint8
 enum lend_status lend_verbs_granted_decode(const uint8_t *bytes, size_t count,
                                            struct lend_verbs_granted *out,
                                            struct lend_error *error);
+
+size_t lend_verbs_wish_encode(uint32_t slot, uint64_t generation, uint8_t *bytes, size_t capacity);
+enum lend_status lend_verbs_wish_decode(const uint8_t *bytes, size_t count, uint32_t *out_slot,
+                                        uint64_t *out_generation, struct lend_error *error);
 
 size_t lend_verbs_halt_encode(uint32_t round, uint8_t *bytes, size_t capacity);
 enum lend_status lend_verbs_halt_decode(const uint8_t *bytes, size_t count, uint32_t *out_round,

@@ -80,6 +80,9 @@ static void note_failure(struct lend_verbs_rail *rail, const struct lend_error *
     rail->retry_ns = lend_sys->now_ns() + PAUSE_NS;
     if (!lend_verbs_pairs_destroy(rail))
         rail->is_stuck = true;
+    if (rail->is_client)
+        rail->owed_count = rail->wishes = 0;
+    lend_verbs_legs_settle(rail, NULL);
     lend_verbs_touch(rail->station);
 }
 
@@ -331,6 +334,14 @@ static size_t say_keys(struct lend_verbs_rail *rail, uint8_t *bytes)
     return count > 1 ? count : 0;
 }
 
+static size_t say_wish(struct lend_verbs_rail *rail, uint8_t *bytes)
+{
+    rail->owed_count--;
+    return lend_verbs_wish_encode(rail->owed[rail->owed_count].slot,
+                                  rail->owed[rail->owed_count].generation, bytes,
+                                  LEND_FRAME_MESSAGE_MAX);
+}
+
 size_t lend_verbs_rail_say(struct lend_rail *base, uint8_t *bytes)
 {
     struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
@@ -350,7 +361,9 @@ size_t lend_verbs_rail_say(struct lend_rail *base, uint8_t *bytes)
                                        LEND_FRAME_MESSAGE_MAX);
     }
     size_t count = rail->telling_count > 0 ? say_keys(rail, bytes) : 0;
-    return count == 0 && rail->owed_count > 0 ? lend_verbs_say_grant(rail, bytes) : count;
+    if (count > 0 || rail->owed_count == 0)
+        return count;
+    return rail->is_client ? say_wish(rail, bytes) : lend_verbs_say_grant(rail, bytes);
 }
 
 /* --- hearing: the server --- */
@@ -556,6 +569,14 @@ static enum lend_status hear_keys(struct lend_verbs_rail *rail, const uint8_t *b
     return LEND_OK;
 }
 
+void lend_verbs_rail_lose_pairs(struct lend_verbs_rail *rail)
+{
+    struct lend_error why;
+
+    (void)lend_fail(&why, LEND_E_NO_PATH, "the owner's NIC had to give up the queue pairs");
+    lend_verbs_rail_lose(rail, &why);
+}
+
 static enum lend_status hear_grant(struct lend_verbs_rail *rail, const uint8_t *bytes, size_t count,
                                    struct lend_error *error)
 {
@@ -563,9 +584,14 @@ static enum lend_status hear_grant(struct lend_verbs_rail *rail, const uint8_t *
     enum lend_status status = lend_verbs_granted_decode(bytes, count, &granted, error);
 
     /* Of a round before they are void. */
-    if (status == LEND_OK && rail->state == LEND_VERBS_RAIL_UP)
-        lend_verbs_granted_note(rail, &granted);
-    return status;
+    if (status != LEND_OK || rail->state != LEND_VERBS_RAIL_UP)
+        return status;
+    lend_verbs_granted_note(rail, &granted);
+    rail->wishes -= rail->wishes > 0;
+    lend_verbs_legs_settle(rail, &granted);
+    if (granted.is_lost && rail != rail->root) /* of the root core asks */
+        lend_verbs_rail_lose_pairs(rail);
+    return LEND_OK;
 }
 
 enum lend_status lend_verbs_rail_hear(struct lend_rail *base, const uint8_t *bytes, size_t count,
@@ -578,6 +604,8 @@ enum lend_status lend_verbs_rail_hear(struct lend_rail *base, const uint8_t *byt
         return hear_call(rail, bytes, count, error);
     if (!rail->is_client && kind == LEND_VERBS_HALT)
         return hear_halt(rail, bytes, count, error);
+    if (!rail->is_client && kind == LEND_VERBS_WISH)
+        return lend_verbs_hear_wish(rail, bytes, count, error);
     if (rail->is_client && kind == LEND_VERBS_ANSWER)
         return hear_answer(rail, bytes, count, error);
     if (rail->is_client && kind == LEND_VERBS_REFUSAL)

@@ -46,7 +46,7 @@ enum {
     LEND_VERBS_BATCHES_OF_ONE = 6,    /* and of a READ */
     LEND_VERBS_SGES_MAX = 4,          /* scatter entries of a work request */
     LEND_VERBS_LEGS_MAX = 4,          /* NICs of ours that a rail uses */
-    LEND_VERBS_SPLITS = 16,           /* READs of a rail that go by several, at one time; */
+    LEND_VERBS_SPLITS = 16,           /* moves of a rail that go by several, at one time; */
     LEND_VERBS_SPLIT_BYTES = 2 << 20, /* of so much or more, */
     LEND_VERBS_SHARE_BYTES = 1 << 16, /* in multiples of that, */
     LEND_VERBS_SHARE_LEAST = 16,      /* the slowest with so much of the fastest's at least */
@@ -54,7 +54,7 @@ enum {
     LEND_VERBS_CALLS_MAX = 64,        /* of one peer that are answered within a second */
     LEND_VERBS_FARS_MAX = 65536,      /* regions of an owner that are known; others are served */
     LEND_VERBS_KEY_WORK = 512,        /* binds, and ends of bindings, under way at an owner's */
-    LEND_VERBS_OWED_MAX = 16,         /* leases whose keys are to be told */
+    LEND_VERBS_OWED_MAX = 16,         /* leases whose keys are to be told, or wished for */
     LEND_VERBS_ENTRY_BUCKETS = 64,
     LEND_VERBS_GRANT_BUCKETS = 256,
     LEND_VERBS_WINDOWS_KEPT = 64, /* free ones, of a NIC */
@@ -199,7 +199,7 @@ struct lend_verbs_rail {
     /* What is to be said. */
     bool owes_offer; /* a call, or the answer to one */
     bool owes_refusal;
-    uint32_t owed_count; /* leases whose keys are told next */
+    uint32_t owed_count; /* leases whose keys are told, or, by the client, wished for next */
     struct {
         uint32_t slot;
         uint64_t generation;
@@ -214,6 +214,7 @@ struct lend_verbs_rail {
     uint32_t far_count;
     struct lend_verbs_entry *entries[LEND_VERBS_ENTRY_BUCKETS]; /* what leases let us write */
     uint32_t entry_count;
+    uint32_t wishes;       /* for keys, which the owner has not answered */
     bool is_joined;        /* the owner has queue pairs of this round, and we ours; */
     bool owes_halt;        /* or ours broke, and its are to go, */
     uint32_t halted_round; /* of that round */
@@ -263,6 +264,8 @@ bool lend_verbs_rail_heed(struct lend_verbs_rail *rail);
 void lend_verbs_rail_arm(struct lend_verbs_rail *rail);
 
 /* legs.c: what core knows as a rail, and its end as a whole */
+/* What waits for keys on that leg: it has been told of some; or, if that is NULL, has broken. */
+void lend_verbs_legs_settle(struct lend_verbs_rail *leg, const struct lend_verbs_granted *told);
 void lend_verbs_legs_close(struct lend_rail *base, bool forked);
 size_t lend_verbs_legs_say(struct lend_rail *base, uint8_t *bytes);
 enum lend_status lend_verbs_legs_hear(struct lend_rail *base, const uint8_t *bytes, size_t count,
@@ -289,6 +292,9 @@ bool lend_verbs_pairs_destroy(struct lend_verbs_rail *rail);
 bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what);
 enum lend_status lend_verbs_revoke(void *transport, uint32_t slot, uint64_t generation,
                                    struct lend_error *error);
+/* The peer wishes for keys of a lease on that leg, too: those that its root has. */
+enum lend_status lend_verbs_hear_wish(struct lend_verbs_rail *rail, const uint8_t *bytes,
+                                      size_t count, struct lend_error *error);
 /* The next of the keys that are owed to the peer. */
 size_t lend_verbs_say_grant(struct lend_verbs_rail *rail, uint8_t *bytes);
 /* The server's queue pair for writes is there; or it is to be gone, with all keys: false: the
@@ -342,6 +348,8 @@ void lend_verbs_rail_break(struct lend_verbs_rail *rail, enum lend_status status
 
 /* The same, from a call that nothing may end in: what moves ends with the next pump. */
 void lend_verbs_rail_lose(struct lend_verbs_rail *rail, const struct lend_error *why);
+/* The same, as the owner has told that its queue pair for writes is gone. */
+void lend_verbs_rail_lose_pairs(struct lend_verbs_rail *rail);
 
 extern const struct lend_transport_ops lend_transport_verbs;
 
