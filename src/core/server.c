@@ -481,6 +481,7 @@ static enum lend_status deliver(struct lend_session *session, const void *bytes,
     return lend_notification_deliver(session, server->name, server->incarnation, bytes, count);
 }
 
+/* By the channel, or by a rail. */
 static enum lend_status notified(struct lend_session *session, uint64_t number, const void *bytes,
                                  size_t count, struct lend_error *error)
 {
@@ -743,6 +744,7 @@ static void fini(struct lend_session *session)
 static const struct lend_session_role role = {
     .bytes = sizeof(struct server),
     .control = control,
+    .notified = notified,
     .data = take_data,
     .pump = pump,
     .timers = timers,

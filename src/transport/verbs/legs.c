@@ -530,6 +530,7 @@ void lend_verbs_legs_halt(struct lend_rail *base)
 {
     struct lend_verbs_rail *leg;
 
+    lend_verbs_notes_drain(lend_verbs_rail_of(base));
     FOR_EACH_LEG (leg, lend_verbs_rail_of(base))
         lend_verbs_rail_halt(&leg->base);
     (void)finish_stopped(lend_verbs_rail_of(base));

@@ -80,6 +80,7 @@ static void note_failure(struct lend_verbs_rail *rail, const struct lend_error *
     rail->retry_ns = lend_sys->now_ns() + PAUSE_NS;
     if (!lend_verbs_pairs_destroy(rail))
         rail->is_stuck = true;
+    lend_verbs_notes_lose(rail);
     if (rail->is_client)
         rail->owed_count = rail->wishes = 0;
     lend_verbs_legs_settle(rail, NULL);
@@ -112,6 +113,8 @@ static void call(struct lend_verbs_rail *rail)
         status = choose(rail, rail->peer_gids[i], &why);
     if (status == LEND_OK)
         status = find_landing(rail, &why);
+    if (status == LEND_OK)
+        lend_verbs_notes_find(rail);
     if (status == LEND_OK)
         status = lend_verbs_pairs_make(rail, &why);
     if (status != LEND_OK) {
@@ -190,6 +193,7 @@ enum lend_status lend_verbs_rail_open(void *transport, const struct lend_rail_de
     if (rail->is_client) {
         take_address(rail, desc);
         make_landing(rail);
+        lend_verbs_notes_open(rail);
         call(rail);
     }
     *out = &rail->base;
@@ -279,6 +283,8 @@ void lend_verbs_rail_close(struct lend_rail *base, bool forked)
     if (!forked && rail->landing_region != NULL &&
         lend_verbs_region_release(rail->landing_region, NULL) != LEND_OK)
         return;
+    if (!lend_verbs_notes_close(rail, forked))
+        return;
     if (forked)
         lend_verbs_keys_forget(rail);
     free_fars(rail);
@@ -351,6 +357,10 @@ size_t lend_verbs_rail_say(struct lend_rail *base, uint8_t *bytes)
         return lend_verbs_refusal_encode(rail->theirs.round, rail->why.message, bytes,
                                          LEND_FRAME_MESSAGE_MAX);
     }
+    size_t noted =
+        rail->is_client ? lend_verbs_say_note(rail, bytes) : lend_verbs_say_noted(rail, bytes);
+    if (noted > 0)
+        return noted;
     if (rail->owes_halt) {
         rail->owes_halt = false;
         return lend_verbs_halt_encode(rail->halted_round, bytes, LEND_FRAME_MESSAGE_MAX);
@@ -373,6 +383,7 @@ static enum lend_status answer(struct lend_verbs_rail *rail, struct lend_error *
     enum lend_status status = choose(rail, rail->theirs.gid, why);
 
     rail->round = rail->theirs.round;
+    lend_verbs_notes_open(rail);
     if (status == LEND_OK)
         status = lend_verbs_pairs_make(rail, why);
     if (status == LEND_OK)
@@ -606,6 +617,10 @@ enum lend_status lend_verbs_rail_hear(struct lend_rail *base, const uint8_t *byt
         return hear_halt(rail, bytes, count, error);
     if (!rail->is_client && kind == LEND_VERBS_WISH)
         return lend_verbs_hear_wish(rail, bytes, count, error);
+    if (!rail->is_client && kind == LEND_VERBS_NOTE)
+        return lend_verbs_hear_note(rail, bytes, count, error);
+    if (rail->is_client && kind == LEND_VERBS_NOTED)
+        return lend_verbs_hear_noted(rail, bytes, count, error);
     if (rail->is_client && kind == LEND_VERBS_ANSWER)
         return hear_answer(rail, bytes, count, error);
     if (rail->is_client && kind == LEND_VERBS_REFUSAL)

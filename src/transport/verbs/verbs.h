@@ -26,6 +26,7 @@
  * rail.c:     a leg: how it is made, said and heard, and breaks
  * pair.c:     queue pairs and their states
  * work.c:     batches
+ * notes.c:    notifications
  * keys.c:     the owner's: what peers may write
  * granted.c:  the writer's: what owners let it write
  * events.c:   what NICs tell by themselves
@@ -39,6 +40,8 @@
 enum {
     LEND_VERBS_LANES = 3, /* queue pairs of a rail: the last is for writes */
     LEND_VERBS_WRITE_LANE = LEND_VERBS_LANES - 1,
+    LEND_VERBS_NOTE_LANE = 0,
+    LEND_VERBS_NOTES = 32,            /* notifications of a rail that are not confirmed */
     LEND_VERBS_QUEUE_WORK = 64,       /* work requests that a queue pair takes, */
     LEND_VERBS_BATCH_WORK = 16,       /* and of a batch; with that of the word */
     LEND_VERBS_BATCH_BYTES = 1 << 20, /* of a batch, about */
@@ -183,8 +186,9 @@ struct lend_verbs_rail {
     struct lend_verbs_qp *pairs[LEND_VERBS_LANES];
     struct lend_verbs_offer ours;
     struct lend_verbs_offer theirs;
-    bool fences_itself; /* nobody relies on fences and windows of this NIC */
-    bool is_stuck;      /* the provider did not give something back: nobody knows what it does */
+    struct lend_verbs_notes *notes; /* of the root; NULL: all go by the channel */
+    bool fences_itself;             /* nobody relies on fences and windows of this NIC */
+    bool is_stuck; /* the provider did not give something back: nobody knows what it does */
 
     /* Server: what the peer may write. Under the lock of keys, with the queue pair for writes. */
     struct lend_list grants;
@@ -313,7 +317,39 @@ void lend_verbs_granted_forget(struct lend_verbs_rail *rail);
 enum lend_status lend_verbs_writes(struct lend_rail *base, uint32_t slot, uint64_t generation,
                                    struct lend_error *why);
 
+/* notes.c */
+void lend_verbs_notes_open(struct lend_verbs_rail *rail);
+/* By the NIC that was chosen. False: there are none by it. */
+bool lend_verbs_notes_find(struct lend_verbs_rail *rail);
+/* False: a NIC keeps it. */
+bool lend_verbs_notes_close(struct lend_verbs_rail *rail, bool forked);
+/* Server: with its queue pairs: their queue, before they are made; where it is that lane's, else
+ * NULL; how many receives are there; and its end. */
+void lend_verbs_notes_begin(struct lend_verbs_rail *rail);
+struct lend_verbs_cq *lend_verbs_notes_cq(const struct lend_verbs_rail *rail, uint32_t lane);
+uint8_t lend_verbs_notes_offer(struct lend_verbs_rail *rail);
+bool lend_verbs_notes_end(struct lend_verbs_rail *rail);
+/* Server: take what has come. True if anything had. */
+bool lend_verbs_notes_hear(struct lend_verbs_rail *rail);
+/* The same, of a peer that has gone. */
+void lend_verbs_notes_drain(struct lend_verbs_rail *rail);
+size_t lend_verbs_say_noted(struct lend_verbs_rail *rail, uint8_t *bytes);
+enum lend_status lend_verbs_hear_note(struct lend_verbs_rail *rail, const uint8_t *bytes,
+                                      size_t count, struct lend_error *error);
+/* Client. */
+bool lend_verbs_notify(struct lend_rail *base, uint64_t number, const void *bytes, size_t count);
+void lend_verbs_repeat(struct lend_rail *base);
+bool lend_verbs_notes_fly(const struct lend_verbs_rail *rail);
+/* A SEND has completed; or none will any more. */
+void lend_verbs_notes_sent(struct lend_verbs_rail *rail);
+void lend_verbs_notes_lose(struct lend_verbs_rail *rail);
+size_t lend_verbs_say_note(struct lend_verbs_rail *rail, uint8_t *bytes);
+enum lend_status lend_verbs_hear_noted(struct lend_verbs_rail *rail, const uint8_t *bytes,
+                                       size_t count, struct lend_error *error);
+
 /* work.c */
+/* Is anything of ours under way? */
+bool lend_verbs_work_flies(const struct lend_verbs_rail *rail);
 void lend_verbs_work_init(struct lend_verbs_rail *rail);
 void lend_verbs_submit(struct lend_rail *base, struct lend_rail_move *move);
 bool lend_verbs_stop(struct lend_rail *base, struct lend_rail_move *move);
