@@ -277,6 +277,19 @@ static void test_a_cancel_is_quiet_on_every_leg(void **state)
     }
 }
 
+/* The last of them is the world's. */
+static void post_many(struct world *world, struct lend_transfer **transfers, int count)
+{
+    for (int i = 0; i < count; i++) {
+        world->transfer = i == 0 ? world->transfer : NULL;
+        if (i > 0)
+            prepare(world, LEND_READ, "verbs/read");
+        transfers[i] = world->transfer;
+        post(world);
+        step(world);
+    }
+}
+
 static void test_many_long_reads_are_under_way_at_once(void **state)
 {
     enum { MANY = LEND_VERBS_SPLITS + 4 };
@@ -289,14 +302,7 @@ static void test_many_long_reads_are_under_way_at_once(void **state)
     expect(world, LEND_OK, "verbs/read");
     clear(world);
     fake_verbs.holds = true;
-    for (int i = 0; i < MANY; i++) {
-        world->transfer = i == 0 ? world->transfer : NULL;
-        if (i > 0)
-            prepare(world, LEND_READ, "verbs/read");
-        transfers[i] = world->transfer;
-        post(world);
-        step(world);
-    }
+    post_many(world, transfers, MANY);
     fake_verbs.holds = false;
     (void)fake_verbs_let_go(1 << 20);
     for (int i = 0; i < MANY; i++) {
@@ -320,14 +326,7 @@ static void test_a_cancel_is_told_of_a_read_that_has_nothing_under_way(void **st
 
     expect(world, LEND_OK, "verbs/read");
     fake_verbs.holds = true;
-    for (int i = 0; i < MANY; i++) { /* the last find no room for a batch */
-        world->transfer = i == 0 ? world->transfer : NULL;
-        if (i > 0)
-            prepare(world, LEND_READ, "verbs/read");
-        transfers[i] = world->transfer;
-        post(world);
-        step(world);
-    }
+    post_many(world, transfers, MANY); /* the last find no room for a batch */
     (void)lend_transfer_cancel(world->transfer, 0);
     for (int i = 0; i < 20; i++)
         step(world);

@@ -247,25 +247,10 @@ static void test_who_leaves_says_first_what_may_not_have_come(void **state)
 
 static void write_notified(struct world *world, uint32_t index)
 {
-    struct lend_post_desc desc = LEND_POST_DESC_INIT;
-    uint32_t here[CHOSEN], there[CHOSEN];
-    struct lend_error error = {0};
     uint8_t bytes[64];
 
-    for (uint32_t i = 0; i < CHOSEN; i++) {
-        here[i] = i;
-        there[i] = BLOCKS - 1 - 3 * i;
-    }
     write_note(bytes, index, sizeof bytes);
-    desc.ticket = world->ticket;
-    desc.local_blocks = here;
-    desc.remote_blocks = there;
-    desc.block_count = CHOSEN;
-    desc.index_bits = 32;
-    desc.timeout_ns = 60 * SECOND;
-    desc.notification = bytes;
-    desc.notification_bytes = sizeof bytes;
-    check(lend_transfer_post(world->transfer, &desc, &error), &error);
+    post_notified(world, CHOSEN, bytes, sizeof bytes);
 }
 
 static void test_a_notification_comes_when_its_data_is_in_place(void **state)

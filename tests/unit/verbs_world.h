@@ -243,8 +243,9 @@ static inline void prepare(struct world *world, uint32_t direction, const char *
     check(lend_transfer_prepare(world->reader.agent, &desc, &world->transfer, &error), &error);
 }
 
-/* The first of them alone. */
-static inline void post_some(struct world *world, uint32_t count)
+/* The first of them, and a notification behind them; NULL: none. */
+static inline void post_notified(struct world *world, uint32_t count, const void *bytes,
+                                 uint64_t byte_count)
 {
     struct lend_post_desc desc = LEND_POST_DESC_INIT;
     uint32_t here[CHOSEN], there[CHOSEN];
@@ -260,7 +261,14 @@ static inline void post_some(struct world *world, uint32_t count)
     desc.block_count = count;
     desc.index_bits = 32;
     desc.timeout_ns = 60 * SECOND;
+    desc.notification = bytes;
+    desc.notification_bytes = byte_count;
     check(lend_transfer_post(world->transfer, &desc, &error), &error);
+}
+
+static inline void post_some(struct world *world, uint32_t count)
+{
+    post_notified(world, count, NULL, 0);
 }
 
 static inline void post(struct world *world)
