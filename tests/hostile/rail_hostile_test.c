@@ -297,6 +297,28 @@ static void test_wishes_for_a_lease_that_was_not_shown_make_no_keys(void **state
     }
 }
 
+static void test_notifications_that_wait_for_others_are_bounded(void **state)
+{
+    enum { WINDOW = 262144, NOTE = LEND_VERBS_NOTE_BYTES - LEND_VERBS_NOTE_HEAD };
+
+    (void)state;
+    struct world *world = open_world(true, true);
+    uint8_t bytes[ROOM], text[NOTE] = {1};
+    struct lend_error error = {0};
+    size_t count = 0;
+    uint64_t said = 0;
+
+    /* The first is never said. */
+    while (forge(world, &world->reader, bytes,
+                 lend_verbs_note_encode(1 << 20 | (said * 7 & 0xffff), text, NOTE, bytes, ROOM)))
+        assert_true(said++ <= WINDOW / NOTE);
+    assert_true(said > WINDOW / NOTE / 2);
+    assert_int_equal(
+        lend_notification_receive(world->owner.agent, text, NOTE, &count, NULL, 0, &error),
+        LEND_E_ABSENT);
+    close_world(world);
+}
+
 /* --- keys that are not --- */
 
 static void test_forged_keys_read_nothing_that_is_not_the_owners(void **state)
@@ -392,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_keys_of_more_regions_than_are_known_are_left_out),
         cmocka_unit_test(test_grants_of_ever_more_leases_are_bounded),
         cmocka_unit_test(test_wishes_for_a_lease_that_was_not_shown_make_no_keys),
+        cmocka_unit_test(test_notifications_that_wait_for_others_are_bounded),
         cmocka_unit_test(test_forged_keys_read_nothing_that_is_not_the_owners),
         cmocka_unit_test(test_forged_grants_write_nothing_that_was_not_lent_for_writing),
     };
