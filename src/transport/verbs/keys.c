@@ -32,6 +32,7 @@ struct lend_verbs_grant {
     struct lend_verbs_rail *rail;
     struct lend_rail_grant what;
     uint64_t attempt; /* to end its lease, that came by last */
+    uint32_t gpus;    /* of the station's, whose memory it lets the peer write */
     uint32_t key_count;
     uint32_t capacity;
     struct key keys[];
@@ -146,7 +147,10 @@ static bool end_grant(struct lend_verbs_rail *rail, struct lend_verbs_grant *gra
     hear(rail);
     for (uint32_t i = 0; i < grant->key_count; i++)
         is_over &= end_key(rail, &grant->keys[i]);
-    return is_over;
+    /* What was let through before is on its way to a GPU still. */
+    if (is_over && lend_verbs_gpus_flush(rail->station, grant->gpus, &rail->keeps))
+        grant->gpus = 0;
+    return is_over && grant->gpus == 0;
 }
 
 static void move_over(struct lend_verbs_grant *grant, struct lend_list *over)
@@ -344,10 +348,13 @@ static enum lend_status take_key(struct lend_verbs_rail *rail, struct lend_verbs
 static enum lend_status take_span(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
                                   const struct lend_rail_span *span, uint32_t *count)
 {
-    struct lend_verbs_region *region = lend_verbs_find(rail->station, span->region_id);
+    uint32_t gpu = 0;
+    struct lend_verbs_region *region = lend_verbs_find(rail->station, span->region_id, &gpu);
     enum lend_status status = region != NULL ? LEND_OK : LEND_E_NO_PATH;
     struct lend_verbs_keys keys;
 
+    if (grant != NULL)
+        grant->gpus |= gpu;
     for (uint64_t done = 0; status == LEND_OK && done < span->length_bytes; done += keys.bytes) {
         if (!lend_verbs_region_keys(region, rail->nic, span->address + done,
                                     span->length_bytes - done, &keys))
@@ -451,6 +458,7 @@ bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what
     struct lend_verbs_station *station = rail->station;
     struct lend_list over;
     bool is_new = false;
+    uint32_t gpus = 0;
 
     if (rail->state != LEND_VERBS_RAIL_UP || rail->owed_count == LEND_VERBS_OWED_MAX)
         return false;
@@ -459,8 +467,11 @@ bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what
     if (rail->is_writable && what->span_count > 0 &&
         find(station, rail, what->slot, what->generation) == NULL)
         is_new = make(rail, what, &over);
+    const struct lend_verbs_grant *grant = find(station, rail, what->slot, what->generation);
+    gpus = grant != NULL ? grant->gpus : 0;
     (void)pthread_mutex_unlock(&station->keys_lock);
     tell_over(&over);
+    lend_verbs_gpus_tell(rail, gpus);
     rail->owed[rail->owed_count].slot = what->slot;
     rail->owed[rail->owed_count++].generation = what->generation;
     return is_new;

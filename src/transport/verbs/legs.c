@@ -321,6 +321,7 @@ static void begin_part(struct split *split, struct lend_verbs_rail *leg, uint64_
     part->move = (struct lend_rail_move){.theirs = whole->theirs,
                                          .ours = whole->ours,
                                          .ends = whole->ends,
+                                         .gpus = whole->gpus,
                                          .total_bytes = bytes,
                                          .slot = whole->slot,
                                          .generation = whole->generation,
