@@ -33,6 +33,7 @@ static const struct {
     {"cuGetErrorName", offsetof(struct lend_cuda_ops, get_error_name), false},
     {"cuDeviceGet", offsetof(struct lend_cuda_ops, device_get), false},
     {"cuDeviceGetAttribute", offsetof(struct lend_cuda_ops, device_get_attribute), false},
+    {"cuDeviceGetPCIBusId", offsetof(struct lend_cuda_ops, device_get_pci), false},
     {"cuDevicePrimaryCtxRetain", offsetof(struct lend_cuda_ops, primary_context_retain), false},
     {"cuDevicePrimaryCtxRelease_v2", offsetof(struct lend_cuda_ops, primary_context_release),
      false},

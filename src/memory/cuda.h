@@ -36,6 +36,7 @@ struct lend_cuda_ops {
     int (*get_error_name)(int result, const char **out);
     int (*device_get)(int *out_device, int ordinal);
     int (*device_get_attribute)(int *out, int attribute, int device);
+    int (*device_get_pci)(char *out, int capacity, int device); /* "0000:3B:00.0" */
     int (*primary_context_retain)(void **out_context, int device);
     int (*primary_context_release)(int device);
     int (*context_push)(void *context);

@@ -341,6 +341,14 @@ void lend_lane_drop_mark(struct lend_lane_mark *mark)
     *mark = (struct lend_lane_mark){0};
 }
 
+bool lend_lane_pci(const struct lend_lane *lane, char out[LEND_PCI_BYTES])
+{
+    int device = 0;
+
+    return lane->cuda->device_get(&device, lane->ordinal) == LEND_CUDA_SUCCESS &&
+           lane->cuda->device_get_pci(out, LEND_PCI_BYTES, device) == LEND_CUDA_SUCCESS;
+}
+
 /* --- what NICs write --- */
 
 enum lend_status lend_lane_check_remote_writes(const struct lend_lane *lane,

@@ -74,6 +74,10 @@ enum lend_status lend_lane_ask(struct lend_lane_mark *mark, struct lend_error *e
 /* There is no work before it. */
 void lend_lane_drop_mark(struct lend_lane_mark *mark);
 
+/* Where the lane's GPU is, as "0000:3B:00.0". False: the driver does not say. */
+enum { LEND_PCI_BYTES = 16 };
+bool lend_lane_pci(const struct lend_lane *lane, char out[LEND_PCI_BYTES]);
+
 /* Can what NICs write to memory of the lane's GPU be made visible to what that begins afterwards?
  * LEND_E_UNSUPPORTED: not by this driver. */
 enum lend_status lend_lane_check_remote_writes(const struct lend_lane *lane,

@@ -752,6 +752,7 @@ const struct lend_cuda_ops fake_cuda_ops = {
     .get_error_name = cuGetErrorName,
     .device_get = cuDeviceGet,
     .device_get_attribute = cuDeviceGetAttribute,
+    .device_get_pci = cuDeviceGetPCIBusId,
     .flush_remote_writes = cuFlushGPUDirectRDMAWrites,
     .primary_context_retain = cuDevicePrimaryCtxRetain,
     .primary_context_release = cuDevicePrimaryCtxRelease_v2,

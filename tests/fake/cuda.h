@@ -96,6 +96,7 @@ int cuInit(unsigned flags);
 int cuGetErrorName(int result, const char **out);
 int cuDeviceGet(int *out_device, int ordinal);
 int cuDeviceGetAttribute(int *out, int attribute, int device);
+int cuDeviceGetPCIBusId(char *out, int capacity, int device);
 int cuFlushGPUDirectRDMAWrites(int target, int scope);
 int cuDevicePrimaryCtxRetain(void **out_context, int device);
 int cuDevicePrimaryCtxRelease_v2(int device);

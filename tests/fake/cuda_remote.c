@@ -3,6 +3,7 @@
 #include "fake/cuda_inside.h"
 #include "memory/cuda.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -55,6 +56,18 @@ int cuDeviceGetAttribute(int *out, int attribute, int device)
     *out = attribute == LEND_CUDA_DEVICE_FLUSH_OPTIONS     ? flush_options
            : attribute == LEND_CUDA_DEVICE_WRITES_ORDERING ? writes_ordering
                                                            : 0;
+    return LEND_CUDA_SUCCESS;
+}
+
+int cuDeviceGetPCIBusId(char *out, int capacity, int device)
+{
+    int result = fake_cuda_enter_anywhere("cuDeviceGetPCIBusId");
+
+    if (result != 0)
+        return result;
+    if (device < 0 || device > 1 || capacity < 13)
+        return LEND_CUDA_ERROR_INVALID_VALUE;
+    (void)snprintf(out, (size_t)capacity, "0000:%s:00.0", device == 0 ? "6A" : "6B");
     return LEND_CUDA_SUCCESS;
 }
 

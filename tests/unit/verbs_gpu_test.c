@@ -10,9 +10,11 @@
  */
 #include "verbs_world.h"
 
-#include "base/sys.h"
+#include "core/agent.h"
 #include "core/freed.h"
+#include "core/session.h"
 #include "fake/verbs_objects.h"
+#include "transport/verbs/verbs.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -22,6 +24,17 @@ enum { SOFT_ROCE = 0xffffff };
 static const struct {
     bool owner, reader;
 } sides[] = {{true, true}, {true, false}, {false, true}};
+
+static void set_distances(const struct world *world, uint32_t first, uint32_t second)
+{
+    struct lend_list *sessions = &world->reader.agent->sessions;
+    struct lend_verbs_station *station =
+        lend_verbs_rail_of(LEND_LIST_OWNER(sessions->next, struct lend_session, link)->rail)
+            ->station;
+
+    atomic_store(&station->distances[0][0], first);
+    atomic_store(&station->distances[1][0], second);
+}
 
 static struct world *open_gpus(bool owner, bool reader)
 {
@@ -512,6 +525,27 @@ static void test_what_no_nic_takes_is_staged_or_refused_with_the_cause(void **st
     }
 }
 
+/* A short READ goes by one NIC: that nearest to the GPU it comes in to, if it is known which. */
+static void test_a_short_read_into_a_gpu_goes_by_the_nearest_nic(void **state)
+{
+    (void)state;
+    for (uint32_t far = 0; far < 3; far++) {
+        owner_is_device = false;
+        reader_is_device = true;
+        struct world *world = open_world_by("fake0,fake2", "fake1,fake3", 0);
+
+        prepare(world, LEND_READ, "verbs/read");
+        expect(world, LEND_OK, "verbs/read");
+        set_distances(world, far == 0 ? 5 : 3, far == 1 ? 5 : 3);
+        int first = fake_verbs.works_of[1], second = fake_verbs.works_of[3];
+        paint(world, 0x5a);
+        expect(world, LEND_OK, "verbs/read");
+        assert_true((fake_verbs.works_of[1] > first) == (far != 0));
+        assert_true((fake_verbs.works_of[3] > second) == (far == 0));
+        close_world(world);
+    }
+}
+
 static int count_descriptors(void)
 {
     DIR *folder = opendir("/proc/self/fd");
@@ -597,6 +631,7 @@ int main(void)
         cmocka_unit_test(test_a_write_to_gpus_reads_of_each_behind_its_data),
         cmocka_unit_test(test_several_nics_share_a_read_into_a_gpu),
         cmocka_unit_test(test_regions_of_one_allocation_have_keys_of_their_own),
+        cmocka_unit_test(test_a_short_read_into_a_gpu_goes_by_the_nearest_nic),
         cmocka_unit_test(test_what_was_on_its_way_has_landed_when_a_lease_has_ended),
         cmocka_unit_test(test_a_lease_whose_writes_are_not_flushed_has_not_ended),
         cmocka_unit_test(test_the_end_does_not_wait_for_a_context_that_broke_down),

@@ -94,6 +94,7 @@ static struct lend_verbs_memory memory_of(struct lend_verbs_station *station,
         return memory;
     memory.kind = LEND_MEMORY_DEVICE;
     memory.device = what->lane->ordinal;
+    lend_verbs_gpu_locate(station, what->lane);
     memory.rights = limit_rights(station, exposure, rights);
     return memory;
 }

@@ -3,7 +3,22 @@
 
 #include "base/error.h"
 
-/* GPUs whose memory peers write: their beacons, and their flushes. */
+/* GPUs: how far they are; and of those whose memory peers write their beacons, and their flushes.
+ */
+
+void lend_verbs_gpu_locate(struct lend_verbs_station *station, const struct lend_lane *lane)
+{
+    if (lane->ordinal < 0 || lane->ordinal >= LEND_VERBS_ORDINALS_MAX)
+        return;
+    for (uint32_t i = 0; i < station->nic_count; i++) {
+        _Atomic uint32_t *distance = &station->distances[i][lane->ordinal];
+
+        /* Relaxed: whoever finds it out finds the same. */
+        if (atomic_load_explicit(distance, memory_order_relaxed) == 0)
+            atomic_store_explicit(distance, lend_verbs_distance_of_gpu(station->nics[i], lane),
+                                  memory_order_relaxed);
+    }
+}
 
 static uint32_t count_gpus(const struct lend_verbs_station *station)
 {
@@ -51,7 +66,8 @@ static enum lend_status add(struct lend_verbs_station *station, const struct len
     struct lend_verbs_gpu gpu = {.lane = lane};
     enum lend_status status = LEND_OK;
 
-    if (count == LEND_VERBS_GPUS_MAX || lane->ordinal < 0 || lane->ordinal >= 32)
+    if (count == LEND_VERBS_GPUS_MAX || lane->ordinal < 0 ||
+        lane->ordinal >= LEND_VERBS_ORDINALS_MAX)
         return lend_fail(error, LEND_E_LIMIT,
                          "peers write memory of %u CUDA contexts by NICs, and this is another "
                          "(GPU %d)",

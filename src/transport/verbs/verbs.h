@@ -6,6 +6,7 @@
 #include "memory/gpu_storage.h"
 #include "memory/lane.h"
 #include "transport/verbs/message.h"
+#include "transport/verbs/near.h"
 #include "transport/verbs/registration.h"
 #include "transport/verbs/window.h"
 
@@ -62,6 +63,7 @@ enum {
     LEND_VERBS_GRANT_BUCKETS = 256,
     LEND_VERBS_WINDOWS_KEPT = 64, /* free ones, of a NIC */
     LEND_VERBS_GPUS_MAX = 16,     /* contexts, whose memory peers may write */
+    LEND_VERBS_ORDINALS_MAX = 32, /* GPUs have lower numbers, */
     LEND_VERBS_BEACONS_MAX = 4,   /* GPUs that one WRITE goes to */
     LEND_VERBS_BEACON_BYTES = 64 << 10,
     LEND_VERBS_LANDING_WORDS = LEND_VERBS_BATCHES + 1, /* the last for what nobody looks at */
@@ -128,6 +130,8 @@ struct lend_verbs_station {
     uint32_t bucket_count; /* a power of two */
     uint32_t exposure_count;
 
+    /* Of each NIC from each GPU whose memory is exposed; 0: not known. */
+    _Atomic uint32_t distances[LEND_VERBS_NICS_MAX][LEND_VERBS_ORDINALS_MAX];
     pthread_mutex_t gpus_lock; /* guards their making: before all that follow */
     _Atomic uint32_t gpu_count;
     struct lend_verbs_gpu gpus[LEND_VERBS_GPUS_MAX];
@@ -287,6 +291,8 @@ bool lend_verbs_describe(struct lend_verbs_station *station, uint64_t region_id,
 void lend_verbs_exposures_fini(struct lend_verbs_station *station, bool forked);
 
 /* gpus.c */
+/* Find out how far our NICs are from that GPU, once. */
+void lend_verbs_gpu_locate(struct lend_verbs_station *station, const struct lend_lane *lane);
 /* Peers are to write memory of that lane's GPU: its bit, among the station's. */
 enum lend_status lend_verbs_gpu_enter(struct lend_verbs_station *station,
                                       const struct lend_lane *lane, uint32_t *out_gpu,
