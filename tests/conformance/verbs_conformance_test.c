@@ -63,6 +63,10 @@ static int run_threads(void)
          .transports = "tcp,verbs",
          .path = "verbs/read",
          .flags = BATTERY_STRAIGHT},
+        {.name = "verbs on a fake, tcp, fake GPU, two NICs each, threads",
+         .transports = "tcp,verbs",
+         .path = "verbs/read",
+         .flags = BATTERY_STRAIGHT | BATTERY_DEVICE},
         {.name = "verbs on a fake, local, two NICs each, threads",
          .transports = "local,verbs",
          .path = "verbs/read",
@@ -81,7 +85,7 @@ static int run_threads(void)
     failed += battery_run(&setups[0], 1);
     fake_verbs.devices[0].vendor_id = fake_verbs.devices[1].vendor_id = 0;
     use_two_nics_each();
-    return failed + battery_run(&setups[1], 1);
+    return failed + battery_run(&setups[1], 2);
 }
 
 /* Memory of fake GPUs: at both ends, and at either; and by private regions, and by the addresses of

@@ -25,12 +25,16 @@ static const struct {
     bool owner, reader;
 } sides[] = {{true, true}, {true, false}, {false, true}};
 
+static struct lend_verbs_station *station_of(const struct side *side)
+{
+    struct lend_list *first = side->agent->sessions.next;
+
+    return lend_verbs_rail_of(LEND_LIST_OWNER(first, struct lend_session, link)->rail)->station;
+}
+
 static void set_distances(const struct world *world, uint32_t first, uint32_t second)
 {
-    struct lend_list *sessions = &world->reader.agent->sessions;
-    struct lend_verbs_station *station =
-        lend_verbs_rail_of(LEND_LIST_OWNER(sessions->next, struct lend_session, link)->rail)
-            ->station;
+    struct lend_verbs_station *station = station_of(&world->reader);
 
     atomic_store(&station->distances[0][0], first);
     atomic_store(&station->distances[1][0], second);
@@ -181,6 +185,22 @@ static void test_a_write_to_gpus_reads_of_each_behind_its_data(void **state)
     /* 60 blocks, 14 in a batch, and behind each of its 5 batches a beacon and a word. */
     assert_int_equal(fake_verbs.works - works, 60 + 2 * 5);
     device_of_owner = 0;
+    close_world(world);
+}
+
+/* Its owner does not tell where to read behind a WRITE, though it gives keys. */
+static void test_no_write_is_believed_that_no_read_can_follow(void **state)
+{
+    struct world *world = open_gpus(true, false);
+    struct lend_error error = {0};
+
+    (void)state;
+    lend_verbs_conceal(station_of(&world->owner), lend_verbs_beacon_id(0));
+    prepare(world, LEND_WRITE, "verbs/write");
+    paint(world, 0x5a);
+    assert_int_equal(result_of(world, &error), LEND_E_NO_PATH);
+    prepare(world, LEND_WRITE, NULL);
+    expect(world, LEND_OK, "loopback/staged");
     close_world(world);
 }
 
@@ -629,6 +649,7 @@ int main(void)
         cmocka_unit_test(test_a_gpu_that_orders_such_writes_is_not_flushed),
         cmocka_unit_test(test_nothing_comes_in_where_nobody_can_tell_when_it_is_seen),
         cmocka_unit_test(test_a_write_to_gpus_reads_of_each_behind_its_data),
+        cmocka_unit_test(test_no_write_is_believed_that_no_read_can_follow),
         cmocka_unit_test(test_several_nics_share_a_read_into_a_gpu),
         cmocka_unit_test(test_regions_of_one_allocation_have_keys_of_their_own),
         cmocka_unit_test(test_a_short_read_into_a_gpu_goes_by_the_nearest_nic),
