@@ -28,6 +28,11 @@ enum lend_status lend_remote_judge(struct lend_onesided *own,
     if ((rail->ops->kinds >> region->kind & 1) == 0)
         return lend_fail(why, LEND_E_NO_PATH,
                          "memory of kind %u is not read or written by NICs yet", region->kind);
+    if (region->kind == LEND_MEMORY_DEVICE &&
+        (region->device < 0 || region->device >= LEND_RAIL_GPUS_MAX))
+        return lend_fail(why, LEND_E_NO_PATH,
+                         "its GPU has number %d, and NICs are told of those below %d",
+                         region->device, LEND_RAIL_GPUS_MAX);
     return rail->ops->judge(rail, why);
 }
 
@@ -158,42 +163,33 @@ static void move_done(struct lend_rail_move *move)
     }
 }
 
-/* Which of the owner's GPUs have a part in it; false: more than there is a bit for. */
-static bool find_gpus(const struct lend_transfer *transfer, uint32_t *out)
+/* Which of the owner's GPUs are written. */
+static uint32_t find_gpus(const struct lend_transfer *transfer)
 {
-    *out = 0;
-    if (transfer->direction == LEND_READ || !lend_transfer_is_staged(transfer))
-        return true;
-    for (uint64_t i = 0; i < transfer->region_count; i++) {
-        int32_t gpu = transfer->sources[i].gpu;
+    uint32_t gpus = 0;
 
-        if (gpu >= 32)
-            return false;
-        *out |= gpu >= 0 ? UINT32_C(1) << gpu : 0;
-    }
-    return true;
+    if (transfer->direction == LEND_READ || !lend_transfer_is_staged(transfer))
+        return 0;
+    for (uint64_t i = 0; i < transfer->region_count; i++)
+        if (transfer->sources[i].gpu >= 0) /* and as judged, there is a bit for it */
+            gpus |= UINT32_C(1) << transfer->sources[i].gpu;
+    return gpus;
 }
 
 void lend_remote_begin(struct lend_onesided *own, struct lend_transfer *transfer)
 {
     struct lend_error why;
-    uint32_t gpus = 0;
 
     if (lend_transfer_is_staged(transfer) &&
         lend_transfer_check_devices(transfer, &why) != LEND_OK) {
         fail(own, transfer, &why);
         return;
     }
-    if (!find_gpus(transfer, &gpus)) {
-        (void)lend_fail(&why, LEND_E_NO_PATH, "a GPU of the peer's has a number of 32 or more");
-        lend_onesided_fall_back(own, transfer, &why);
-        return;
-    }
     transfer->move = (struct lend_rail_move){
         .theirs = transfer->remote,
         .ours = transfer->local,
         .is_write = transfer->direction == LEND_WRITE,
-        .gpus = gpus,
+        .gpus = find_gpus(transfer),
         .ends = transfer->ends,
         .total_bytes = transfer->total_bytes,
         .slot = transfer->lease.slot,

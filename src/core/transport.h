@@ -263,7 +263,7 @@ struct lend_rail_grant {
     void (*ended)(void *lease);
 };
 
-enum { LEND_RAIL_SPANS_MAX = 256 };
+enum { LEND_RAIL_SPANS_MAX = 256, LEND_RAIL_GPUS_MAX = 32 };
 
 struct lend_rail_desc {
     struct lend_session *session;

@@ -13,6 +13,7 @@
 #include "core/agent.h"
 #include "core/freed.h"
 #include "core/session.h"
+#include "fake/cuda_inside.h"
 #include "fake/verbs_objects.h"
 #include "transport/verbs/verbs.h"
 
@@ -545,6 +546,95 @@ static void test_what_no_nic_takes_is_staged_or_refused_with_the_cause(void **st
     }
 }
 
+/* Over a network the staged path is taken by nobody unawares: the NIC's reason is told with it. */
+static void test_over_a_network_staging_must_be_named(void **state)
+{
+    struct lend_error error = {0};
+
+    (void)state;
+    carrier = "tcp";
+    for (size_t i = 0; i < sizeof sides / sizeof sides[0]; i++) {
+        struct world *world = open_refused(sides[i].owner, sides[i].reader);
+
+        for (uint32_t direction = LEND_READ; direction <= LEND_WRITE; direction++) {
+            prepare(world, direction, NULL);
+            assert_int_equal(result_of(world, &error), LEND_E_NO_PATH);
+            assert_non_null(strstr(error.message, "name \"tcp/staged\" in paths"));
+            if (sides[i].reader && direction == LEND_READ && !sides[i].owner)
+                assert_non_null(strstr(error.message, "fake1 takes no dma-buf"));
+            paint(world, direction == LEND_READ ? 0 : 0x5a);
+            prepare(world, direction, "verbs/read,verbs/write,tcp/staged");
+            expect(world, LEND_OK, "tcp/staged");
+        }
+        close_world(world);
+    }
+    struct world *world = open_gpus(true, true);
+    carrier = "loopback";
+    prepare(world, LEND_READ, NULL);
+    expect(world, LEND_OK, "verbs/read");
+    paint(world, 0x5b);
+    prepare(world, LEND_WRITE, NULL);
+    expect(world, LEND_OK, "verbs/write");
+    close_world(world);
+}
+
+static void test_more_gpus_than_there_are_bits_for_are_not_written_by_nics(void **state)
+{
+    struct world *world = open_gpus(true, false);
+    struct lend_verbs_station *station = station_of(&world->owner);
+    static struct lend_lane lanes[LEND_VERBS_GPUS_MAX + 1];
+    struct lend_lane strange = {.ordinal = LEND_VERBS_ORDINALS_MAX};
+    struct lend_error error = {0};
+    uint32_t gpu = 0, all = 0;
+
+    (void)state;
+    assert_int_equal(lend_verbs_gpu_enter(station, &strange, &gpu, &error), LEND_E_LIMIT);
+    for (int i = 0; i < LEND_VERBS_GPUS_MAX; i++) {
+        /* The first is that of the world's memory. */
+        enum lend_status status = lend_verbs_gpu_enter(station, &lanes[i], &gpu, &error);
+
+        assert_int_equal(status, i + 1 < LEND_VERBS_GPUS_MAX ? LEND_OK : LEND_E_LIMIT);
+        all |= gpu;
+    }
+    assert_non_null(strstr(error.message, "16 CUDA contexts"));
+    check(lend_verbs_gpu_enter(station, &lanes[0], &gpu, &error), &error); /* it is there */
+    assert_int_equal(all, 0xfffe);
+    close_world(world);
+}
+
+static void test_a_gpu_of_a_high_number_is_reached_through_the_host(void **state)
+{
+    enum { HIGH = 40 };
+    struct world *world = begin_gpus(true, false);
+    struct lend_error error = {0};
+    char text[2048];
+    size_t count = 0;
+
+    (void)state;
+    take_gpu_memory(&world->owner, 0);
+    fake_cuda_lock();
+    fake_cuda_find_locked(world->owner.device)->ordinal = HIGH;
+    fake_cuda_unlock();
+    world->owner.ordinal = HIGH;
+    make_side(&world->owner, "owner", "fake0");
+    make_side(&world->reader, "reader", "fake1");
+    fill(world);
+    refresh(world);
+    meet(world);
+    grant(world, LEND_ACCESS_READ | LEND_ACCESS_WRITE);
+    paint(world, 0x5a);
+    prepare(world, LEND_WRITE, NULL);
+    expect(world, LEND_OK, "loopback/staged");
+    prepare(world, LEND_READ, NULL);
+    expect(world, LEND_OK, "loopback/staged");
+    check(lend_explain_text(world->peer, NULL, lend_region_id(world->owner.regions[0]), LEND_READ,
+                            text, sizeof text, &count, &error),
+          &error);
+    assert_non_null(strstr(text, "  verbs/read: LEND_E_NO_PATH, its GPU has number 40"));
+    world->owner.ordinal = 0;
+    close_world(world);
+}
+
 /* A short READ goes by one NIC: that nearest to the GPU it comes in to, if it is known which. */
 static void test_a_short_read_into_a_gpu_goes_by_the_nearest_nic(void **state)
 {
@@ -662,6 +752,9 @@ int main(void)
         cmocka_unit_test(test_memory_of_the_reader_is_compared_before_and_after),
         cmocka_unit_test(test_freed_memory_of_the_reader_is_used_no_more),
         cmocka_unit_test(test_what_no_nic_takes_is_staged_or_refused_with_the_cause),
+        cmocka_unit_test(test_over_a_network_staging_must_be_named),
+        cmocka_unit_test(test_more_gpus_than_there_are_bits_for_are_not_written_by_nics),
+        cmocka_unit_test(test_a_gpu_of_a_high_number_is_reached_through_the_host),
         cmocka_unit_test(test_each_call_of_the_driver_may_fail),
         cmocka_unit_test(test_each_registration_may_fail),
     };

@@ -36,6 +36,7 @@ enum { REGIONS = 3, BLOCKS = 64, BLOCK = WORLD_BLOCK, BYTES = BLOCKS * BLOCK, ST
 /* Whose memory is a fake GPU's, one allocation for all its regions; and on which GPU. */
 static bool owner_is_device, reader_is_device;
 static int32_t device_of_owner;
+static const char *carrier = "loopback"; /* of frames */
 
 struct side {
     struct lend_agent *agent;
@@ -111,9 +112,12 @@ static inline void make_side(struct side *side, const char *name, const char *de
 {
     struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
     struct lend_error error = {0};
+    char transports[32];
 
     config.name = name;
-    config.transports = device != NULL ? "loopback,verbs" : "loopback";
+    (void)snprintf(transports, sizeof transports, "%s%s", carrier, device != NULL ? ",verbs" : "");
+    config.transports = transports;
+    config.listen = strcmp(carrier, "tcp") == 0 ? "127.0.0.1" : NULL;
     config.verbs_devices = device;
     config.flags = LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS;
     check(lend_agent_create(&config, &side->agent, &error), &error);

@@ -61,10 +61,10 @@ enum {
     LEND_VERBS_OWED_MAX = 16,         /* leases whose keys are to be told */
     LEND_VERBS_ENTRY_BUCKETS = 64,
     LEND_VERBS_GRANT_BUCKETS = 256,
-    LEND_VERBS_WINDOWS_KEPT = 64, /* free ones, of a NIC */
-    LEND_VERBS_GPUS_MAX = 16,     /* contexts, whose memory peers may write */
-    LEND_VERBS_ORDINALS_MAX = 32, /* GPUs have lower numbers, */
-    LEND_VERBS_BEACONS_MAX = 4,   /* GPUs that one WRITE goes to */
+    LEND_VERBS_WINDOWS_KEPT = 64,                 /* free ones, of a NIC */
+    LEND_VERBS_GPUS_MAX = 16,                     /* contexts, whose memory peers may write */
+    LEND_VERBS_ORDINALS_MAX = LEND_RAIL_GPUS_MAX, /* GPUs have lower numbers, */
+    LEND_VERBS_BEACONS_MAX = 4,                   /* GPUs that one WRITE goes to */
     LEND_VERBS_BEACON_BYTES = 64 << 10,
     LEND_VERBS_LANDING_WORDS = LEND_VERBS_BATCHES + 1, /* the last for what nobody looks at */
     LEND_VERBS_ADDRESS_MAX = 2 + 8 * LEND_VERBS_GID_BYTES,
