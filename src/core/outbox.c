@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "core/client.h"
 #include "core/onesided.h"
+#include "core/rail.h"
 #include "core/statistics.h"
 
 void lend_outbox_init(struct lend_outbox *outbox, struct lend_session *session, uint64_t window)
@@ -57,6 +58,20 @@ static void note_sent(struct lend_outbox *outbox, enum lend_frame_type type, con
         lend_onesided_forget(lend_client_onesided(outbox->session), &name);
 }
 
+/* By the rail, if that takes it; else by the channel. Where there is no rail all come in order. */
+static bool send_notification(struct lend_outbox *outbox, const void *bytes, size_t count)
+{
+    struct lend_session *session = outbox->session;
+    const uint64_t number = outbox->numbered + 1;
+
+    if (!lend_rail_notify(session, number, bytes, count) &&
+        !lend_session_send(session, LEND_FRAME_NOTIFY, session->rail != NULL ? number : 0, bytes,
+                           count))
+        return false;
+    outbox->numbered = number;
+    return true;
+}
+
 static bool send_one(struct lend_outbox *outbox, enum lend_frame_type type, const void *bytes,
                      size_t count)
 {
@@ -64,7 +79,10 @@ static bool send_one(struct lend_outbox *outbox, enum lend_frame_type type, cons
 
     if (outbox->sent + cost - outbox->credited > outbox->window && cost > 0)
         return false; /* the peer's window is smaller than we took it for: wait for credit */
-    if (!lend_session_send(outbox->session, type, 0, bytes, count))
+    bool is_sent = cost > 0 ? send_notification(outbox, bytes, count)
+                            : lend_rail_repeat(outbox->session) &&
+                                  lend_session_send(outbox->session, type, 0, bytes, count);
+    if (!is_sent)
         return false;
     note_sent(outbox, type, bytes, count);
     return true;

@@ -17,6 +17,7 @@ struct lend_outbox {
     uint64_t reserved;        /* cost of all that was ever accepted, */
     uint64_t sent;            /* sent, */
     uint64_t credited;        /* and taken by the peer's application */
+    uint64_t numbered;        /* the number of the last that was sent: see core/numbered.h */
 };
 
 void lend_outbox_init(struct lend_outbox *outbox, struct lend_session *session, uint64_t window);

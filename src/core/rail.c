@@ -76,6 +76,27 @@ bool lend_rail_say(struct lend_session *session)
     return true;
 }
 
+bool lend_rail_notify(struct lend_session *session, uint64_t number, const void *bytes,
+                      size_t count)
+{
+    struct lend_rail *rail = session->rail;
+
+    /* A NIC seals nothing. */
+    if (rail == NULL || lend_guard_is_sealed(&session->guard) ||
+        !rail->ops->notify(rail, number, bytes, count))
+        return false;
+    lend_poller_timer(&session->agent->poller, rail->ops->due(rail));
+    return true;
+}
+
+bool lend_rail_repeat(struct lend_session *session)
+{
+    if (session->rail == NULL)
+        return true;
+    session->rail->ops->repeat(session->rail);
+    return lend_rail_say(session);
+}
+
 /* Who waits for a connection waits until it is known whether there is a rail. */
 static void note(struct lend_session *session)
 {

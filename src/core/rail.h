@@ -62,4 +62,12 @@ void lend_rail_expose_all(struct lend_agent *agent, struct lend_region *const *r
 /* And no more, as lend_foreign_conceal_locked(): LEND_E_BUSY while a NIC may still reach it. */
 enum lend_status lend_rail_conceal_locked(struct lend_region *region, struct lend_error *error);
 
+/* Client: send a notification by the rail, behind all that has been proven. False: it goes by the
+ * channel: there is no rail, or it takes none now, or nobody could tell who sent it. */
+bool lend_rail_notify(struct lend_session *session, uint64_t number, const void *bytes,
+                      size_t count);
+/* Client: say by the channel again what went by the rail, and is not known to have arrived, ahead
+ * of a frame that is not to overtake it. False: there is not enough room. */
+bool lend_rail_repeat(struct lend_session *session);
+
 #endif

@@ -6,6 +6,7 @@
 #include "core/lease.h"
 #include "core/look.h"
 #include "core/notification.h"
+#include "core/numbered.h"
 #include "core/outgoing.h"
 #include "core/peer.h"
 #include "core/rail.h"
@@ -44,8 +45,9 @@ struct server {
     struct lend_served_request requests[REQUESTS_MAX];
     struct lend_looks looks;
     struct lend_telling telling; /* to who asks for our metadata, and greets us never */
-    _Atomic uint64_t notified;   /* cost of the notifications that came; changed under the lock */
-    _Atomic uint64_t credited;   /* of which the peer was told that they are taken; the same */
+    struct lend_numbered numbered;
+    _Atomic uint64_t notified; /* cost of the notifications that came; changed under the lock */
+    _Atomic uint64_t credited; /* of which the peer was told that they are taken; the same */
     _Atomic uint64_t taken;
     struct lend_statistics_peer *row; /* on the statistics page; NULL: none */
 };
@@ -472,25 +474,35 @@ static bool owes_credit(const struct server *server)
             occupied + lend_notification_cost(LEND_NOTIFICATION_BYTES_MAX) > window);
 }
 
-static enum lend_status take_notify(struct server *server, const struct lend_frame *frame,
-                                    const uint8_t *payload, struct lend_error *error)
+static enum lend_status deliver(struct lend_session *session, const void *bytes, uint32_t count)
 {
-    uint64_t window = server->session.agent->config.notification_window_bytes;
-    uint64_t cost = lend_notification_cost(frame->payload_bytes);
+    const struct server *server = server_of(session);
 
-    if (frame->payload_bytes > LEND_NOTIFICATION_BYTES_MAX || outstanding(server) + cost > window)
+    return lend_notification_deliver(session, server->name, server->incarnation, bytes, count);
+}
+
+/* By the channel, or by a rail. */
+static enum lend_status notified(struct lend_session *session, uint64_t number, const void *bytes,
+                                 size_t count, struct lend_error *error)
+{
+    struct server *server = server_of(session);
+    uint64_t window = session->agent->config.notification_window_bytes;
+    uint64_t cost = lend_notification_cost(count);
+
+    if (lend_numbered_has(&server->numbered, number))
+        return LEND_OK;
+    if (count > LEND_NOTIFICATION_BYTES_MAX || outstanding(server) + cost > window)
         return lend_fail(
             error, LEND_E_LIMIT,
-            "a notification of %u bytes beyond the window of %llu (notification_window_bytes)",
-            frame->payload_bytes, (unsigned long long)window);
+            "a notification of %zu bytes beyond the window of %llu (notification_window_bytes)",
+            count, (unsigned long long)window);
     /* Sequentially consistent, as in lend_server_credit(): either who takes one before it sees this
      * one, or the pump that follows sees that it was taken. */
     (void)atomic_fetch_add_explicit(&server->notified, cost, memory_order_seq_cst);
-    enum lend_status status = lend_notification_deliver(
-        &server->session, server->name, server->incarnation, payload, frame->payload_bytes);
+    enum lend_status status =
+        lend_numbered_take(&server->numbered, number, bytes, (uint32_t)count, deliver, session);
     if (status != LEND_OK)
-        return lend_fail(error, status, "no memory for a notification of %u bytes",
-                         frame->payload_bytes);
+        return lend_fail(error, status, "no memory for a notification of %zu bytes", count);
     return LEND_OK;
 }
 
@@ -523,7 +535,8 @@ static enum lend_status control(struct lend_session *session, const struct lend_
     case LEND_FRAME_REQUEST: return take_request(server, frame, payload, error);
     case LEND_FRAME_RUNS: return take_runs(server, frame, payload, error);
     case LEND_FRAME_CANCEL: return take_cancel(server, frame);
-    case LEND_FRAME_NOTIFY: return take_notify(server, frame, payload, error);
+    case LEND_FRAME_NOTIFY:
+        return notified(session, frame->request, payload, frame->payload_bytes, error);
     case LEND_FRAME_TICKET_DONE: return take_ticket_done(server, frame, payload, error);
     case LEND_FRAME_LOOK: return lend_look_take(&server->looks, frame, payload, error);
     case LEND_FRAME_RAIL: return lend_rail_take(session, payload, frame->payload_bytes, error);
@@ -697,6 +710,7 @@ static void die(struct lend_session *session)
     server->active_count = 0;
     server->active_bytes = 0;
     lend_telling_end(&server->telling, session->agent);
+    lend_numbered_fini(&server->numbered);
     if (server->has_greeted)
         lend_statistics_end_peer(session->agent, server->row);
     server->row = NULL;
@@ -730,6 +744,7 @@ static void fini(struct lend_session *session)
 static const struct lend_session_role role = {
     .bytes = sizeof(struct server),
     .control = control,
+    .notified = notified,
     .data = take_data,
     .pump = pump,
     .timers = timers,
@@ -748,6 +763,7 @@ enum lend_status lend_session_accept(struct lend_agent *agent, struct lend_chann
 
     struct server *server = server_of(session);
     server->requests_max = agent->config.requests_per_peer_max;
+    lend_numbered_init(&server->numbered);
     server->user =
         (struct lend_lease_user){.incarnation = server->incarnation, .name = server->name};
     (void)pthread_mutex_lock(&agent->lock);

@@ -285,11 +285,22 @@ void lend_session_send_copy(struct lend_session *session, uint64_t request, cons
     session->channel->ops->send(session->channel, header, bytes, count);
 }
 
+enum lend_status lend_session_notified(struct lend_session *session, uint64_t number,
+                                       const void *bytes, size_t count, struct lend_error *error)
+{
+    if (session->role->notified == NULL || number == 0)
+        return lend_fail(error, LEND_E_CORRUPT, "notification %llu by a rail",
+                         (unsigned long long)number);
+    return session->role->notified(session, number, bytes, count, error);
+}
+
 void lend_session_bye(struct lend_session *session, const struct lend_error *why)
 {
     struct lend_verdict verdict = {.status = why->status};
     uint8_t bytes[512];
 
+    if (session->role->is_client)
+        (void)lend_rail_repeat(session);
     if (!lend_guard_is_shut(&session->guard)) { /* strangers are told nothing */
         (void)snprintf(verdict.text, sizeof verdict.text, "%.*s", LEND_MESSAGE_TEXT_MAX,
                        why->message);
@@ -724,6 +735,10 @@ void lend_sessions_fini(struct lend_agent *agent, bool forked)
             continue;
         }
         (void)pthread_mutex_lock(&session->lock);
+        if (session->role->is_client && session->channel != NULL &&
+            !atomic_load_explicit(&session->is_dead, memory_order_relaxed) &&
+            lend_rail_repeat(session))
+            session->channel->ops->flush(session->channel);
         lend_session_die(session, LEND_E_CANCELED, "the agent was destroyed");
         (void)pthread_mutex_unlock(&session->lock);
         drop(session);

@@ -73,6 +73,10 @@ struct lend_session_role {
     enum lend_status (*control)(struct lend_session *session, const struct lend_frame *frame,
                                 const uint8_t *payload, struct lend_error *error);
 
+    /* A notification has come by the rail. NULL: nobody sends us any. */
+    enum lend_status (*notified)(struct lend_session *session, uint64_t number, const void *bytes,
+                                 size_t count, struct lend_error *error);
+
     /* Bytes of a DATA frame are at hand: take at most count of them to where they belong. total is
      * the frame's length. Returns how many were taken. */
     enum lend_status (*data)(struct lend_session *session, size_t count, size_t *out_taken,

@@ -332,6 +332,13 @@ struct lend_rail_ops {
      * after a WRITE? */
     bool (*is_behind)(struct lend_rail *rail);
 
+    /* Client: a notification for the other end, ahead of none that came before. True: it comes
+     * there, maybe twice, and whatever breaks, unless the connection ends. False: not by this rail,
+     * or not now. */
+    bool (*notify)(struct lend_rail *rail, uint64_t number, const void *bytes, size_t count);
+    /* Client: what was taken so, and the other end has not confirmed, is said next, once more. */
+    void (*repeat)(struct lend_rail *rail);
+
     /* Begin a READ or WRITE, while judge() says LEND_OK. */
     void (*submit)(struct lend_rail *rail, struct lend_rail_move *move);
     /* End it. True: nothing of it lands any more, and done() is not called. False: it will be. */
@@ -532,6 +539,14 @@ void lend_agent_unwatch(struct lend_agent *agent, struct lend_watch *watch);
  * it. */
 void lend_agent_alarm(struct lend_agent *agent, uint64_t at_ns, void (*expired)(void *transport),
                       void *transport);
+
+/* Server: a notification has come by the session's rail, with the number that notify() was given;
+ * untrusted, and maybe not for the first time. What it goes with is in place: the sender's NIC has
+ * read the lease's word behind it before it sent this. All that is to happen before the application
+ * sees it, for memory of a GPU say, belongs here. LEND_E_LIMIT: beyond the window. LEND_E_CORRUPT,
+ * LEND_E_NO_MEMORY: it was not taken. Under the session's lock. */
+enum lend_status lend_session_notified(struct lend_session *session, uint64_t number,
+                                       const void *bytes, size_t count, struct lend_error *error);
 
 /* Tell the application; a level of ::lend_log_level. With any lock held: it is delivered later. */
 void lend_agent_log(struct lend_agent *agent, int32_t level, const char *format, ...)

@@ -39,7 +39,7 @@ enum lend_frame_type {
     LEND_FRAME_DATA = 6,         /* the direction of the request: its bytes, in order */
     LEND_FRAME_DONE = 7,         /* server: how the request ended; after its data */
     LEND_FRAME_CANCEL = 8,       /* client: end the request; DONE answers */
-    LEND_FRAME_NOTIFY = 9,       /* client: bytes for the application */
+    LEND_FRAME_NOTIFY = 9,       /* client: bytes for the application; their number, 0: the next */
     LEND_FRAME_CREDIT = 10,      /* server: notification bytes that the application has taken */
     LEND_FRAME_TICKET_DONE = 11, /* client: this consumer needs the lease no more */
     LEND_FRAME_LOOK = 12,        /* client: what does this lease permit? I copy by myself */

@@ -67,6 +67,7 @@ struct fake_verbs {
     int works;     /* that ended, since the reset, */
     int works_of[FAKE_VERBS_DEVICES_MAX];      /* and by which NIC; */
     uint64_t bytes_of[FAKE_VERBS_DEVICES_MAX]; /* and of how many bytes */
+    int receives;                              /* that took a message */
     int posts;                                 /* calls of post_send() that were good */
     int polls;                                 /* calls of poll_cq() */
     int arms;                                  /* of req_notify_cq(); */

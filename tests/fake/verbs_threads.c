@@ -28,6 +28,10 @@ LOCKED(int, poll_cq, unlocked.poll_cq,
 LOCKED(int, post_send, unlocked.post_send,
        (struct lend_verbs_qp * qp, struct lend_verbs_send *list, struct lend_verbs_send **out_bad),
        (qp, list, out_bad))
+LOCKED(int, post_receive, unlocked.post_recv,
+       (struct lend_verbs_qp * qp, struct lend_verbs_receive *list,
+        struct lend_verbs_receive **out_bad),
+       (qp, list, out_bad))
 LOCKED(int, query_port_ex, unlocked_ex.query_port,
        (struct lend_verbs_context * context, uint8_t port, struct lend_verbs_port_attributes *out,
         size_t bytes),
@@ -141,7 +145,8 @@ static struct lend_verbs_context *open_device(struct lend_verbs_device *device)
                                                        .dealloc_mw = dealloc_mw,
                                                        .poll_cq = poll_cq,
                                                        .req_notify_cq = request_notify,
-                                                       .post_send = post_send};
+                                                       .post_send = post_send,
+                                                       .post_recv = post_receive};
         ex->query_port = query_port_ex;
         ex->query_device_ex = query_device_ex;
     }

@@ -530,6 +530,7 @@ static bool receive(struct fake_qp *target, const struct fake_work *work, bool h
     }
     target->receive_first = (target->receive_first + 1) % (int)(target->init.cap.max_recv_wr + 1);
     target->receive_count--;
+    fake_verbs.receives++;
     complete(target->qp.recv_cq, &completion);
     return true;
 }

@@ -281,6 +281,7 @@ static const struct lend_verbs_offer offered = {
     .words_address = UINT64_C(0x7f0000001000),
     .words_bytes = 4096,
     .words_rkey = 0x100,
+    .note_count = 32,
 };
 static const struct lend_verbs_told told = {
     .region_id = 1,
@@ -308,15 +309,19 @@ static size_t write_rail_message(enum lend_verbs_message kind, uint8_t *bytes, s
         return 1 + lend_verbs_told_bytes(&told);
     case LEND_VERBS_GRANT: return lend_verbs_granted_encode(&granted, bytes, capacity);
     case LEND_VERBS_HALT: return lend_verbs_halt_encode(1, bytes, capacity);
+    case LEND_VERBS_WISH: return lend_verbs_wish_encode(1, 0x1234, bytes, capacity);
+    case LEND_VERBS_NOTE: return lend_verbs_note_encode(1, "landed", 6, bytes, capacity);
+    case LEND_VERBS_NOTED: return lend_verbs_noted_encode(1, bytes, capacity);
     default: return 0;
     }
 }
 
 static void put_rail_messages(void)
 {
-    static const char *const names[] = {"call", "answer", "refusal", "keys", "grant", "halt"};
+    static const char *const names[] = {"call", "answer", "refusal", "keys", "grant",
+                                        "halt", "wish",   "note",    "noted"};
 
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 9; i++) {
         enum lend_verbs_message kind = (enum lend_verbs_message)(LEND_VERBS_CALL + i);
 
         put("rail_message", names[i], message, write_rail_message(kind, message, ROOM));
@@ -326,7 +331,7 @@ static void put_rail_messages(void)
 /* A script: its letters are steps, and digits behind them what they say. */
 static size_t write_script(const char *text)
 {
-    static const char letters[] = "<>osTGRrwpjFSHWX"; /* in the order of the steps */
+    static const char letters[] = "<>osTGRrwpjFSHWXNM"; /* in the order of the steps */
     size_t count = 0;
 
     for (; *text != '\0'; text++) {
@@ -338,14 +343,16 @@ static size_t write_script(const char *text)
             continue;
         }
         message[count++] = (uint8_t)(letter - letters);
-        if (*text != '<' && *text != '>')
+        if (*text != '<' && *text != '>' && *text != 'M')
             continue;
+        const size_t head = *text == 'M' ? 1 : 2; /* of the length */
         /* Forged: the digit is its kind. */
         size_t bytes = write_rail_message((enum lend_verbs_message)(*++text - '0'),
-                                          message + count + 2, ROOM - count - 2);
-        message[count++] = (uint8_t)bytes;
-        message[count++] = (uint8_t)(bytes >> 8);
-        count += bytes;
+                                          message + count + head, ROOM - count - head);
+        message[count] = (uint8_t)bytes;
+        if (head > 1)
+            message[count + 1] = (uint8_t)(bytes >> 8);
+        count += head + bytes;
     }
     return count;
 }
@@ -365,6 +372,9 @@ static void put_rails(void)
         {"answers-that-nobody-asked-for", ">2>4so>2>5r0w1pjs>3jo"},
         {"forged-answer", ">2T1o>4>5r0w1pppj"},
         {"halts", "so<6T1G0o<6r0w0psoj<6so"},
+        {"wishes", "so<7oG1o<7o<7R1<7oG1<7o"},
+        {"notifies", "soN1N2N3ppoN9N8N7N6N5N4N3N2N1psopp"},
+        {"notifies-and-breaks", "soN1F13N2N4psjsoN1>9>9N2p<8<8M8pM9N1pjs"},
         {"wrong-way", "so<2"},
         {"wrong-way-back", "so>1"},
     };

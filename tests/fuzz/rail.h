@@ -23,7 +23,9 @@ enum rail_step {
     RAIL_HOLD = 13,     /* 1 byte: 0: let all go; else hold, and let so much go */
     RAIL_WITHDRAW = 14, /* 1 byte: a region; it is exposed again at once, at the same place */
     RAIL_HALT = 15,     /* the reader ends by force what moves */
-    RAIL_STEPS = 16,
+    RAIL_NOTIFY = 16,   /* 1 byte: a notification of the reader's, of four times so many bytes */
+    RAIL_SEND = 17, /* 1 byte of a length, so many bytes: a message by the reader's NIC, forged */
+    RAIL_STEPS = 18,
 };
 
 enum { RAIL_REGIONS = 3, RAIL_LEASES = 4, RAIL_REGION_BYTES = 16384, RAIL_BLOCK_BYTES = 1024 };

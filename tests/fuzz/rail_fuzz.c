@@ -39,6 +39,7 @@ static struct world {
     struct lend_rail_ends ends[MOVES];
     bool is_moving[MOVES];
     int grants; /* that have not ended */
+    uint64_t notified;
 } world;
 
 static const struct lend_rail_ops *ops(void)
@@ -100,6 +101,22 @@ static uint8_t lent_byte(int region, size_t at)
     return (uint8_t)(region * 71 + (int)at * 13 + 1);
 }
 
+/* In place of a server's. */
+static enum lend_status notified(struct lend_session *session, uint64_t number, const void *bytes,
+                                 size_t count, struct lend_error *error)
+{
+    CHECK(session == &world.sessions[0] && number > 0);
+    CHECK(count <= LEND_VERBS_NOTE_BYTES - LEND_VERBS_NOTE_HEAD);
+    free(copy_bytes(bytes, count));
+    if (number % 64 != 63)
+        return LEND_OK;
+    error->status = LEND_E_CORRUPT;
+    error->message[0] = '!';
+    return LEND_E_CORRUPT;
+}
+
+static const struct lend_session_role server = {.notified = notified}, client;
+
 static struct lend_rail *open_rail(void *station, struct lend_session *session, bool is_client)
 {
     uint8_t address[LEND_METADATA_ADDRESS_MAX];
@@ -110,7 +127,8 @@ static struct lend_rail *open_rail(void *station, struct lend_session *session, 
         .address_bytes = is_client ? lend_transport_verbs.address(stations.owner, address) : 0};
     struct lend_rail *rail = NULL;
 
-    *session = (struct lend_session){.agent = stations.agent, .is_closed = true};
+    *session = (struct lend_session){
+        .agent = stations.agent, .role = is_client ? &client : &server, .is_closed = true};
     CHECK(ops()->open(station, &desc, &rail, NULL) == LEND_OK);
     return rail;
 }
@@ -307,6 +325,30 @@ static void hold(uint8_t count)
     (void)fake_verbs_let_go(count > 0 ? count : 1 << 20);
 }
 
+static void notify(uint8_t length)
+{
+    uint8_t bytes[4 * UINT8_MAX] = {length};
+
+    (void)ops()->notify(world.reader, ++world.notified, bytes, 4u * length);
+}
+
+static void send_forged(struct script *script)
+{
+    struct lend_verbs_rail *rail = (struct lend_verbs_rail *)world.reader;
+    size_t count = next(script) % (LEND_VERBS_BATCHES * sizeof(uint64_t) + 1);
+    struct lend_verbs_sge sge = {
+        .addr = (uintptr_t)rail->landing, .length = (uint32_t)count, .lkey = rail->landing_lkey};
+    struct lend_verbs_send *bad = NULL, work = {.wr_id = LEND_VERBS_BATCHES,
+                                                .sg_list = &sge,
+                                                .num_sge = 1,
+                                                .opcode = LEND_VERBS_SEND_SEND};
+
+    for (size_t i = 0; i < count; i++)
+        ((uint8_t *)rail->landing)[i] = next(script);
+    if (rail->state == LEND_VERBS_RAIL_UP)
+        (void)lend_verbs_post_send(rail->pairs[LEND_VERBS_NOTE_LANE], &work, &bad);
+}
+
 /* As core does it: nothing new, leases ended, then the memory. */
 static void withdraw(uint8_t which)
 {
@@ -332,7 +374,10 @@ static bool take_step(struct script *script)
     case RAIL_REVOKE: revoke(next(script)); break;
     case RAIL_READ: submit(next(script), false); break;
     case RAIL_WRITE: submit(next(script), true); break;
-    case RAIL_PUMP: (void)ops()->pump(world.reader); break;
+    case RAIL_PUMP:
+        (void)ops()->pump(world.reader);
+        (void)ops()->pump(world.owner);
+        break;
     case RAIL_JUDGE: (void)ops()->judge(world.reader, &(struct lend_error){0}); break;
     case RAIL_FAIL:
         fake_verbs.status_at = fake_verbs.works + next(script);
@@ -342,6 +387,8 @@ static bool take_step(struct script *script)
     case RAIL_HOLD: hold(next(script)); break;
     case RAIL_WITHDRAW: withdraw(next(script)); break;
     case RAIL_HALT: ops()->halt(world.reader); break;
+    case RAIL_NOTIFY: notify(next(script)); break;
+    case RAIL_SEND: send_forged(script); break;
     case RAIL_STEPS: break;
     }
     return true;

@@ -120,6 +120,57 @@ static void try_halt(const uint8_t *bytes, size_t count)
     CHECK(memcmp(written, bytes, count) == 0);
 }
 
+static void try_wish(const uint8_t *bytes, size_t count)
+{
+    struct lend_error error;
+    uint8_t written[ROOM];
+    struct {
+        uint64_t generation;
+        uint32_t slot;
+    } wish;
+
+    memset(&wish, PAINT, sizeof wish);
+    enum lend_status status =
+        lend_verbs_wish_decode(bytes, count, &wish.slot, &wish.generation, &error);
+    if (!was_accepted(status, &error, &wish, sizeof wish))
+        return;
+    CHECK(lend_verbs_wish_encode(wish.slot, wish.generation, written, ROOM) == count);
+    lend_verbs_message_set_leg(written, lend_verbs_message_leg(bytes, count));
+    CHECK(memcmp(written, bytes, count) == 0);
+}
+
+static void try_note(const uint8_t *bytes, size_t count)
+{
+    const uint8_t *said = NULL;
+    struct lend_error error;
+    uint8_t written[ROOM];
+    uint64_t number;
+    size_t length = 0;
+
+    memset(&number, PAINT, sizeof number);
+    enum lend_status status = lend_verbs_note_decode(bytes, count, &number, &said, &length, &error);
+    if (!was_accepted(status, &error, &number, sizeof number))
+        return;
+    CHECK(number > 0 && said == bytes + LEND_VERBS_NOTE_HEAD);
+    CHECK(lend_verbs_note_encode(number, said, length, written, ROOM) == count);
+    CHECK(memcmp(written, bytes, count) == 0);
+}
+
+static void try_noted(const uint8_t *bytes, size_t count)
+{
+    struct lend_error error;
+    uint8_t written[ROOM];
+    uint64_t number;
+
+    memset(&number, PAINT, sizeof number);
+    enum lend_status status = lend_verbs_noted_decode(bytes, count, &number, &error);
+    if (!was_accepted(status, &error, &number, sizeof number))
+        return;
+    CHECK(lend_verbs_noted_encode(number, written, ROOM) == count);
+    lend_verbs_message_set_leg(written, lend_verbs_message_leg(bytes, count));
+    CHECK(memcmp(written, bytes, count) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
     switch (lend_verbs_message_kind(bytes, count)) {
@@ -129,6 +180,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
     case LEND_VERBS_KEYS: try_keys(bytes, count); break;
     case LEND_VERBS_GRANT: try_grant(bytes, count); break;
     case LEND_VERBS_HALT: try_halt(bytes, count); break;
+    case LEND_VERBS_WISH: try_wish(bytes, count); break;
+    case LEND_VERBS_NOTE: try_note(bytes, count); break;
+    case LEND_VERBS_NOTED: try_noted(bytes, count); break;
     default: break;
     }
     return 0;

@@ -10,6 +10,7 @@
 #include "unit/verbs_world.h"
 
 #include "core/agent.h"
+#include "core/lease.h"
 #include "core/session.h"
 #include "transport/verbs/verbs.h"
 
@@ -269,6 +270,33 @@ static void test_grants_of_ever_more_leases_are_bounded(void **state)
     close_world(world);
 }
 
+static void test_wishes_for_a_lease_that_was_not_shown_make_no_keys(void **state)
+{
+    enum { MANY = 200 };
+
+    (void)state;
+    for (uint8_t leg = 0; leg < 2; leg++) {
+        struct world *world = open_world_by("fake0,fake2", "fake1,fake3", 0);
+        uint8_t bytes[ROOM];
+        size_t count =
+            lend_verbs_wish_encode(world->lease->slot, world->lease->generation, bytes, ROOM);
+
+        lend_verbs_message_set_leg(bytes, leg);
+        for (int i = 0; i < MANY; i++)
+            assert_true(forge(world, &world->reader, bytes, count));
+        assert_int_equal(fake_verbs.mws, 0);
+        prepare(world, LEND_READ, NULL);
+        expect(world, LEND_OK, "verbs/read");
+        prepare(world, LEND_WRITE, "verbs/write"); /* which shows it, and has keys of one leg */
+        expect(world, LEND_OK, "verbs/write");
+        assert_int_equal(fake_verbs.mws, REGIONS);
+        for (int i = 0; i < MANY; i++)
+            assert_true(forge(world, &world->reader, bytes, count));
+        assert_int_equal(fake_verbs.mws, (1 + leg) * REGIONS);
+        close_world(world);
+    }
+}
+
 /* --- keys that are not --- */
 
 static void test_forged_keys_read_nothing_that_is_not_the_owners(void **state)
@@ -363,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_calls_and_halts_in_turn_are_bounded_too),
         cmocka_unit_test(test_keys_of_more_regions_than_are_known_are_left_out),
         cmocka_unit_test(test_grants_of_ever_more_leases_are_bounded),
+        cmocka_unit_test(test_wishes_for_a_lease_that_was_not_shown_make_no_keys),
         cmocka_unit_test(test_forged_keys_read_nothing_that_is_not_the_owners),
         cmocka_unit_test(test_forged_grants_write_nothing_that_was_not_lent_for_writing),
     };

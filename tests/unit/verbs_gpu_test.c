@@ -60,12 +60,6 @@ static struct world *begin_gpus(bool owner, bool reader)
     return world;
 }
 
-static void paint(struct world *world, int value)
-{
-    for (int i = 0; i < REGIONS; i++)
-        memset(world->reader.memory[i], value, BYTES);
-}
-
 static void let_all_go(void)
 {
     fake_verbs.holds = false;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal: a long READ goes by several NICs at one time, each of which moves its part, and is a
- * success only if the lease lived behind the bytes of each; a NIC that breaks takes its own leg
- * with it; and whatever else a rail does goes by its first leg, as with one NIC. Method: two agents
+ * Goal: a long READ or WRITE goes by several NICs at one time, each of which moves its part, and is
+ * a success only if the lease lived behind the bytes of each; once a write lease has ended, or a
+ * WRITE is called canceled, nothing lands by any of them; a NIC that breaks takes its own leg with
+ * it; and whatever else a rail does goes by its first leg, as with one NIC. Method: two agents
  * of one process on a fake libibverbs with two NICs each: fake0 and fake2 are the owner's, fake1
  * and fake3 the reader's. The fake counts by NIC, and checks that keys and queue pairs are of one
  * NIC; a test lets the NICs go on one by one.
@@ -13,6 +14,8 @@
 #include "core/agent.h"
 #include "core/session.h"
 #include "transport/verbs/verbs.h"
+
+#include <errno.h>
 
 static struct world *open_both(void)
 {
@@ -81,6 +84,26 @@ static void test_a_long_read_into_a_gpu_goes_by_the_nearest_nics_alone(void **st
         close_world(world);
     }
     reader_is_device = false;
+}
+
+/* Each leg reads its own NIC's way behind its part, so that what it wrote is there. */
+static void test_a_long_write_to_a_gpu_goes_by_each_nic_and_is_there(void **state)
+{
+    (void)state;
+    owner_is_device = true;
+    struct world *world = open_both();
+
+    prepare(world, LEND_WRITE, "verbs/write");
+    paint(world, 0x11);
+    expect(world, LEND_OK, "verbs/write"); /* the second leg wishes for keys */
+    const int first = fake_verbs.works_of[1], second = fake_verbs.works_of[3];
+    paint(world, 0x22);
+    expect(world, LEND_OK, "verbs/write");
+    assert_true(fake_verbs.works_of[1] > first);
+    assert_true(fake_verbs.works_of[3] > second);
+    assert_int_equal(fake_cuda_calls("cuFlushGPUDirectRDMAWrites"), 0);
+    close_world(world);
+    owner_is_device = false;
 }
 
 static void test_each_leg_goes_to_another_nic_of_the_owner(void **state)
@@ -302,6 +325,19 @@ static void test_a_cancel_is_quiet_on_every_leg(void **state)
     }
 }
 
+/* The last of them is the world's. */
+static void post_many(struct world *world, struct lend_transfer **transfers, int count)
+{
+    for (int i = 0; i < count; i++) {
+        world->transfer = i == 0 ? world->transfer : NULL;
+        if (i > 0)
+            prepare(world, LEND_READ, "verbs/read");
+        transfers[i] = world->transfer;
+        post(world);
+        step(world);
+    }
+}
+
 static void test_many_long_reads_are_under_way_at_once(void **state)
 {
     enum { MANY = LEND_VERBS_SPLITS + 4 };
@@ -314,14 +350,7 @@ static void test_many_long_reads_are_under_way_at_once(void **state)
     expect(world, LEND_OK, "verbs/read");
     clear(world);
     fake_verbs.holds = true;
-    for (int i = 0; i < MANY; i++) {
-        world->transfer = i == 0 ? world->transfer : NULL;
-        if (i > 0)
-            prepare(world, LEND_READ, "verbs/read");
-        transfers[i] = world->transfer;
-        post(world);
-        step(world);
-    }
+    post_many(world, transfers, MANY);
     fake_verbs.holds = false;
     (void)fake_verbs_let_go(1 << 20);
     for (int i = 0; i < MANY; i++) {
@@ -334,22 +363,239 @@ static void test_many_long_reads_are_under_way_at_once(void **state)
     close_world(world);
 }
 
-static void test_writes_go_by_the_first_leg(void **state)
+static void test_a_cancel_is_told_of_a_read_that_has_nothing_under_way(void **state)
 {
+    enum { MANY = 6 };
+
     (void)state;
     struct world *world = open_both();
+    struct lend_transfer *transfers[MANY];
     struct lend_error error = {0};
 
-    prepare(world, LEND_WRITE, "verbs/write");
-    for (int i = 0; i < 2; i++) {
-        post(world);
-        struct lend_transfer_record record = finish(world, &error);
-        if (record.status != LEND_OK)
-            fail_msg("%s", error.message);
-        assert_string_equal(record.path, "verbs/write");
+    expect(world, LEND_OK, "verbs/read");
+    fake_verbs.holds = true;
+    post_many(world, transfers, MANY); /* the last find no room for a batch */
+    (void)lend_transfer_cancel(world->transfer, 0);
+    for (int i = 0; i < 20; i++)
+        step(world);
+    assert_int_equal(lend_transfer_test(world->transfer), LEND_E_CANCELED);
+    fake_verbs.holds = false;
+    (void)fake_verbs_let_go(1 << 20);
+    for (int i = 0; i < MANY; i++) {
+        world->transfer = transfers[i];
+        assert_int_equal(finish(world, &error).status, i + 1 < MANY ? LEND_OK : LEND_E_CANCELED);
+        if (i + 1 < MANY)
+            assert_int_equal(lend_transfer_release(world->transfer), LEND_OK);
     }
+    close_world(world);
+}
+
+/* --- WRITEs --- */
+
+enum { SOFT_ROCE = 0xffffff };
+
+/* Of windows, and of private regions. */
+static const uint32_t vendors[] = {0, SOFT_ROCE};
+
+/* A world in which a WRITE has gone by both legs. */
+static struct world *open_written(uint32_t vendor)
+{
+    struct world *world = open_world_by("fake0,fake2", "fake1,fake3", vendor);
+
+    prepare(world, LEND_WRITE, "verbs/write");
+    paint(world, 0x11);
+    expect(world, LEND_OK, "verbs/write");
+    paint(world, 0x22);
+    return world;
+}
+
+static void let_all_go(void)
+{
+    fake_verbs.holds = false;
+    (void)fake_verbs_let_go(1 << 20);
+}
+
+static void test_a_long_write_goes_by_each_nic_from_the_first_on(void **state)
+{
+    const uint64_t bytes = (uint64_t)REGIONS * CHOSEN * BLOCK;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct world *world = open_world_by("fake0,fake2", "fake1,fake3", vendors[i]);
+        const int before = fake_verbs.mrs;
+
+        prepare(world, LEND_WRITE, "verbs/write");
+        for (int round = 0; round < 3; round++) {
+            const uint64_t first = fake_verbs.bytes_of[1], second = fake_verbs.bytes_of[3];
+
+            paint(world, round + 1);
+            expect(world, LEND_OK, "verbs/write");
+            assert_true(fake_verbs.bytes_of[1] - first >= bytes / 2 - LEND_VERBS_SHARE_BYTES);
+            assert_true(fake_verbs.bytes_of[3] - second >= bytes / 2 - LEND_VERBS_SHARE_BYTES);
+        }
+        /* Of each leg, and no more than once. */
+        assert_int_equal(i == 0 ? fake_verbs.mws : fake_verbs.mrs - before, 2 * REGIONS);
+        check(lend_lease_revoke(world->lease, NULL), NULL);
+        assert_int_equal(fake_verbs.mrs, before);
+        close_world(world);
+    }
+}
+
+static void test_short_writes_cost_no_keys_of_other_legs(void **state)
+{
+    (void)state;
+    struct world *world = open_world_by("fake0,fake2", "fake1,fake3", SOFT_ROCE);
+    const int before = fake_verbs.mrs;
+
+    prepare(world, LEND_WRITE, "verbs/write");
+    paint(world, 1);
+    post_some(world, 4);
+    assert_int_equal(finish(world, &(struct lend_error){0}).status, LEND_OK);
+    assert_int_equal(fake_verbs.mrs - before, REGIONS);
     assert_int_equal(fake_verbs.works_of[3], 0);
     close_world(world);
+}
+
+static void test_after_a_revoke_nothing_lands_by_any_leg(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        for (int device = 1; device <= 3; device += 2)
+            for (int after = 0; after < 40; after += 5) {
+                struct world *world = open_written(vendors[i]);
+                struct lend_error error = {0};
+
+                fake_verbs.holds = true;
+                post(world);
+                step_often(world);
+                (void)fake_verbs_let_go_of(device, after);
+                (void)fake_verbs_let_go_of(4 - device, 3);
+                step(world);
+                check(lend_lease_revoke(world->lease, &error), &error);
+                struct photo photo = take_photo(world);
+                let_all_go();
+                assert_int_equal(finish(world, &error).status, LEND_E_REVOKED);
+                step_often(world);
+                expect_photo(&photo, world);
+                close_world(world);
+            }
+}
+
+static void test_a_write_ends_well_whatever_nic_or_status_breaks_a_leg(void **state)
+{
+    (void)state;
+    for (int status = LEND_VERBS_WC_LOCAL_LENGTH; status < LEND_VERBS_WC_STATUSES; status += 3)
+        for (int at = 1; at < 80; at += 26) {
+            struct world *world = open_written(vendors[at % 2]);
+
+            prepare(world, LEND_WRITE, status % 2 != 0 ? "verbs/write" : NULL);
+            fake_verbs.status_at = fake_verbs.works + at;
+            fake_verbs.status = status;
+            expect(world, LEND_OK, NULL);
+            fake_verbs.status_at = -1;
+            step_often(world);
+            prepare(world, LEND_WRITE, "verbs/write");
+            paint(world, 0x33);
+            expect(world, LEND_OK, "verbs/write");
+            step_often(world);
+            int works = fake_verbs.works_of[3];
+            paint(world, 0x44);
+            expect(world, LEND_OK, "verbs/write");
+            assert_true(fake_verbs.works_of[3] > works); /* both legs are there again */
+            close_world(world);
+        }
+}
+
+static void test_a_write_is_not_canceled_while_a_leg_that_broke_may_land(void **state)
+{
+    (void)state;
+    for (int device = 1; device <= 3; device += 2) {
+        struct world *world = open_written(0);
+
+        fake_verbs.holds = true;
+        post(world);
+        step_often(world);
+        fake_verbs.status_at = fake_verbs.works;
+        fake_verbs.status = LEND_VERBS_WC_RETRY_EXCEEDED;
+        (void)fake_verbs_let_go_of(device, 1);
+        fake_verbs.status_at = -1;
+        /* That leg is broken, and its owner has not heard of it. */
+        for (int i = 0; i < 20; i++)
+            (void)lend_agent_progress(world->reader.agent, 0, NULL);
+        assert_int_equal(lend_transfer_cancel(world->transfer, 0), LEND_PENDING);
+        for (int i = 0; i < 20; i++)
+            (void)lend_agent_progress(world->reader.agent, 0, NULL);
+        (void)fake_verbs_let_go_of(4 - device, 1 << 20);
+        for (int i = 0; i < 20; i++)
+            (void)lend_agent_progress(world->reader.agent, 0, NULL);
+        assert_int_equal(lend_transfer_test(world->transfer), LEND_PENDING);
+        step_often(world);
+        assert_int_equal(lend_transfer_test(world->transfer), LEND_E_CANCELED);
+        struct photo photo = take_photo(world);
+        let_all_go();
+        expect_photo(&photo, world);
+        expect(world, LEND_OK, "verbs/write");
+        close_world(world);
+    }
+}
+
+/* The owner has not answered what a leg wishes for yet. */
+static void test_a_write_whose_keys_are_on_their_way_can_be_ended(void **state)
+{
+    (void)state;
+    for (int breaks = 0; breaks < 2; breaks++) {
+        struct world *world = open_both();
+        struct lend_error error = {0};
+
+        prepare(world, LEND_WRITE, "verbs/write");
+        post_some(world, 4); /* by the root, which is told its keys */
+        assert_int_equal(finish(world, &error).status, LEND_OK);
+        fake_verbs.holds = true;
+        paint(world, 0x22);
+        post(world);
+        for (int i = 0; i < 20; i++)
+            (void)lend_agent_progress(world->reader.agent, 0, NULL);
+        if (breaks == 0) {
+            assert_int_equal(lend_transfer_cancel(world->transfer, 0), LEND_PENDING);
+            let_all_go();
+            for (int i = 0; i < 20; i++)
+                (void)lend_agent_progress(world->reader.agent, 0, NULL);
+            assert_int_equal(lend_transfer_test(world->transfer), LEND_E_CANCELED);
+        } else {
+            fake_verbs.devices[3].port_state = LEND_VERBS_PORT_DOWN;
+            fake_verbs_event(3, LEND_VERBS_EVENT_PORT_ERROR, 1, NULL);
+            for (int i = 0; i < 20; i++)
+                (void)lend_agent_progress(world->reader.agent, 0, NULL);
+            let_all_go();
+            assert_int_equal(finish(world, &error).status, LEND_OK); /* by the root alone */
+            assert_true(is_here(world));
+        }
+        step_often(world);
+        paint(world, 0x33);
+        expect(world, LEND_OK, "verbs/write");
+        close_world(world);
+    }
+}
+
+static void test_a_leg_that_has_no_keys_leaves_its_part_to_the_first(void **state)
+{
+    (void)state;
+    for (int nth = 0; nth < REGIONS; nth++) {
+        struct world *world = open_both();
+        struct lend_error error = {0};
+
+        prepare(world, LEND_WRITE, "verbs/write");
+        post_some(world, 4);
+        assert_int_equal(finish(world, &error).status, LEND_OK);
+        int works = fake_verbs.works_of[3];
+        fake_verbs.fail_at = fake_verbs.calls + nth; /* a window of the second leg */
+        fake_verbs.failure = ENOMEM;
+        paint(world, 0x22);
+        expect(world, LEND_OK, "verbs/write");
+        fake_verbs.fail_at = -1;
+        assert_int_equal(fake_verbs.works_of[3], works);
+        close_world(world);
+    }
 }
 
 static void test_messages_for_legs_that_cannot_be_cut_the_connection(void **state)
@@ -377,6 +623,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_long_read_goes_by_each_nic_and_a_part_of_it),
         cmocka_unit_test(test_a_long_read_into_a_gpu_goes_by_the_nearest_nics_alone),
+        cmocka_unit_test(test_a_long_write_to_a_gpu_goes_by_each_nic_and_is_there),
         cmocka_unit_test(test_each_leg_goes_to_another_nic_of_the_owner),
         cmocka_unit_test(test_the_part_of_each_nic_is_as_its_link_is_fast),
         cmocka_unit_test(test_where_one_side_has_one_nic_both_legs_lead_to_it),
@@ -385,7 +632,14 @@ int main(void)
         cmocka_unit_test(test_whatever_status_a_part_ends_with_the_read_ends_well),
         cmocka_unit_test(test_a_cancel_is_quiet_on_every_leg),
         cmocka_unit_test(test_many_long_reads_are_under_way_at_once),
-        cmocka_unit_test(test_writes_go_by_the_first_leg),
+        cmocka_unit_test(test_a_cancel_is_told_of_a_read_that_has_nothing_under_way),
+        cmocka_unit_test(test_a_long_write_goes_by_each_nic_from_the_first_on),
+        cmocka_unit_test(test_short_writes_cost_no_keys_of_other_legs),
+        cmocka_unit_test(test_after_a_revoke_nothing_lands_by_any_leg),
+        cmocka_unit_test(test_a_write_ends_well_whatever_nic_or_status_breaks_a_leg),
+        cmocka_unit_test(test_a_write_is_not_canceled_while_a_leg_that_broke_may_land),
+        cmocka_unit_test(test_a_write_whose_keys_are_on_their_way_can_be_ended),
+        cmocka_unit_test(test_a_leg_that_has_no_keys_leaves_its_part_to_the_first),
         cmocka_unit_test(test_messages_for_legs_that_cannot_be_cut_the_connection),
     };
 

@@ -32,6 +32,7 @@ static struct lend_verbs_offer offer_of(void)
         .words_address = UINT64_C(0x7f0000001000),
         .words_bytes = 4096,
         .words_rkey = 0xdeadbeef,
+        .note_count = 32,
     };
 }
 
@@ -60,6 +61,7 @@ static void test_offers_come_out_as_they_went_in_and_whole_alone(void **state)
         if (is_answer == 0) {
             offer.words_address = offer.words_bytes = 0;
             offer.words_rkey = 0;
+            offer.note_count = 0;
         }
         assert_memory_equal(&out, &offer, sizeof offer);
         for (size_t cut = 0; cut < count; cut++)
@@ -199,6 +201,54 @@ static void test_halts_come_out_as_they_went_in_and_whole_alone(void **state)
     assert_int_equal(lend_verbs_halt_decode(bytes, count + 1, &round, NULL), LEND_E_CORRUPT);
 }
 
+static void test_wishes_come_out_as_they_went_in_and_whole_alone(void **state)
+{
+    (void)state;
+    uint8_t bytes[16];
+    uint64_t generation = 0;
+    uint32_t slot = 0;
+    size_t count = lend_verbs_wish_encode(9, UINT64_C(0x123456789abc), bytes, sizeof bytes);
+
+    lend_verbs_message_set_leg(bytes, 3);
+    assert_int_equal(lend_verbs_message_kind(bytes, count), LEND_VERBS_WISH);
+    for (size_t cut = 0; cut < count; cut++)
+        assert_int_equal(lend_verbs_wish_decode(bytes, cut, &slot, &generation, NULL),
+                         LEND_E_CORRUPT);
+    assert_int_equal(lend_verbs_wish_decode(bytes, count + 1, &slot, &generation, NULL),
+                     LEND_E_CORRUPT);
+    assert_int_equal(lend_verbs_wish_decode(bytes, count, &slot, &generation, NULL), LEND_OK);
+    assert_true(slot == 9 && generation == UINT64_C(0x123456789abc));
+}
+
+static void test_notifications_come_out_as_they_went_in_and_bounded(void **state)
+{
+    (void)state;
+    uint8_t text[LEND_VERBS_NOTE_BYTES] = {7, 8, 9}, bytes[LEND_VERBS_NOTE_BYTES + 1] = {0};
+    const uint8_t *said = NULL;
+    uint64_t number = 0;
+    size_t length = 0;
+
+    for (size_t i = 0; i <= LEND_VERBS_NOTE_BYTES - LEND_VERBS_NOTE_HEAD; i += 128) {
+        size_t count = lend_verbs_note_encode(77 + i, text, i, bytes, sizeof bytes);
+
+        assert_int_equal(lend_verbs_message_kind(bytes, count), LEND_VERBS_NOTE);
+        assert_int_equal(lend_verbs_note_decode(bytes, count, &number, &said, &length, NULL),
+                         LEND_OK);
+        assert_true(number == 77 + i && length == i);
+        assert_memory_equal(said, text, i);
+    }
+    for (size_t cut = 0; cut < LEND_VERBS_NOTE_HEAD; cut++)
+        assert_int_equal(lend_verbs_note_decode(bytes, cut, &number, &said, &length, NULL),
+                         LEND_E_CORRUPT);
+    assert_int_equal(lend_verbs_note_decode(bytes, sizeof bytes, &number, &said, &length, NULL),
+                     LEND_E_CORRUPT);
+    size_t count = lend_verbs_noted_encode(5, bytes, sizeof bytes);
+    assert_int_equal(lend_verbs_noted_decode(bytes, count, &number, NULL), LEND_OK);
+    assert_int_equal(number, 5);
+    assert_int_equal(lend_verbs_noted_decode(bytes, count - 1, &number, NULL), LEND_E_CORRUPT);
+    assert_int_equal(lend_verbs_noted_decode(bytes, count + 1, &number, NULL), LEND_E_CORRUPT);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -207,6 +257,8 @@ int main(void)
         cmocka_unit_test(test_refusals_are_printable_and_bounded),
         cmocka_unit_test(test_keys_make_a_whole_or_are_refused),
         cmocka_unit_test(test_grants_come_out_as_they_went_in_and_whole_alone),
+        cmocka_unit_test(test_wishes_come_out_as_they_went_in_and_whole_alone),
+        cmocka_unit_test(test_notifications_come_out_as_they_went_in_and_bounded),
         cmocka_unit_test(test_halts_come_out_as_they_went_in_and_whole_alone),
     };
 

@@ -306,7 +306,9 @@ static inline void prepare(struct world *world, uint32_t direction, const char *
     check(lend_transfer_prepare(world->reader.agent, &desc, &world->transfer, &error), &error);
 }
 
-static inline void post(struct world *world)
+/* The first of them, and a notification behind them; NULL: none. */
+static inline void post_notified(struct world *world, uint32_t count, const void *bytes,
+                                 uint64_t byte_count)
 {
     struct lend_post_desc desc = LEND_POST_DESC_INIT;
     uint32_t here[CHOSEN], there[CHOSEN];
@@ -319,10 +321,22 @@ static inline void post(struct world *world)
     desc.ticket = world->ticket;
     desc.local_blocks = here;
     desc.remote_blocks = there;
-    desc.block_count = CHOSEN;
+    desc.block_count = count;
     desc.index_bits = 32;
     desc.timeout_ns = 60 * SECOND;
+    desc.notification = bytes;
+    desc.notification_bytes = byte_count;
     check(lend_transfer_post(world->transfer, &desc, &error), &error);
+}
+
+static inline void post_some(struct world *world, uint32_t count)
+{
+    post_notified(world, count, NULL, 0);
+}
+
+static inline void post(struct world *world)
+{
+    post_some(world, CHOSEN);
 }
 
 static inline struct lend_transfer_record finish(struct world *world, struct lend_error *error)
@@ -363,6 +377,39 @@ static inline void expect(struct world *world, enum lend_status status, const ch
         assert_string_equal(record.path, path);
     if (status == LEND_OK)
         assert_true(is_here(world));
+}
+
+/* --- what is written --- */
+
+static inline void paint(struct world *world, int value)
+{
+    for (int i = 0; i < REGIONS; i++)
+        memset(world->reader.memory[i], value, BYTES);
+}
+
+/* What is there when an end was told. */
+struct photo {
+    uint8_t *bytes[REGIONS];
+};
+
+static inline struct photo take_photo(const struct world *world)
+{
+    struct photo photo;
+
+    for (int i = 0; i < REGIONS; i++) {
+        photo.bytes[i] = malloc(BYTES);
+        assert_non_null(photo.bytes[i]);
+        memcpy(photo.bytes[i], world->owner.memory[i], BYTES);
+    }
+    return photo;
+}
+
+static inline void expect_photo(struct photo *photo, const struct world *world)
+{
+    for (int i = 0; i < REGIONS; i++) {
+        assert_memory_equal(photo->bytes[i], world->owner.memory[i], BYTES);
+        free(photo->bytes[i]);
+    }
 }
 
 #endif

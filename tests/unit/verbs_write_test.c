@@ -18,37 +18,6 @@ enum { SOFT_ROCE = 0xffffff, KEYS = REGIONS };
 /* Of windows, and of private regions. */
 static const uint32_t vendors[] = {0, SOFT_ROCE};
 
-static void paint(struct world *world, int value)
-{
-    for (int i = 0; i < REGIONS; i++)
-        memset(world->reader.memory[i], value, BYTES);
-}
-
-/* What is there when an end was told. */
-struct photo {
-    uint8_t *bytes[REGIONS];
-};
-
-static struct photo take_photo(const struct world *world)
-{
-    struct photo photo;
-
-    for (int i = 0; i < REGIONS; i++) {
-        photo.bytes[i] = malloc(BYTES);
-        assert_non_null(photo.bytes[i]);
-        memcpy(photo.bytes[i], world->owner.memory[i], BYTES);
-    }
-    return photo;
-}
-
-static void expect_photo(struct photo *photo, const struct world *world)
-{
-    for (int i = 0; i < REGIONS; i++) {
-        assert_memory_equal(photo->bytes[i], world->owner.memory[i], BYTES);
-        free(photo->bytes[i]);
-    }
-}
-
 /* A world in which a WRITE has gone by queue pairs. */
 static struct world *open_written(uint32_t vendor)
 {
@@ -605,16 +574,16 @@ static void test_a_cancel_behind_a_break_is_quiet(void **state)
     }
 }
 
-/* A WRITE is canceled, and the nth call of the system after that fails, where *before came before
- * it. False: there are not so many. */
-static bool cancel_without_memory(int *before, int nth)
+/* A WRITE is canceled, and that call of the system fails, if it is not negative. Returns how many
+ * there were before, and, where none failed, until it had ended. */
+static int cancel_without_memory(int failing, int *out_calls)
 {
-    double_install(nth < 0 ? -1 : *before + nth);
+    double_install(failing);
     double_clock_set(SECOND, 1000);
     struct world *world = open_written(0);
 
     (void)begin_write(world, 10);
-    *before = double_calls();
+    const int before = double_calls();
     assert_int_equal(lend_transfer_cancel(world->transfer, 0), LEND_PENDING);
     enum lend_status status = LEND_PENDING;
     while (status == LEND_PENDING) {
@@ -625,20 +594,24 @@ static bool cancel_without_memory(int *before, int nth)
         assert_int_equal(fake_verbs.qps, 0);
     else /* the connection broke: nobody says that it is quiet */
         assert_int_equal(status, LEND_E_PEER_DEAD);
+    *out_calls = double_calls();
     let_all_go();
     close_world(world);
-    return double_remove();
+    assert_int_equal(double_remove(), failing >= 0);
+    return before;
 }
 
 static void test_a_cancel_is_quiet_where_memory_runs_out(void **state)
 {
-    (void)state;
-    int before = 0, nth = 0;
+    enum { NEAR = 60, APART = 500 }; /* in between nothing happens, half a second long */
 
-    (void)cancel_without_memory(&before, -1);
-    while (cancel_without_memory(&before, nth))
-        nth++;
-    assert_true(nth > 0);
+    (void)state;
+    int calls = 0, ignored = 0;
+    int before = cancel_without_memory(-1, &calls);
+
+    for (int at = before; at < calls; at++)
+        if (at < before + NEAR || at >= calls - NEAR || at % APART == 0)
+            (void)cancel_without_memory(at, &ignored);
 }
 
 static void test_a_cancel_that_no_owner_hears_is_not_called_quiet(void **state)

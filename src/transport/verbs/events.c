@@ -61,12 +61,14 @@ static void completions_ready(struct lend_watch *watch, uint32_t events)
 
 void lend_verbs_rail_arm(struct lend_verbs_rail *rail)
 {
+    struct lend_verbs_cq *cq =
+        rail->is_client ? rail->cq : lend_verbs_notes_cq(rail, LEND_VERBS_NOTE_LANE);
     bool can = atomic_load_explicit(&rail->station->ears[rail->nic].hears_completions,
                                     memory_order_relaxed);
 
     if (!can)
         rail->arming = LEND_VERBS_UNARMED;
-    else if (rail->arming == LEND_VERBS_UNARMED && lend_verbs_request_notify(rail->cq, false) == 0)
+    else if (rail->arming == LEND_VERBS_UNARMED && lend_verbs_request_notify(cq, false) == 0)
         rail->arming = LEND_VERBS_ARMED;
 }
 

@@ -90,11 +90,9 @@ enum lend_status lend_verbs_writes(struct lend_rail *base, uint32_t slot, uint64
 {
     struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
     const struct lend_verbs_entry *granted = lend_verbs_granted_find(rail, slot, generation);
-    struct lend_error lost;
 
     if (granted != NULL && granted->is_lost) {
-        (void)lend_fail(&lost, LEND_E_NO_PATH, "the owner's NIC had to give up the queue pairs");
-        lend_verbs_rail_lose(rail, &lost);
+        lend_verbs_rail_lose_pairs(rail);
         return lend_fail(why, LEND_PENDING, "queue pairs are to be made anew");
     }
     if (granted == NULL)

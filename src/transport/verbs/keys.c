@@ -20,6 +20,7 @@ enum { POLLED_MAX = 16, PAUSE_NS = 2000, PAUSE_NS_MAX = 1000000 };
 
 /* The right to write one run. Both NULL: it has ended. */
 struct key {
+    uint64_t region_id;
     struct lend_verbs_window *window;
     struct lend_verbs_private *private;
     struct lend_verbs_mr *mr; /* that the window is bound to */
@@ -31,8 +32,10 @@ struct lend_verbs_grant {
     struct lend_list slot_link; /* and in the station's */
     struct lend_verbs_rail *rail;
     struct lend_rail_grant what;
-    uint64_t attempt; /* to end its lease, that came by last */
-    uint32_t gpus;    /* of the station's, whose memory it lets the peer write */
+    struct lend_verbs_grant *holder; /* that has the reference to the lease: it, or its root's, */
+    _Atomic uint32_t shares;         /* for so many that are not over */
+    uint64_t attempt;                /* to end its lease, that came by last */
+    uint32_t gpus;                   /* of the station's, whose memory it lets the peer write */
     uint32_t key_count;
     uint32_t capacity;
     struct key keys[];
@@ -225,10 +228,15 @@ static bool abandon(struct lend_verbs_rail *rail, struct lend_list *over)
 static void tell_over(struct lend_list *over)
 {
     for (struct lend_list *link; (link = lend_list_take_first(over)) != NULL;) {
-        struct lend_verbs_grant *grant = grant_at(link);
+        struct lend_verbs_grant *grant = grant_at(link), *holder = grant->holder;
 
-        grant->what.ended(grant->what.lease);
-        lend_sys->release(grant);
+        if (grant != holder)
+            lend_sys->release(grant);
+        /* Whatever each of them did to its keys comes before the lease is let go of. */
+        if (atomic_fetch_sub_explicit(&holder->shares, 1, memory_order_acq_rel) > 1)
+            continue;
+        holder->what.ended(holder->what.lease);
+        lend_sys->release(holder);
     }
 }
 
@@ -331,11 +339,12 @@ static enum lend_status make_private(struct lend_verbs_rail *rail, struct key *k
 
 /* A window that is to be bound to those bytes, or a private region of them. */
 static enum lend_status take_key(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
-                                 struct lend_verbs_region *region,
+                                 struct lend_verbs_region *region, uint64_t region_id,
                                  const struct lend_verbs_keys *keys)
 {
     struct key *key = &grant->keys[grant->key_count++];
 
+    key->region_id = region_id;
     key->mr = keys->mr;
     key->piece = (struct lend_verbs_piece){.address = keys->address, .bytes = keys->bytes};
     return rail->binds && lend_verbs_region_can_bind(region, rail->nic)
@@ -362,7 +371,7 @@ static enum lend_status take_span(struct lend_verbs_rail *rail, struct lend_verb
         if (++*count > (grant != NULL ? grant->capacity : (uint32_t)LEND_VERBS_GRANTED_MAX))
             return LEND_E_LIMIT;
         if (grant != NULL)
-            status = take_key(rail, grant, region, &keys);
+            status = take_key(rail, grant, region, span->region_id, &keys);
     }
     return status;
 }
@@ -425,10 +434,10 @@ static bool bind_windows(struct lend_verbs_rail *rail, struct lend_verbs_grant *
     return true;
 }
 
-/* Make the keys of a lease. True: there is a grant, or was: what has ended goes to `over`, and is
- * told of as the others are. */
+/* Make the keys of a lease, which `holder` has a reference to; NULL: the new one has. True: there
+ * is a grant, or was: what has ended goes to `over`, and is told of as the others are. */
 static bool make(struct lend_verbs_rail *rail, const struct lend_rail_grant *what,
-                 struct lend_list *over)
+                 struct lend_verbs_grant *holder, struct lend_list *over)
 {
     uint32_t count = 0;
 
@@ -441,6 +450,8 @@ static bool make(struct lend_verbs_rail *rail, const struct lend_rail_grant *wha
     grant->what = *what;
     grant->capacity = count;
     grant->rail = rail;
+    grant->holder = holder != NULL ? holder : grant;
+    (void)atomic_fetch_add_explicit(&grant->holder->shares, 1, memory_order_relaxed);
     lend_list_append(&rail->grants, &grant->link);
     lend_list_append(bucket_of(rail->station, what->slot), &grant->slot_link);
     if (take_spans(rail, grant, what, &count) == LEND_OK) {
@@ -452,13 +463,24 @@ static bool make(struct lend_verbs_rail *rail, const struct lend_rail_grant *wha
     return true; /* where a NIC keeps it whoever ends the lease is told */
 }
 
+/* The peer is told of its keys next, and before that of what it reads behind WRITEs to GPUs. */
+static void owe(struct lend_verbs_rail *rail, uint32_t slot, uint64_t generation)
+{
+    (void)pthread_mutex_lock(&rail->station->keys_lock);
+    const struct lend_verbs_grant *grant = find(rail->station, rail, slot, generation);
+    const uint32_t gpus = grant != NULL ? grant->gpus : 0;
+    (void)pthread_mutex_unlock(&rail->station->keys_lock);
+    lend_verbs_gpus_tell(rail, gpus);
+    rail->owed[rail->owed_count].slot = slot;
+    rail->owed[rail->owed_count++].generation = generation;
+}
+
 bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what)
 {
     struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
     struct lend_verbs_station *station = rail->station;
     struct lend_list over;
     bool is_new = false;
-    uint32_t gpus = 0;
 
     if (rail->state != LEND_VERBS_RAIL_UP || rail->owed_count == LEND_VERBS_OWED_MAX)
         return false;
@@ -466,14 +488,10 @@ bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what
     (void)pthread_mutex_lock(&station->keys_lock);
     if (rail->is_writable && what->span_count > 0 &&
         find(station, rail, what->slot, what->generation) == NULL)
-        is_new = make(rail, what, &over);
-    const struct lend_verbs_grant *grant = find(station, rail, what->slot, what->generation);
-    gpus = grant != NULL ? grant->gpus : 0;
+        is_new = make(rail, what, NULL, &over);
     (void)pthread_mutex_unlock(&station->keys_lock);
     tell_over(&over);
-    lend_verbs_gpus_tell(rail, gpus);
-    rail->owed[rail->owed_count].slot = what->slot;
-    rail->owed[rail->owed_count++].generation = what->generation;
+    owe(rail, what->slot, what->generation);
     return is_new;
 }
 
@@ -489,6 +507,49 @@ static bool is_whole(const struct lend_verbs_rail *rail, const struct lend_verbs
                     (key->window != NULL && key->window->state == LEND_VERBS_WINDOW_BOUND);
     }
     return is_whole;
+}
+
+/* The same keys as another leg has, by the NIC of this one. The lease is that one's to hold. */
+static void make_alike(struct lend_verbs_rail *rail, const struct lend_verbs_grant *other,
+                       struct lend_list *over)
+{
+    struct lend_rail_span spans[LEND_VERBS_GRANTED_MAX];
+    struct lend_rail_grant what = other->what;
+
+    for (uint32_t i = 0; i < other->key_count; i++)
+        spans[i] = (struct lend_rail_span){.region_id = other->keys[i].region_id,
+                                           .address = other->keys[i].piece.address,
+                                           .length_bytes = other->keys[i].piece.bytes};
+    what.spans = spans;
+    what.span_count = other->key_count;
+    (void)make(rail, &what, other->holder, over);
+}
+
+enum lend_status lend_verbs_hear_wish(struct lend_verbs_rail *rail, const uint8_t *bytes,
+                                      size_t count, struct lend_error *error)
+{
+    struct lend_verbs_station *station = rail->station;
+    struct lend_list over;
+    uint64_t generation;
+    uint32_t slot;
+
+    enum lend_status status = lend_verbs_wish_decode(bytes, count, &slot, &generation, error);
+    if (status != LEND_OK || rail->state != LEND_VERBS_RAIL_UP)
+        return status;
+    if (rail->owed_count == LEND_VERBS_OWED_MAX)
+        return lend_fail(error, LEND_E_CORRUPT, "more than %d wishes for keys at one time",
+                         LEND_VERBS_OWED_MAX);
+    lend_list_init(&over);
+    (void)pthread_mutex_lock(&station->keys_lock);
+    /* It has shown the lease, and that one lives: whoever ends it ends these, too. */
+    const struct lend_verbs_grant *first = find(station, rail->root, slot, generation);
+    if (rail->is_writable && first != NULL && first->attempt == 0 && is_whole(rail->root, first) &&
+        find(station, rail, slot, generation) == NULL)
+        make_alike(rail, first, &over);
+    (void)pthread_mutex_unlock(&station->keys_lock);
+    tell_over(&over);
+    owe(rail, slot, generation);
+    return LEND_OK;
 }
 
 size_t lend_verbs_say_grant(struct lend_verbs_rail *rail, uint8_t *bytes)

@@ -7,8 +7,12 @@
 /*
  * A rail is one *leg* for each NIC of the client's that it uses, and the first of them is its root.
  * Each is made, said and heard, and broken by itself (rail.c), and its work is proven by itself
- * (work.c). A long READ is split: each leg has a part of its bytes, the longer the faster it is,
- * and it is a success when each part is. All else goes by the root.
+ * (work.c). A long READ or WRITE is split: each leg has a part of its bytes, the longer the faster
+ * it is, and it is a success when each part is. All else goes by the root.
+ *
+ * The keys of a WRITE are each for one queue pair. The root has them before it begins; the others
+ * wish for theirs when they first have a part by that lease, which waits until they are told, and
+ * goes by the root if there are none.
  */
 
 struct part {
@@ -16,9 +20,10 @@ struct part {
     struct lend_list link; /* in the `flying` of the whole, until it is over */
     struct split *split;
     struct lend_verbs_rail *leg; /* NULL: it is over */
+    bool is_waiting;             /* for the keys of that leg: the leg does not know of it yet */
 };
 
-/* A READ that is split. */
+/* A READ or WRITE that is split. */
 struct split {
     struct lend_list link; /* among the free ones, or those that are not */
     struct lend_rail_move *whole;
@@ -162,7 +167,7 @@ bool lend_verbs_legs_are_behind(struct lend_rail *base)
     return is_behind;
 }
 
-/* --- READs that are split --- */
+/* --- READs and WRITEs that are split --- */
 
 static struct split *find_split(const struct lend_verbs_rail *root,
                                 const struct lend_rail_move *whole)
@@ -178,6 +183,7 @@ static struct split *find_split(const struct lend_verbs_rail *root,
 
 static void end_part(struct part *part)
 {
+    part->is_waiting = false;
     lend_list_remove(&part->link);
     part->leg = NULL;
     part->split->left--;
@@ -189,21 +195,23 @@ static void stop_parts(struct split *split)
     for (uint32_t i = 0; i < split->count; i++) {
         struct part *part = &split->parts[i];
 
-        if (part->leg == NULL || !lend_verbs_stop(&part->leg->base, &part->move))
+        if (part->leg == NULL ||
+            (!part->is_waiting && !lend_verbs_stop(&part->leg->base, &part->move)))
             continue;
         part->move.status = LEND_E_CANCELED;
         end_part(part);
     }
 }
 
-/* What a word said says more than that a leg broke, and that more than that others were stopped. */
-static int weight(enum lend_status status, int32_t code)
+/* What a word said says more than that a leg broke, and that more than that others were stopped.
+ * But of a WRITE bytes may land still where a leg broke, which must not be forgotten. */
+static int gravity(const struct lend_rail_move *move)
 {
-    if (status == LEND_OK)
+    if (move->status == LEND_OK)
         return 0;
-    if (status == LEND_E_CANCELED)
+    if (move->status == LEND_E_CANCELED)
         return 1;
-    return lend_rail_has_broken(status, code) ? 2 : 3;
+    return lend_rail_has_broken(move->status, move->code) != move->is_write ? 2 : 3;
 }
 
 static void free_split(struct lend_verbs_rail *root, struct split *split)
@@ -224,7 +232,7 @@ static void finish(struct lend_verbs_rail *root, struct split *split)
         if (is_leading)
             whole->proven_bytes += part->proven_bytes;
         is_leading &= part->proven_bytes == part->total_bytes;
-        if (weight(part->status, part->code) > weight(whole->status, whole->code)) {
+        if (gravity(part) > gravity(whole)) {
             whole->status = part->status;
             whole->code = part->code;
         }
@@ -246,16 +254,32 @@ static void part_done(struct lend_rail_move *move)
         finish(root, split);
 }
 
-/* Does that leg know both ends of all of it? The peer's keys are noted for it. */
-static bool knows(const struct lend_verbs_rail *leg, const struct lend_rail_move *move)
+/* Does the lease let that leg write? -1: its owner has not said so. */
+static int may_write(struct lend_verbs_rail *leg, const struct lend_rail_move *move)
 {
+    const struct lend_verbs_entry *entry =
+        lend_verbs_granted_find(leg, move->slot, move->generation);
+
+    return entry == NULL ? -1 : !entry->is_lost && entry->piece_count > 0;
+}
+
+/* Does that leg know both ends of all of it, or could it? The peer's keys are noted for it. */
+static bool knows(struct lend_verbs_rail *leg, const struct lend_rail_move *move)
+{
+    const int writes = move->is_write ? may_write(leg, move) : 1;
+
+    if (writes == 0 || (writes < 0 && leg->wishes == LEND_VERBS_OWED_MAX))
+        return false;
     for (uint64_t i = 0; i < move->theirs.extent_count; i++) {
+        if (lend_verbs_region_means(move->ends[i].ours, leg->nic) == 0)
+            return false;
+        if (move->is_write)
+            continue;
         const struct lend_verbs_far *theirs = move->ends[i].theirs;
         struct lend_verbs_far *first = lend_verbs_rail_find(leg->root, theirs->told.region_id);
         const struct lend_verbs_far *own = lend_verbs_rail_find(leg, theirs->told.region_id);
 
-        if (first != theirs || own == NULL || own->told.life != theirs->told.life ||
-            lend_verbs_region_means(move->ends[i].ours, leg->nic) == 0)
+        if (first != theirs || own == NULL || own->told.life != theirs->told.life)
             return false;
         first->at[leg->leg] = own;
     }
@@ -293,7 +317,7 @@ static uint32_t keep_nearest(struct lend_verbs_rail **legs, uint32_t count, int3
     return kept;
 }
 
-/* The legs that a READ is to go by: one, or several, if it is to be split; 0: by the root. */
+/* The legs that it is to go by: one, or several, if it is to be split; 0: by the root. */
 static uint32_t choose_legs(struct lend_verbs_rail *root, const struct lend_rail_move *move,
                             struct lend_verbs_rail **out)
 {
@@ -303,8 +327,7 @@ static uint32_t choose_legs(struct lend_verbs_rail *root, const struct lend_rail
     struct lend_verbs_rail *leg;
     uint32_t count = 0;
 
-    if (root->parts == NULL || lend_list_is_empty(&root->parts->free) || move->is_write ||
-        (!is_long && gpu < 0))
+    if (root->parts == NULL || lend_list_is_empty(&root->parts->free) || (!is_long && gpu < 0))
         return 0;
     FOR_EACH_LEG (leg, root)
         if (leg->state == LEND_VERBS_RAIL_UP && (leg == root || knows(leg, move)))
@@ -353,10 +376,12 @@ static void begin_part(struct split *split, struct lend_verbs_rail *leg, uint64_
     const struct lend_rail_move *whole = split->whole;
     struct part *part = &split->parts[split->count++];
 
+    part->is_waiting = false;
     part->move = (struct lend_rail_move){.theirs = whole->theirs,
                                          .ours = whole->ours,
                                          .ends = whole->ends,
                                          .gpus = whole->gpus,
+                                         .is_write = whole->is_write,
                                          .total_bytes = bytes,
                                          .slot = whole->slot,
                                          .generation = whole->generation,
@@ -368,6 +393,70 @@ static void begin_part(struct split *split, struct lend_verbs_rail *leg, uint64_
     part->leg = leg;
     lend_list_append(&split->whole->flying, &part->link);
     split->left++;
+}
+
+static bool waits_for(const struct part *part, const struct lend_verbs_rail *leg, uint32_t slot,
+                      uint64_t generation)
+{
+    return part->is_waiting && part->leg == leg && part->move.slot == slot &&
+           part->move.generation == generation;
+}
+
+/* Does any part wait for those keys already? */
+static bool is_wished(const struct lend_verbs_rail *leg, const struct lend_rail_move *move)
+{
+    const struct lend_list *busy = &leg->root->parts->busy;
+
+    for (struct lend_list *link = busy->next; link != busy; link = link->next) {
+        const struct split *split = LEND_LIST_OWNER(link, struct split, link);
+
+        for (uint32_t i = 0; i < split->count; i++)
+            if (waits_for(&split->parts[i], leg, move->slot, move->generation))
+                return true;
+    }
+    return false;
+}
+
+static void start_part(struct part *part)
+{
+    struct lend_verbs_rail *leg = part->leg;
+    const struct lend_rail_move *move = &part->move;
+
+    if (!move->is_write || leg == leg->root || may_write(leg, move) >= 0) {
+        lend_verbs_submit(&leg->base, &part->move);
+        return;
+    }
+    if (!is_wished(leg, move)) {
+        leg->owed[leg->owed_count].slot = move->slot;
+        leg->owed[leg->owed_count++].generation = move->generation;
+        leg->wishes++;
+        lend_session_wake(leg->root->base.session);
+    }
+    part->is_waiting = true;
+}
+
+void lend_verbs_legs_settle(struct lend_verbs_rail *leg, const struct lend_verbs_granted *told)
+{
+    struct lend_verbs_rail *root = leg->root;
+
+    if (root->parts == NULL)
+        return;
+    for (struct lend_list *link = root->parts->busy.next; link != &root->parts->busy;
+         link = link->next) {
+        struct split *split = LEND_LIST_OWNER(link, struct split, link);
+
+        for (uint32_t i = 0; i < split->count; i++) {
+            struct part *part = &split->parts[i];
+
+            if (!part->is_waiting || part->leg != leg ||
+                (told != NULL && !waits_for(part, leg, told->slot, told->generation)))
+                continue;
+            part->is_waiting = false;
+            if (told == NULL || may_write(leg, &part->move) <= 0)
+                part->leg = root;
+            lend_verbs_submit(&part->leg->base, &part->move);
+        }
+    }
 }
 
 void lend_verbs_legs_submit(struct lend_rail *base, struct lend_rail_move *move)
@@ -401,7 +490,7 @@ void lend_verbs_legs_submit(struct lend_rail *base, struct lend_rail_move *move)
         left -= weights[i];
     }
     for (uint32_t i = 0; i < count; i++)
-        lend_verbs_submit(&legs[i]->base, &split->parts[i].move);
+        start_part(&split->parts[i]);
 }
 
 bool lend_verbs_legs_stop(struct lend_rail *base, struct lend_rail_move *move)
@@ -413,10 +502,28 @@ bool lend_verbs_legs_stop(struct lend_rail *base, struct lend_rail_move *move)
         return lend_verbs_stop(base, move);
     move->is_ending = true;
     stop_parts(split);
-    if (split->left > 0)
+    return false; /* if all of it is over now, the next pump says so */
+}
+
+/* Those whose last parts ended by a stop. */
+static bool finish_stopped(struct lend_verbs_rail *root)
+{
+    bool moved = false;
+
+    if (root->parts == NULL)
         return false;
-    free_split(root, split);
-    return true;
+    for (struct lend_list *link = root->parts->busy.next; link != &root->parts->busy;) {
+        struct split *split = LEND_LIST_OWNER(link, struct split, link);
+
+        if (split->left > 0) {
+            link = link->next;
+            continue;
+        }
+        finish(root, split);
+        link = root->parts->busy.next; /* done() may have changed the list */
+        moved = true;
+    }
+    return moved;
 }
 
 /* --- all of them --- */
@@ -428,7 +535,7 @@ bool lend_verbs_legs_pump(struct lend_rail *base)
 
     FOR_EACH_LEG (leg, lend_verbs_rail_of(base))
         moved |= lend_verbs_pump(&leg->base);
-    return moved;
+    return moved | finish_stopped(lend_verbs_rail_of(base));
 }
 
 bool lend_verbs_legs_sleep(struct lend_rail *base)
@@ -458,6 +565,8 @@ void lend_verbs_legs_halt(struct lend_rail *base)
 {
     struct lend_verbs_rail *leg;
 
+    lend_verbs_notes_drain(lend_verbs_rail_of(base));
     FOR_EACH_LEG (leg, lend_verbs_rail_of(base))
         lend_verbs_rail_halt(&leg->base);
+    (void)finish_stopped(lend_verbs_rail_of(base));
 }

@@ -54,6 +54,7 @@ size_t lend_verbs_offer_encode(const struct lend_verbs_offer *offer, bool is_ans
         lend_write_u64(&writer, offer->words_address);
         lend_write_u64(&writer, offer->words_bytes);
         lend_write_u32(&writer, offer->words_rkey);
+        lend_write_u8(&writer, offer->note_count);
     }
     return writer.count;
 }
@@ -111,6 +112,7 @@ enum lend_status lend_verbs_offer_decode(const uint8_t *bytes, size_t count, boo
         offer.words_address = lend_read_u64(&reader);
         offer.words_bytes = lend_read_u64(&reader);
         offer.words_rkey = lend_read_u32(&reader);
+        offer.note_count = lend_read_u8(&reader);
     }
     if (!lend_reader_done(&reader))
         return lend_fail(error, LEND_E_CORRUPT, "the offer of a rail in %zu bytes", count);
@@ -262,6 +264,82 @@ enum lend_status lend_verbs_granted_decode(const uint8_t *bytes, size_t count,
         return lend_fail(error, LEND_E_CORRUPT, "what lease %u lets write, in %zu bytes",
                          granted.slot, count);
     *out = granted;
+    return LEND_OK;
+}
+
+size_t lend_verbs_wish_encode(uint32_t slot, uint64_t generation, uint8_t *bytes, size_t capacity)
+{
+    struct lend_writer writer = lend_writer_init(bytes, capacity);
+
+    lend_write_u8(&writer, LEND_VERBS_WISH);
+    lend_write_u32(&writer, slot);
+    lend_write_u64(&writer, generation);
+    return writer.count;
+}
+
+enum lend_status lend_verbs_wish_decode(const uint8_t *bytes, size_t count, uint32_t *out_slot,
+                                        uint64_t *out_generation, struct lend_error *error)
+{
+    struct lend_reader reader = lend_reader_init(bytes, count);
+
+    (void)lend_read_u8(&reader);
+    uint32_t slot = lend_read_u32(&reader);
+    uint64_t generation = lend_read_u64(&reader);
+    if (!lend_reader_done(&reader))
+        return lend_fail(error, LEND_E_CORRUPT, "a wish for keys in %zu bytes", count);
+    *out_slot = slot;
+    *out_generation = generation;
+    return LEND_OK;
+}
+
+/* --- notifications --- */
+
+size_t lend_verbs_note_encode(uint64_t number, const void *bytes, size_t count, uint8_t *out,
+                              size_t capacity)
+{
+    struct lend_writer writer = lend_writer_init(out, capacity);
+
+    lend_write_u8(&writer, LEND_VERBS_NOTE);
+    lend_write_u64(&writer, number);
+    lend_write_bytes(&writer, bytes, count);
+    return writer.count;
+}
+
+enum lend_status lend_verbs_note_decode(const uint8_t *bytes, size_t count, uint64_t *out_number,
+                                        const uint8_t **out_bytes, size_t *out_count,
+                                        struct lend_error *error)
+{
+    struct lend_reader reader = lend_reader_init(bytes, count);
+
+    uint8_t kind = lend_read_u8(&reader);
+    uint64_t number = lend_read_u64(&reader);
+    if (reader.bad || kind != LEND_VERBS_NOTE || number == 0 || count > LEND_VERBS_NOTE_BYTES)
+        return lend_fail(error, LEND_E_CORRUPT, "a notification by a rail in %zu bytes", count);
+    *out_number = number;
+    *out_bytes = bytes + LEND_VERBS_NOTE_HEAD;
+    *out_count = count - LEND_VERBS_NOTE_HEAD;
+    return LEND_OK;
+}
+
+size_t lend_verbs_noted_encode(uint64_t number, uint8_t *bytes, size_t capacity)
+{
+    struct lend_writer writer = lend_writer_init(bytes, capacity);
+
+    lend_write_u8(&writer, LEND_VERBS_NOTED);
+    lend_write_u64(&writer, number);
+    return writer.count;
+}
+
+enum lend_status lend_verbs_noted_decode(const uint8_t *bytes, size_t count, uint64_t *out_number,
+                                         struct lend_error *error)
+{
+    struct lend_reader reader = lend_reader_init(bytes, count);
+
+    (void)lend_read_u8(&reader);
+    uint64_t number = lend_read_u64(&reader);
+    if (!lend_reader_done(&reader))
+        return lend_fail(error, LEND_E_CORRUPT, "notifications that came, in %zu bytes", count);
+    *out_number = number;
     return LEND_OK;
 }
 

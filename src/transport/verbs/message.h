@@ -19,6 +19,11 @@
  *
  *                                           <--  GRANT (what a lease for writing lets it write):
  *                                                ahead of the view as well
+ *       WISH (keys of a lease that was   -->   of a leg that is not the first: a GRANT answers
+ *             granted on the first leg)
+ *       NOTE (a notification): a SEND; or, -->
+ *             as a frame, once more
+ *                                           <--  NOTED (which was the last that came by a SEND)
  *       HALT (end what was made in that round) -->
  *
  * A client whose queue pairs broke says HALT, and calls again, with the next round. Each leg of a
@@ -30,6 +35,8 @@ enum {
     LEND_VERBS_PIECES_MAX = 16,   /* of a region, to one NIC */
     LEND_VERBS_GRANTED_MAX = 256, /* pieces of a lease for writing */
     LEND_VERBS_REASON_MAX = 200,
+    LEND_VERBS_NOTE_HEAD = 9,
+    LEND_VERBS_NOTE_BYTES = LEND_VERBS_NOTE_HEAD + 512, /* of a notification by a rail */
 };
 
 enum lend_verbs_message {
@@ -39,6 +46,9 @@ enum lend_verbs_message {
     LEND_VERBS_KEYS = 4,
     LEND_VERBS_GRANT = 5,
     LEND_VERBS_HALT = 6,
+    LEND_VERBS_WISH = 7,
+    LEND_VERBS_NOTE = 8,
+    LEND_VERBS_NOTED = 9,
 };
 
 /* The queue pairs of one end. */
@@ -60,6 +70,7 @@ struct lend_verbs_offer {
     uint64_t words_address;
     uint64_t words_bytes;
     uint32_t words_rkey;
+    uint8_t note_count; /* notifications for which there are receives; 0: it takes none */
 };
 
 /* Where a region is. */
@@ -113,6 +124,20 @@ size_t lend_verbs_granted_encode(const struct lend_verbs_granted *granted, uint8
 enum lend_status lend_verbs_granted_decode(const uint8_t *bytes, size_t count,
                                            struct lend_verbs_granted *out,
                                            struct lend_error *error);
+
+size_t lend_verbs_wish_encode(uint32_t slot, uint64_t generation, uint8_t *bytes, size_t capacity);
+enum lend_status lend_verbs_wish_decode(const uint8_t *bytes, size_t count, uint32_t *out_slot,
+                                        uint64_t *out_generation, struct lend_error *error);
+
+/* Numbers begin with 1. out_bytes points into the message. */
+size_t lend_verbs_note_encode(uint64_t number, const void *bytes, size_t count, uint8_t *out,
+                              size_t capacity);
+enum lend_status lend_verbs_note_decode(const uint8_t *bytes, size_t count, uint64_t *out_number,
+                                        const uint8_t **out_bytes, size_t *out_count,
+                                        struct lend_error *error);
+size_t lend_verbs_noted_encode(uint64_t number, uint8_t *bytes, size_t capacity);
+enum lend_status lend_verbs_noted_decode(const uint8_t *bytes, size_t count, uint64_t *out_number,
+                                         struct lend_error *error);
 
 size_t lend_verbs_halt_encode(uint32_t round, uint8_t *bytes, size_t capacity);
 enum lend_status lend_verbs_halt_decode(const uint8_t *bytes, size_t count, uint32_t *out_round,

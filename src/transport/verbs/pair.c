@@ -9,9 +9,9 @@
 
 enum {
     PSN_MASK = 0xffffff,
-    TIMEOUT = 14,    /* 67 ms for an acknowledgment, as the NIC counts: 4.096 us << TIMEOUT */
-    RETRY_COUNT = 6, /* half a second until a peer is given up; 7 is for ever on soft-RoCE */
-    RNR_RETRY_COUNT = 7,
+    TIMEOUT = 14,        /* 67 ms for an acknowledgment, as the NIC counts: 4.096 us << TIMEOUT */
+    RETRY_COUNT = 6,     /* half a second until a peer is given up; 7 is for ever on soft-RoCE */
+    RNR_RETRY_COUNT = 6, /* 7 is for ever; an owner that keeps its word needs none */
     RNR_TIMER = 12,
     HOP_LIMIT = 64,
     SOFT_ROCE = 0xffffff, /* its vendor */
@@ -65,13 +65,14 @@ static struct lend_verbs_cq *cq_of(const struct lend_verbs_rail *rail, uint32_t 
 static enum lend_status make_pair(struct lend_verbs_rail *rail, uint32_t lane,
                                   struct lend_error *error)
 {
+    struct lend_verbs_cq *notes = lend_verbs_notes_cq(rail, lane);
     struct lend_verbs_qp_init init = {
         .qp_context = rail,
         .send_cq = cq_of(rail, lane),
-        .recv_cq = cq_of(rail, lane),
+        .recv_cq = notes != NULL ? notes : cq_of(rail, lane),
         .qp_type = LEND_VERBS_QP_RC,
         .cap = {.max_send_wr = work_of(rail, lane),
-                .max_recv_wr = 1,
+                .max_recv_wr = notes != NULL ? LEND_VERBS_NOTES : 1,
                 .max_send_sge = rail->is_client ? rail->pieces_max : 1,
                 .max_recv_sge = 1},
     };
@@ -163,12 +164,15 @@ enum lend_status lend_verbs_pairs_make(struct lend_verbs_rail *rail, struct lend
     enum lend_status status = make_cq(rail, entries + 1, &rail->cq, error);
     if (status == LEND_OK && !rail->is_client)
         status = make_cq(rail, LEND_VERBS_KEY_WORK + 1, &rail->write_cq, error);
+    lend_verbs_notes_begin(rail);
     for (uint32_t i = 0; status == LEND_OK && i < LEND_VERBS_LANES; i++)
         status = make_pair(rail, i, error);
     if (status == LEND_OK)
         status = offer(rail, error);
     if (status == LEND_OK && !rail->is_client)
         status = offer_words(rail, error);
+    if (status == LEND_OK)
+        rail->ours.note_count = lend_verbs_notes_offer(rail);
     return status;
 }
 
@@ -265,6 +269,7 @@ bool lend_verbs_pairs_destroy(struct lend_verbs_rail *rail)
         else
             is_gone = false;
     }
+    is_gone = is_gone && lend_verbs_notes_end(rail);
     if (is_gone && rail->cq != NULL) {
         if (verbs_of(rail)->destroy_cq(rail->cq) == 0)
             rail->cq = NULL;

@@ -80,6 +80,10 @@ static void note_failure(struct lend_verbs_rail *rail, const struct lend_error *
     rail->retry_ns = lend_sys->now_ns() + PAUSE_NS;
     if (!lend_verbs_pairs_destroy(rail))
         rail->is_stuck = true;
+    lend_verbs_notes_lose(rail);
+    if (rail->is_client)
+        rail->owed_count = rail->wishes = 0;
+    lend_verbs_legs_settle(rail, NULL);
     lend_verbs_touch(rail->station);
 }
 
@@ -109,6 +113,8 @@ static void call(struct lend_verbs_rail *rail)
         status = choose(rail, rail->peer_gids[i], &why);
     if (status == LEND_OK)
         status = find_landing(rail, &why);
+    if (status == LEND_OK)
+        lend_verbs_notes_find(rail);
     if (status == LEND_OK)
         status = lend_verbs_pairs_make(rail, &why);
     if (status != LEND_OK) {
@@ -187,6 +193,7 @@ enum lend_status lend_verbs_rail_open(void *transport, const struct lend_rail_de
     if (rail->is_client) {
         take_address(rail, desc);
         make_landing(rail);
+        lend_verbs_notes_open(rail);
         call(rail);
     }
     *out = &rail->base;
@@ -276,6 +283,8 @@ void lend_verbs_rail_close(struct lend_rail *base, bool forked)
     if (!forked && rail->landing_region != NULL &&
         lend_verbs_region_release(rail->landing_region, NULL) != LEND_OK)
         return;
+    if (!lend_verbs_notes_close(rail, forked))
+        return;
     if (forked)
         lend_verbs_keys_forget(rail);
     free_fars(rail);
@@ -331,6 +340,14 @@ static size_t say_keys(struct lend_verbs_rail *rail, uint8_t *bytes)
     return count > 1 ? count : 0;
 }
 
+static size_t say_wish(struct lend_verbs_rail *rail, uint8_t *bytes)
+{
+    rail->owed_count--;
+    return lend_verbs_wish_encode(rail->owed[rail->owed_count].slot,
+                                  rail->owed[rail->owed_count].generation, bytes,
+                                  LEND_FRAME_MESSAGE_MAX);
+}
+
 size_t lend_verbs_rail_say(struct lend_rail *base, uint8_t *bytes)
 {
     struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
@@ -340,6 +357,10 @@ size_t lend_verbs_rail_say(struct lend_rail *base, uint8_t *bytes)
         return lend_verbs_refusal_encode(rail->theirs.round, rail->why.message, bytes,
                                          LEND_FRAME_MESSAGE_MAX);
     }
+    size_t noted =
+        rail->is_client ? lend_verbs_say_note(rail, bytes) : lend_verbs_say_noted(rail, bytes);
+    if (noted > 0)
+        return noted;
     if (rail->owes_halt) {
         rail->owes_halt = false;
         return lend_verbs_halt_encode(rail->halted_round, bytes, LEND_FRAME_MESSAGE_MAX);
@@ -350,7 +371,9 @@ size_t lend_verbs_rail_say(struct lend_rail *base, uint8_t *bytes)
                                        LEND_FRAME_MESSAGE_MAX);
     }
     size_t count = rail->telling_count > 0 ? say_keys(rail, bytes) : 0;
-    return count == 0 && rail->owed_count > 0 ? lend_verbs_say_grant(rail, bytes) : count;
+    if (count > 0 || rail->owed_count == 0)
+        return count;
+    return rail->is_client ? say_wish(rail, bytes) : lend_verbs_say_grant(rail, bytes);
 }
 
 /* --- hearing: the server --- */
@@ -360,6 +383,7 @@ static enum lend_status answer(struct lend_verbs_rail *rail, struct lend_error *
     enum lend_status status = choose(rail, rail->theirs.gid, why);
 
     rail->round = rail->theirs.round;
+    lend_verbs_notes_open(rail);
     if (status == LEND_OK)
         status = lend_verbs_pairs_make(rail, why);
     if (status == LEND_OK)
@@ -556,6 +580,14 @@ static enum lend_status hear_keys(struct lend_verbs_rail *rail, const uint8_t *b
     return LEND_OK;
 }
 
+void lend_verbs_rail_lose_pairs(struct lend_verbs_rail *rail)
+{
+    struct lend_error why;
+
+    (void)lend_fail(&why, LEND_E_NO_PATH, "the owner's NIC had to give up the queue pairs");
+    lend_verbs_rail_lose(rail, &why);
+}
+
 static enum lend_status hear_grant(struct lend_verbs_rail *rail, const uint8_t *bytes, size_t count,
                                    struct lend_error *error)
 {
@@ -563,9 +595,14 @@ static enum lend_status hear_grant(struct lend_verbs_rail *rail, const uint8_t *
     enum lend_status status = lend_verbs_granted_decode(bytes, count, &granted, error);
 
     /* Of a round before they are void. */
-    if (status == LEND_OK && rail->state == LEND_VERBS_RAIL_UP)
-        lend_verbs_granted_note(rail, &granted);
-    return status;
+    if (status != LEND_OK || rail->state != LEND_VERBS_RAIL_UP)
+        return status;
+    lend_verbs_granted_note(rail, &granted);
+    rail->wishes -= rail->wishes > 0;
+    lend_verbs_legs_settle(rail, &granted);
+    if (granted.is_lost && rail != rail->root) /* of the root core asks */
+        lend_verbs_rail_lose_pairs(rail);
+    return LEND_OK;
 }
 
 enum lend_status lend_verbs_rail_hear(struct lend_rail *base, const uint8_t *bytes, size_t count,
@@ -578,6 +615,12 @@ enum lend_status lend_verbs_rail_hear(struct lend_rail *base, const uint8_t *byt
         return hear_call(rail, bytes, count, error);
     if (!rail->is_client && kind == LEND_VERBS_HALT)
         return hear_halt(rail, bytes, count, error);
+    if (!rail->is_client && kind == LEND_VERBS_WISH)
+        return lend_verbs_hear_wish(rail, bytes, count, error);
+    if (!rail->is_client && kind == LEND_VERBS_NOTE)
+        return lend_verbs_hear_note(rail, bytes, count, error);
+    if (rail->is_client && kind == LEND_VERBS_NOTED)
+        return lend_verbs_hear_noted(rail, bytes, count, error);
     if (rail->is_client && kind == LEND_VERBS_ANSWER)
         return hear_answer(rail, bytes, count, error);
     if (rail->is_client && kind == LEND_VERBS_REFUSAL)

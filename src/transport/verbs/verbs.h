@@ -30,6 +30,7 @@
  * rail.c:     a leg: how it is made, said and heard, and breaks
  * pair.c:     queue pairs and their states
  * work.c:     batches
+ * notes.c:    notifications
  * keys.c:     the owner's: what peers may write
  * granted.c:  the writer's: what owners let it write
  * events.c:   what NICs tell by themselves
@@ -43,6 +44,8 @@
 enum {
     LEND_VERBS_LANES = 3, /* queue pairs of a rail: the last is for writes */
     LEND_VERBS_WRITE_LANE = LEND_VERBS_LANES - 1,
+    LEND_VERBS_NOTE_LANE = 0,
+    LEND_VERBS_NOTES = 32,            /* notifications of a rail that are not confirmed */
     LEND_VERBS_QUEUE_WORK = 64,       /* work requests that a queue pair takes, */
     LEND_VERBS_BATCH_WORK = 16,       /* and of a batch; with that of the word */
     LEND_VERBS_BATCH_BYTES = 1 << 20, /* of a batch, about */
@@ -50,7 +53,7 @@ enum {
     LEND_VERBS_BATCHES_OF_ONE = 6,    /* and of a READ */
     LEND_VERBS_SGES_MAX = 4,          /* scatter entries of a work request */
     LEND_VERBS_LEGS_MAX = 4,          /* NICs of ours that a rail uses */
-    LEND_VERBS_SPLITS = 16,           /* READs of a rail that go by several, at one time; */
+    LEND_VERBS_SPLITS = 16,           /* moves of a rail that go by several, at one time; */
     LEND_VERBS_SPLIT_BYTES = 2 << 20, /* of so much or more, */
     LEND_VERBS_SHARE_BYTES = 1 << 16, /* in multiples of that, */
     LEND_VERBS_SHARE_LEAST = 16,      /* the slowest with so much of the fastest's at least */
@@ -58,7 +61,7 @@ enum {
     LEND_VERBS_CALLS_MAX = 64,        /* of one peer that are answered within a second */
     LEND_VERBS_FARS_MAX = 65536,      /* regions of an owner that are known; others are served */
     LEND_VERBS_KEY_WORK = 512,        /* binds, and ends of bindings, under way at an owner's */
-    LEND_VERBS_OWED_MAX = 16,         /* leases whose keys are to be told */
+    LEND_VERBS_OWED_MAX = 16,         /* leases whose keys are to be told, or wished for */
     LEND_VERBS_ENTRY_BUCKETS = 64,
     LEND_VERBS_GRANT_BUCKETS = 256,
     LEND_VERBS_WINDOWS_KEPT = 64,                 /* free ones, of a NIC */
@@ -218,8 +221,9 @@ struct lend_verbs_rail {
     struct lend_verbs_qp *pairs[LEND_VERBS_LANES];
     struct lend_verbs_offer ours;
     struct lend_verbs_offer theirs;
-    bool fences_itself; /* nobody relies on fences and windows of this NIC */
-    bool is_stuck;      /* the provider did not give something back: nobody knows what it does */
+    struct lend_verbs_notes *notes; /* of the root; NULL: all go by the channel */
+    bool fences_itself;             /* nobody relies on fences and windows of this NIC */
+    bool is_stuck; /* the provider did not give something back: nobody knows what it does */
 
     /* Server: what the peer may write. Under the lock of keys, with the queue pair for writes. */
     struct lend_list grants;
@@ -234,7 +238,7 @@ struct lend_verbs_rail {
     /* What is to be said. */
     bool owes_offer; /* a call, or the answer to one */
     bool owes_refusal;
-    uint32_t owed_count; /* leases whose keys are told next */
+    uint32_t owed_count; /* leases whose keys are told, or, by the client, wished for next */
     struct {
         uint32_t slot;
         uint64_t generation;
@@ -249,6 +253,7 @@ struct lend_verbs_rail {
     uint32_t far_count;
     struct lend_verbs_entry *entries[LEND_VERBS_ENTRY_BUCKETS]; /* what leases let us write */
     uint32_t entry_count;
+    uint32_t wishes;       /* for keys, which the owner has not answered */
     bool is_joined;        /* the owner has queue pairs of this round, and we ours; */
     bool owes_halt;        /* or ours broke, and its are to go, */
     uint32_t halted_round; /* of that round */
@@ -315,6 +320,8 @@ bool lend_verbs_rail_heed(struct lend_verbs_rail *rail);
 void lend_verbs_rail_arm(struct lend_verbs_rail *rail);
 
 /* legs.c: what core knows as a rail, and its end as a whole */
+/* What waits for keys on that leg: it has been told of some; or, if that is NULL, has broken. */
+void lend_verbs_legs_settle(struct lend_verbs_rail *leg, const struct lend_verbs_granted *told);
 void lend_verbs_legs_close(struct lend_rail *base, bool forked);
 size_t lend_verbs_legs_say(struct lend_rail *base, uint8_t *bytes);
 enum lend_status lend_verbs_legs_hear(struct lend_rail *base, const uint8_t *bytes, size_t count,
@@ -341,6 +348,9 @@ bool lend_verbs_pairs_destroy(struct lend_verbs_rail *rail);
 bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what);
 enum lend_status lend_verbs_revoke(void *transport, uint32_t slot, uint64_t generation,
                                    struct lend_error *error);
+/* The peer wishes for keys of a lease on that leg, too: those that its root has. */
+enum lend_status lend_verbs_hear_wish(struct lend_verbs_rail *rail, const uint8_t *bytes,
+                                      size_t count, struct lend_error *error);
 /* The next of the keys that are owed to the peer. */
 size_t lend_verbs_say_grant(struct lend_verbs_rail *rail, uint8_t *bytes);
 /* The server's queue pair for writes is there; or it is to be gone, with all keys: false: the
@@ -359,7 +369,39 @@ void lend_verbs_granted_forget(struct lend_verbs_rail *rail);
 enum lend_status lend_verbs_writes(struct lend_rail *base, uint32_t slot, uint64_t generation,
                                    struct lend_error *why);
 
+/* notes.c */
+void lend_verbs_notes_open(struct lend_verbs_rail *rail);
+/* By the NIC that was chosen. False: there are none by it. */
+bool lend_verbs_notes_find(struct lend_verbs_rail *rail);
+/* False: a NIC keeps it. */
+bool lend_verbs_notes_close(struct lend_verbs_rail *rail, bool forked);
+/* Server: with its queue pairs: their queue, before they are made; where it is that lane's, else
+ * NULL; how many receives are there; and its end. */
+void lend_verbs_notes_begin(struct lend_verbs_rail *rail);
+struct lend_verbs_cq *lend_verbs_notes_cq(const struct lend_verbs_rail *rail, uint32_t lane);
+uint8_t lend_verbs_notes_offer(struct lend_verbs_rail *rail);
+bool lend_verbs_notes_end(struct lend_verbs_rail *rail);
+/* Server: take what has come. True if anything had. */
+bool lend_verbs_notes_hear(struct lend_verbs_rail *rail);
+/* The same, of a peer that has gone. */
+void lend_verbs_notes_drain(struct lend_verbs_rail *rail);
+size_t lend_verbs_say_noted(struct lend_verbs_rail *rail, uint8_t *bytes);
+enum lend_status lend_verbs_hear_note(struct lend_verbs_rail *rail, const uint8_t *bytes,
+                                      size_t count, struct lend_error *error);
+/* Client. */
+bool lend_verbs_notify(struct lend_rail *base, uint64_t number, const void *bytes, size_t count);
+void lend_verbs_repeat(struct lend_rail *base);
+bool lend_verbs_notes_fly(const struct lend_verbs_rail *rail);
+/* A SEND has completed; or none will any more. */
+void lend_verbs_notes_sent(struct lend_verbs_rail *rail);
+void lend_verbs_notes_lose(struct lend_verbs_rail *rail);
+size_t lend_verbs_say_note(struct lend_verbs_rail *rail, uint8_t *bytes);
+enum lend_status lend_verbs_hear_noted(struct lend_verbs_rail *rail, const uint8_t *bytes,
+                                       size_t count, struct lend_error *error);
+
 /* work.c */
+/* Is anything of ours under way? */
+bool lend_verbs_work_flies(const struct lend_verbs_rail *rail);
 void lend_verbs_work_init(struct lend_verbs_rail *rail);
 void lend_verbs_submit(struct lend_rail *base, struct lend_rail_move *move);
 bool lend_verbs_stop(struct lend_rail *base, struct lend_rail_move *move);
@@ -394,6 +436,8 @@ void lend_verbs_rail_break(struct lend_verbs_rail *rail, enum lend_status status
 
 /* The same, from a call that nothing may end in: what moves ends with the next pump. */
 void lend_verbs_rail_lose(struct lend_verbs_rail *rail, const struct lend_error *why);
+/* The same, as the owner has told that its queue pair for writes is gone. */
+void lend_verbs_rail_lose_pairs(struct lend_verbs_rail *rail);
 
 extern const struct lend_transport_ops lend_transport_verbs;
 

@@ -288,8 +288,9 @@ static bool post(struct lend_verbs_rail *rail, struct build *build, struct lend_
     lend_list_remove(&batch->link);
     lend_list_append(&build->move->flying, &batch->link);
     rail->free_work[batch->lane] -= batch->work_count;
-    if (rail->flying_count++ == 0)
+    if (!lend_verbs_work_flies(rail))
         rail->heard_ns = lend_sys->now_ns();
+    rail->flying_count++;
     build->move->posted_bytes += build->bytes;
     return lend_verbs_post_send(rail->pairs[batch->lane], build->work, &bad) == 0;
 }
@@ -520,6 +521,8 @@ static bool hear(struct lend_verbs_rail *rail)
         }
         if (completion->wr_id < LEND_VERBS_BATCHES)
             advance(rail, &rail->batches[completion->wr_id]);
+        else
+            lend_verbs_notes_sent(rail);
     }
     if (count > 0) {
         rail->heard_ns = lend_sys->now_ns();
@@ -530,10 +533,15 @@ static bool hear(struct lend_verbs_rail *rail)
     return count > 0;
 }
 
+bool lend_verbs_work_flies(const struct lend_verbs_rail *rail)
+{
+    return rail->flying_count > 0 || lend_verbs_notes_fly(rail);
+}
+
 /* Work that neither completes nor fails: a NIC tells of a peer that is silent before that. */
 static bool is_silent(const struct lend_verbs_rail *rail)
 {
-    return rail->flying_count > 0 && lend_sys->now_ns() - rail->heard_ns > SILENCE_NS;
+    return lend_verbs_work_flies(rail) && lend_sys->now_ns() - rail->heard_ns > SILENCE_NS;
 }
 
 static void fail_silent(struct lend_verbs_rail *rail)
@@ -551,7 +559,7 @@ bool lend_verbs_pump(struct lend_rail *base)
     bool moved = false;
 
     if (!rail->is_client)
-        return false;
+        return lend_verbs_notes_hear(rail);
     if (lend_verbs_rail_heed(rail))
         return true;
     if (rail->state == LEND_VERBS_RAIL_BROKEN && !lend_list_is_empty(&rail->moves)) {
@@ -560,7 +568,7 @@ bool lend_verbs_pump(struct lend_rail *base)
         lend_verbs_rail_break(rail, LEND_E_NO_PATH, 0, &why);
         return true;
     }
-    if (rail->state == LEND_VERBS_RAIL_UP && rail->flying_count > 0)
+    if (rail->state == LEND_VERBS_RAIL_UP && lend_verbs_work_flies(rail))
         moved = hear(rail);
     if (rail->state == LEND_VERBS_RAIL_UP && !moved && is_silent(rail))
         fail_silent(rail);
@@ -574,18 +582,23 @@ bool lend_verbs_sleep(struct lend_rail *base)
 {
     struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
 
-    if (!rail->is_client || rail->state != LEND_VERBS_RAIL_UP || rail->flying_count == 0)
+    const bool waits = rail->is_client ? lend_verbs_work_flies(rail)
+                                       : lend_verbs_notes_cq(rail, LEND_VERBS_NOTE_LANE) != NULL;
+
+    if (rail->state != LEND_VERBS_RAIL_UP || !waits)
         return true;
     /* What completed before it was armed is not told: the next pump looks. */
     lend_verbs_rail_arm(rail);
-    return rail->arming == LEND_VERBS_ARMED_LOOKED;
+    /* An owner whose NIC tells of no completions any more is woken by what else that tells. */
+    return rail->arming == LEND_VERBS_ARMED_LOOKED ||
+           (!rail->is_client && rail->arming == LEND_VERBS_UNARMED);
 }
 
 uint64_t lend_verbs_due(struct lend_rail *base)
 {
     const struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
 
-    return rail->flying_count > 0 ? rail->heard_ns + SILENCE_NS + 1 : UINT64_MAX;
+    return lend_verbs_work_flies(rail) ? rail->heard_ns + SILENCE_NS + 1 : UINT64_MAX;
 }
 
 void lend_verbs_work_end(struct lend_verbs_rail *rail, enum lend_status status, int32_t code)
