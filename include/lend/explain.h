@@ -7,10 +7,10 @@
  * Which path a transfer would take, and why not a better one.
  *
  * A path is a transport and the way in which it moves the bytes: "local/mapped", "local/served",
- * "local/cross-memory", "loopback"; "local/staged", "loopback/staged", "tcp/staged" and
- * "ucx/staged" for memory of a GPU, which goes through the host's, and "local/cuda", where it does
- * not. What lend_transfer_desc::paths
- * allows is chosen from in the order in which lend_explain() tells them; what was taken stands in
+ * "local/cross-memory", "loopback"; "verbs/read" and "verbs/write"; "local/staged",
+ * "loopback/staged", "tcp/staged" and "ucx/staged" for memory of a GPU that goes through the
+ * host's, and "local/cuda", where a GPU copies. What lend_transfer_desc::paths allows is chosen
+ * from in the order in which lend_explain() tells them; what was taken stands in
  * the completion record. The staged paths of networks are taken by nobody who does not name them.
  */
 

@@ -199,6 +199,7 @@ LEND_API LEND_MUST_USE enum lend_status lend_transfer_prepare(struct lend_agent 
  * @retval LEND_E_OUT_OF_RANGE  a block number outside its region, or a range outside every region;
  * with its position.
  * @retval LEND_E_REVOKED       a local region is withdrawn or gone.
+ * @retval LEND_E_STALE         the GPU memory of a local region was found to have been freed.
  * @retval LEND_E_PEER_DEAD     the peer is known to be dead, or was forgotten.
  * @retval LEND_E_NO_PATH       no connection can be begun; with the cause.
  * @retval LEND_E_NO_MEMORY     for a notification longer than those that were posted before.

@@ -17,7 +17,8 @@
 /* What is asked about. */
 struct question {
     struct lend_peer *peer;
-    struct lend_session *session; /* a reference, established; NULL: not connected */
+    struct lend_session *session;    /* a reference, established; NULL: not connected */
+    const struct lend_region *local; /* NULL: any memory of that kind */
     uint32_t local_kind;
     uint32_t direction;
     uint64_t remote_region;
@@ -69,7 +70,7 @@ static enum lend_status judge_locked(const struct question *question, enum lend_
 
     bool is_for_gpus = way == LEND_WAY_STAGED || way == LEND_WAY_DEVICE;
 
-    if (status == LEND_OK && is_staged(question, region) != is_for_gpus)
+    if (status == LEND_OK && !lend_way_is_remote(way) && is_staged(question, region) != is_for_gpus)
         return lend_fail(why, LEND_E_NO_PATH,
                          "memory of a GPU is out of its reach, and is moved through the host's");
     if (status != LEND_OK || way == LEND_WAY_SERVED || way == LEND_WAY_STAGED)
@@ -87,7 +88,12 @@ static enum lend_status judge_locked(const struct question *question, enum lend_
                          "its owner does not share a file behind it (LEND_REGION_SHARE_FILE)");
     if (question->session == NULL || question->session->channel == NULL)
         return lend_fail(why, LEND_PENDING, "known once connected: call lend_peer_connect()");
-    return lend_onesided_judge_locked(lend_client_onesided(question->session), way, region, why);
+    status = lend_onesided_judge_locked(lend_client_onesided(question->session), way, region, why);
+    if (status == LEND_OK && lend_way_is_remote(way) && question->local != NULL &&
+        question->session->rail->ops->ours(question->session->rail, question->local->id,
+                                           way == LEND_WAY_REMOTE, why) == NULL)
+        return LEND_E_NO_PATH;
+    return status;
 }
 
 /* What is told of a peer's paths. */
@@ -240,6 +246,7 @@ static enum lend_status ask(struct question *question, const struct lend_region 
         status = lend_region_check(question->peer->agent, local, 0, error);
         if (status != LEND_OK)
             return status;
+        question->local = local;
         question->local_kind = local->memory.kind;
     }
     if (question->direction != LEND_READ && question->direction != LEND_WRITE)
@@ -388,6 +395,7 @@ static enum lend_status check_pair(const struct lend_transfer *transfer, uint64_
                                    struct lend_error *error)
 {
     struct question question = {.peer = transfer->peer,
+                                .local = transfer->locals[at].region,
                                 .local_kind = transfer->locals[at].region->memory.kind,
                                 .direction = transfer->direction,
                                 .remote_region = transfer->remotes[at]};
@@ -434,8 +442,12 @@ enum lend_status lend_paths_check_staged(const struct lend_transfer *transfer,
 {
     const struct lend_transport_ops *ops = lend_peer_ops(transfer->peer);
 
+    enum lend_way remote = transfer->direction == LEND_READ ? LEND_WAY_REMOTE : LEND_WAY_WRITTEN;
+
+    /* Whether a NIC takes it is known when it is posted. */
     if (transfer->has_policy || !lend_transfer_is_staged(transfer) ||
-        lend_paths_allow(transfer, LEND_WAY_STAGED))
+        lend_paths_allow(transfer, LEND_WAY_STAGED) ||
+        lend_rail_path(transfer->peer, ops, remote) != NULL)
         return LEND_OK;
     return lend_fail(error, LEND_E_NO_PATH,
                      "memory of a GPU goes through the host's on its way by transport %s, which is "

@@ -4,8 +4,10 @@
 #include "base/error.h"
 #include "base/sys.h"
 #include "core/lease.h"
+#include "core/rail.h"
 #include "core/region.h"
 #include "core/share.h"
+#include "core/transfer.h"
 
 enum { BUFFERS_MAX = 256 }; /* that one look asks for; the next goes on behind them */
 
@@ -35,7 +37,7 @@ void lend_freed_watch(struct lend_agent *agent)
 /* Memory of a GPU that is lent, and not known to have been freed; else NULL. */
 static const struct lend_device_memory *watched_of(const struct lend_region *region)
 {
-    if (region == NULL || region->is_freed || atomic_load(&region->is_withdrawn))
+    if (region == NULL || atomic_load(&region->is_freed) || atomic_load(&region->is_withdrawn))
         return NULL;
     return lend_region_device(region);
 }
@@ -109,6 +111,34 @@ static bool has_buffer(const struct lend_device_memory *memory, uint64_t id)
     return false;
 }
 
+/* Keys of NICs end with the memory: of a lease for writing when that is told of, and then those of
+ * the region. False: there are some left. */
+static bool conceal_locked(struct lend_region *region)
+{
+    struct lend_error why;
+
+    for (struct lend_list *link = region->parts.next; link != &region->parts; link = link->next)
+        if (atomic_load(&LEND_LIST_OWNER(link, struct lend_lease_part, link)->lease->keys) > 0)
+            return false;
+    return lend_transfers_check_idle_locked(region, &why) == LEND_OK &&
+           lend_rail_conceal_locked(region, &why) == LEND_OK;
+}
+
+/* The same of all that was freed. True: it is to be looked at again. */
+static bool conceal_all_locked(struct lend_agent *agent)
+{
+    bool are_left = false;
+
+    for (uint32_t i = 0; i < agent->table.place_count; i++) {
+        struct lend_region *region = agent->table.places[i].region;
+
+        if (region != NULL && region->is_on_rail && atomic_load(&region->is_freed) &&
+            !atomic_load(&region->is_withdrawn))
+            are_left |= !conceal_locked(region);
+    }
+    return are_left;
+}
+
 /* That allocation is no more. */
 static void end_all(struct lend_agent *agent, uint64_t id, const struct lend_error *why)
 {
@@ -119,9 +149,12 @@ static void end_all(struct lend_agent *agent, uint64_t id, const struct lend_err
 
         if (memory == NULL || !has_buffer(memory, id))
             continue;
-        region->is_freed = true;
+        /* Sequentially consistent, as is_withdrawn is: no post that it does not see begins. */
+        atomic_store(&region->is_freed, true);
         end_leases_locked(region);
         lend_file_close_locked(region);
+        if (region->is_on_rail)
+            (void)conceal_locked(region); /* else the next look does */
         lend_agent_log(agent, LEND_LOG_WARNING, "region %s (%llu) is lent no more: %s",
                        region->name, (unsigned long long)region->id, why->message);
     }
@@ -136,8 +169,10 @@ uint64_t lend_freed_look(struct lend_agent *agent, uint64_t now_ns)
     uint64_t at = agent->freed_look_at_ns;
     if (at <= now_ns) {
         gather_locked(agent, &look);
-        at = look.count > 0 || look.skipped > 0 ? lend_deadline(now_ns, lend_freed_look_ns)
-                                                : UINT64_MAX;
+        bool are_left = conceal_all_locked(agent);
+        at = look.count > 0 || look.skipped > 0 || are_left
+                 ? lend_deadline(now_ns, lend_freed_look_ns)
+                 : UINT64_MAX;
         agent->freed_look_at_ns = at;
     } else {
         look.count = 0;

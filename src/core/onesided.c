@@ -41,11 +41,11 @@ void lend_ways_rank(uint32_t region_flags, enum lend_way ways[LEND_WAYS])
     bool spares_owner = (region_flags & LEND_REGION_PREFER_CROSS_MEMORY) != 0;
 
     ways[0] = LEND_WAY_MAPPED;
-    ways[1] = LEND_WAY_REMOTE;
-    ways[2] = LEND_WAY_WRITTEN;
-    ways[3] = spares_owner ? LEND_WAY_CROSS_MEMORY : LEND_WAY_SERVED;
-    ways[4] = spares_owner ? LEND_WAY_SERVED : LEND_WAY_CROSS_MEMORY;
-    ways[5] = LEND_WAY_DEVICE;
+    ways[1] = LEND_WAY_DEVICE;
+    ways[2] = LEND_WAY_REMOTE;
+    ways[3] = LEND_WAY_WRITTEN;
+    ways[4] = spares_owner ? LEND_WAY_CROSS_MEMORY : LEND_WAY_SERVED;
+    ways[5] = spares_owner ? LEND_WAY_SERVED : LEND_WAY_CROSS_MEMORY;
     ways[6] = LEND_WAY_STAGED;
 }
 
@@ -184,11 +184,11 @@ enum lend_status lend_onesided_judge_locked(struct lend_onesided *own, enum lend
 {
     if (way == LEND_WAY_DEVICE)
         return lend_opened_judge(own, region, why);
+    if (lend_way_is_remote(way))
+        return lend_remote_judge(own, region, why);
     if (region->kind != LEND_MEMORY_SYSTEM && region->kind != LEND_MEMORY_PINNED)
         return lend_fail(why, LEND_E_NO_PATH, "memory of kind %u is not for a processor to copy",
                          region->kind);
-    if (lend_way_is_remote(way))
-        return lend_remote_judge(own, region, why);
     return way == LEND_WAY_MAPPED ? judge_mapped(own, region, why) : judge_cross(own, why);
 }
 
@@ -222,6 +222,7 @@ static enum lend_status place_locked(struct lend_onesided *own, struct lend_tran
         return status;
     uint64_t base = base_of(own, way, region);
     transfer->sources[at].life = region->life;
+    transfer->sources[at].gpu = region->kind == LEND_MEMORY_DEVICE ? region->device : -1;
     transfer->sources[at].geometry = region->geometry;
     transfer->sources[at].file = region->file;
     transfer->sources[at].offset_bytes =
@@ -326,6 +327,26 @@ enum lend_status lend_onesided_judge_word(struct lend_onesided *own,
                            transfer->lease.generation);
 }
 
+/* How its owner serves it. */
+static enum lend_way serving_way(const struct lend_transfer *transfer)
+{
+    return lend_transfer_is_staged(transfer) ? LEND_WAY_STAGED : LEND_WAY_SERVED;
+}
+
+/* What nobody takes unawares is told, where there would be no other. */
+static void tell_of_staged(const struct lend_onesided *own, const struct lend_transfer *transfer,
+                           struct lend_error *why)
+{
+    const struct lend_error before = *why;
+    const char *staged = ops_of(own)->paths[LEND_WAY_STAGED];
+
+    if (lend_transfer_is_staged(transfer) && !transfer->has_policy && staged != NULL)
+        (void)lend_fail(why, LEND_E_NO_PATH,
+                        "%.150s; to move it through the host's memory, which is slow, name \"%s\" "
+                        "in paths",
+                        before.message, staged);
+}
+
 /* No way that is allowed can be taken. A region whose lease has ended may have none any more: then
  * the lease is the cause. */
 static void fail_without_way(struct lend_onesided *own, struct lend_transfer *transfer,
@@ -335,8 +356,10 @@ static void fail_without_way(struct lend_onesided *own, struct lend_transfer *tr
 
     if (cause != LEND_OK && cause != LEND_E_UNKNOWN)
         (void)lend_lease_explain(&transfer->lease, cause, why);
-    else if (why->status != LEND_E_STALE) /* newer metadata would help there */
+    else if (why->status != LEND_E_STALE) { /* newer metadata would help there */
         why->status = LEND_E_NO_PATH;
+        tell_of_staged(own, transfer, why);
+    }
     lend_client_fail(own->session, transfer, why);
 }
 
@@ -406,16 +429,31 @@ static bool may_open(const struct lend_onesided *own, const struct lend_transfer
            lend_paths_allow(transfer, LEND_WAY_DEVICE) && lend_opened_suits(transfer);
 }
 
-/* Memory of a GPU is copied by a GPU, and by nobody else: the reader's, or its own into a stage. */
-static enum lend_way choose_staged(struct lend_onesided *own, struct lend_transfer *transfer,
-                                   struct lend_error *why)
+/* May our NIC move it? */
+static bool may_rail(const struct lend_onesided *own, const struct lend_transfer *transfer,
+                     enum lend_way way)
+{
+    return lend_paths_allow(transfer, way) && lend_rail_path(own->peer, ops_of(own), way) != NULL;
+}
+
+/* Memory of a GPU is moved by a GPU, the reader's, or its own into a stage; or by a NIC. */
+static enum lend_way choose_for_gpu(struct lend_onesided *own, struct lend_transfer *transfer,
+                                    struct lend_error *why)
 {
     const struct lend_transport_ops *ops = ops_of(own);
+    enum lend_way remote = transfer->direction == LEND_READ ? LEND_WAY_REMOTE : LEND_WAY_WRITTEN;
+    struct lend_error pending = {0};
 
     if (may_open(own, transfer) && place(own, transfer, LEND_WAY_DEVICE, why) == LEND_OK)
         return LEND_WAY_DEVICE;
+    if (why->status == LEND_PENDING)
+        pending = *why;
+    if (may_rail(own, transfer, remote) && place(own, transfer, remote, why) == LEND_OK)
+        return remote;
     if (lend_paths_allow(transfer, LEND_WAY_STAGED))
         return LEND_WAY_STAGED;
+    if (pending.status == LEND_PENDING)
+        *why = pending;
     if (why->status == LEND_OK)
         (void)lend_fail(why, LEND_E_NO_PATH,
                         "memory of a GPU is moved through the host's by transport %s, and %s is "
@@ -435,7 +473,7 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
         return LEND_OK;
     }
     if (lend_transfer_is_staged(transfer))
-        way = choose_staged(own, transfer, &why);
+        way = choose_for_gpu(own, transfer, &why);
     else if (own->session->rail != NULL || (transfer->direction == LEND_READ && ops->words != NULL))
         way = choose(own, transfer, &why);
     else if (!lend_paths_allow(transfer, LEND_WAY_SERVED))
@@ -460,11 +498,16 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
     return LEND_OK;
 }
 
+bool lend_onesided_may_serve(const struct lend_transfer *transfer)
+{
+    return lend_paths_allow(transfer, serving_way(transfer));
+}
+
 /* The way that was chosen is none: let the owner serve it from the beginning, or fail. */
 void lend_onesided_fall_back(struct lend_onesided *own, struct lend_transfer *transfer,
                              struct lend_error *why)
 {
-    enum lend_way way = lend_transfer_is_staged(transfer) ? LEND_WAY_STAGED : LEND_WAY_SERVED;
+    enum lend_way way = serving_way(transfer);
 
     lend_onesided_drop(own, transfer);
     if (!lend_paths_allow(transfer, way)) {

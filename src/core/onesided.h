@@ -89,6 +89,9 @@ enum lend_status lend_onesided_view(struct lend_onesided *own, const struct lend
 /* This consumer has said done: the lease is to be looked at anew, should it be used again. */
 void lend_onesided_forget(struct lend_onesided *own, const struct lend_lease_name *name);
 
+/* Do the paths that it allows let its owner serve it? */
+bool lend_onesided_may_serve(const struct lend_transfer *transfer);
+
 /* Could a region of the peer be read that way, as far as is known? LEND_OK; LEND_PENDING: after a
  * probe, which is begun, or word of a file; else why not. Under the agent's lock as well. */
 enum lend_status lend_onesided_judge_locked(struct lend_onesided *own, enum lend_way way,

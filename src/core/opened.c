@@ -323,17 +323,6 @@ static void launch(struct lend_onesided *own, struct lend_transfer *transfer)
     own->flying_count++;
 }
 
-/* Our memory is what it was, all of the flight's: looked at anew, as it is over. */
-static enum lend_status check_ours(const struct lend_transfer *transfer, struct lend_error *why)
-{
-    enum lend_status status = LEND_OK;
-
-    for (uint64_t i = 0; status == LEND_OK && i < transfer->region_count; i++)
-        if (i == 0 || transfer->extents[i].device != transfer->extents[i - 1].device)
-            status = lend_device_check_all(transfer->extents[i].device, why);
-    return status;
-}
-
 static void settle(struct lend_onesided *own, struct lend_transfer *transfer)
 {
     transfer->is_flying = false;
@@ -353,7 +342,7 @@ static void land(struct lend_onesided *own, struct lend_transfer *transfer, enum
     if (transfer->severed != LEND_OK)
         status = lend_fail(why, (enum lend_status)transfer->severed, "%s", transfer->severed_why);
     if (status == LEND_OK)
-        status = check_ours(transfer, why);
+        status = lend_transfer_check_devices(transfer, why);
     if (status == LEND_OK) {
         status = lend_onesided_judge_word(own, transfer);
         if (status != LEND_OK)

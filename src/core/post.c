@@ -6,6 +6,7 @@
 #include "core/client.h"
 #include "core/region.h"
 #include "core/stage.h"
+#include "memory/lane.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -218,6 +219,11 @@ enum lend_status lend_transfer_check_locals(struct lend_transfer *transfer,
             atomic_load_explicit(&local->region->is_withdrawn, memory_order_seq_cst))
             return lend_fail(error, LEND_E_REVOKED, "local region %llu is withdrawn or gone",
                              (unsigned long long)local->id);
+        if (atomic_load_explicit(&local->region->is_freed, memory_order_seq_cst))
+            return lend_fail(error, LEND_E_STALE,
+                             "the GPU memory of local region %llu was freed while it was lent: "
+                             "withdraw it before it is freed, and register it anew",
+                             (unsigned long long)local->id);
 
         /* Not locked, and yet ours to read: it changes only while the region is quiet, which was
          * before we saw it lent, or will be after we have ended. */
@@ -235,6 +241,42 @@ enum lend_status lend_transfer_check_locals(struct lend_transfer *transfer,
         local->address = address;
     }
     return LEND_OK;
+}
+
+enum lend_status lend_transfer_check_devices(const struct lend_transfer *transfer,
+                                             struct lend_error *error)
+{
+    enum lend_status status = LEND_OK;
+    uint64_t known = 0; /* ids of allocations begin at 1 */
+
+    for (uint64_t i = 0; status == LEND_OK && i < transfer->region_count; i++) {
+        const struct lend_device_memory *device = transfer->extents[i].device;
+
+        /* Regions of one allocation mostly follow one another. */
+        if (device == NULL || (device->buffer_count == 1 && device->buffers[0].id == known))
+            continue;
+        status = lend_device_check_all(device, error);
+        known = device->buffers[device->buffer_count - 1].id;
+    }
+    return status;
+}
+
+enum lend_status lend_transfer_flush(const struct lend_transfer *transfer, struct lend_error *error)
+{
+    const struct lend_lane *last = NULL;
+    enum lend_status status = LEND_OK;
+
+    for (uint64_t i = 0; status == LEND_OK && i < transfer->region_count; i++) {
+        const struct lend_device_memory *device = transfer->extents[i].device;
+
+        if (device != NULL && device->lane != last)
+            status = lend_lane_flush(last = device->lane, error);
+    }
+    if (status == LEND_OK)
+        return LEND_OK;
+    if (error != NULL)
+        error->status = LEND_E_DEVICE;
+    return LEND_E_DEVICE;
 }
 
 /* Make that session the transfer's. The old one is let go of. */

@@ -172,14 +172,16 @@ bool lend_rail_reserve_locked(struct lend_region *region)
     return true;
 }
 
-void lend_rail_expose(struct lend_region *region, const struct lend_memory *memory, uint32_t life)
+void lend_rail_expose(struct lend_region *region, const struct lend_memory *memory,
+                      const struct lend_device_memory *device, uint32_t life)
 {
     const struct lend_open_transport *open = lend_rail_transport(region->agent);
     const struct lend_exposure exposure = {.region_id = region->id,
                                            .address = memory->address,
                                            .length_bytes = memory->length_bytes,
                                            .life = life,
-                                           .access = region->access};
+                                           .access = region->access,
+                                           .lane = device != NULL ? device->lane : NULL};
     struct lend_error why;
 
     if (open->ops->rail->expose(open->transport, &exposure, &why) != LEND_OK)
@@ -209,7 +211,8 @@ void lend_rail_expose_all(struct lend_agent *agent, struct lend_region *const *r
         (void)pthread_mutex_unlock(&agent->lock);
         if (!is_its)
             continue;
-        lend_rail_expose(regions[i], &regions[i]->memory, regions[i]->life);
+        lend_rail_expose(regions[i], &regions[i]->memory, lend_region_device(regions[i]),
+                         regions[i]->life);
         (void)pthread_mutex_lock(&agent->lock);
         lend_rail_settle_locked(regions[i], true);
         (void)pthread_mutex_unlock(&agent->lock);

@@ -5,6 +5,7 @@
 #include "core/peer.h"
 #include "core/session.h"
 
+struct lend_device_memory;
 struct lend_region;
 
 /*
@@ -52,7 +53,8 @@ const char *lend_rail_path(const struct lend_peer *peer, const struct lend_trans
  * withdraws it between the first and the last hears LEND_E_BUSY.
  */
 bool lend_rail_reserve_locked(struct lend_region *region);
-void lend_rail_expose(struct lend_region *region, const struct lend_memory *memory, uint32_t life);
+void lend_rail_expose(struct lend_region *region, const struct lend_memory *memory,
+                      const struct lend_device_memory *device, uint32_t life);
 void lend_rail_settle_locked(struct lend_region *region, bool is_lent);
 /* All of that for regions that are lent already, and that the application does not know yet. */
 void lend_rail_expose_all(struct lend_agent *agent, struct lend_region *const *regions,

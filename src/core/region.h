@@ -39,10 +39,10 @@ struct lend_region {
     bool is_on_rail;            /* exposed to the NICs of peers, or was; agent's lock */
     bool is_railing;            /* a thread is about to expose it to them; agent's lock */
     bool is_suspended;          /* and not withdrawn for good; agent's lock */
-    bool is_freed;              /* its memory was found to be, while it was lent; agent's lock */
     bool is_quiet;              /* a suspension has come to its end; agent's lock */
     uint32_t life;              /* how many times it was resumed; agent's lock */
-    _Atomic bool is_withdrawn;  /* changed under the agent's lock; posting looks without it */
+    _Atomic bool is_withdrawn;  /* changed under the agent's lock; posting looks without it, */
+    _Atomic bool is_freed;      /* as at this: its memory was found to be, while it was lent */
     uint32_t standing_uses;     /* by requests under standing leases; agent's lock */
     _Atomic bool is_forced;     /* those requests are to end; set under the agent's lock */
     struct lend_list parts;     /* of leases that live, or whose requests have not all ended */

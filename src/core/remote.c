@@ -28,6 +28,11 @@ enum lend_status lend_remote_judge(struct lend_onesided *own,
     if ((rail->ops->kinds >> region->kind & 1) == 0)
         return lend_fail(why, LEND_E_NO_PATH,
                          "memory of kind %u is not read or written by NICs yet", region->kind);
+    if (region->kind == LEND_MEMORY_DEVICE &&
+        (region->device < 0 || region->device >= LEND_RAIL_GPUS_MAX))
+        return lend_fail(why, LEND_E_NO_PATH,
+                         "its GPU has number %d, and NICs are told of those below %d",
+                         region->device, LEND_RAIL_GPUS_MAX);
     return rail->ops->judge(rail, why);
 }
 
@@ -58,7 +63,7 @@ enum lend_status lend_remote_bind(struct lend_onesided *own, struct lend_transfe
             is_write ? NULL : rail->ops->theirs(rail, id, transfer->sources[i].life, why);
         if (ends->theirs == NULL && !is_write)
             return LEND_E_NO_PATH;
-        ends->ours = rail->ops->ours(rail, transfer->locals[i].id, why);
+        ends->ours = rail->ops->ours(rail, transfer->locals[i].id, !is_write, why);
         if (ends->ours == NULL)
             return LEND_E_NO_PATH;
     }
@@ -84,7 +89,7 @@ void lend_remote_try_again(struct lend_onesided *own, struct lend_transfer *tran
     bool is_dead = atomic_load_explicit(&own->session->is_dead, memory_order_relaxed);
 
     lend_onesided_forget(own, &transfer->lease);
-    if (lend_paths_allow(transfer, LEND_WAY_SERVED) && !is_dead) {
+    if (lend_onesided_may_serve(transfer) && !is_dead) {
         transfer->rail_tries++;
         lend_onesided_fall_back(own, transfer, why);
     } else if (transfer->rail_tries < TRIES_MAX ||
@@ -112,11 +117,25 @@ bool lend_onesided_hush(struct lend_onesided *own, struct lend_transfer *transfe
     return true;
 }
 
+/* Nothing of it is on its way any more to memory of a GPU of ours, which is what it was, and sees
+ * what came. */
+static enum lend_status settle_devices(const struct lend_transfer *transfer, struct lend_error *why)
+{
+    enum lend_status status = LEND_OK;
+
+    if (!lend_transfer_is_staged(transfer))
+        return LEND_OK;
+    if (transfer->direction == LEND_READ)
+        status = lend_transfer_flush(transfer, why);
+    return status == LEND_OK ? lend_transfer_check_devices(transfer, why) : status;
+}
+
 static void move_done(struct lend_rail_move *move)
 {
     struct lend_transfer *transfer = LEND_LIST_OWNER(move, struct lend_transfer, move);
     struct lend_onesided *own = lend_client_onesided(transfer->session);
     struct lend_error why;
+    enum lend_status settled = settle_devices(transfer, &why);
 
     transfer->is_on_rail = false;
     own->on_rail_count--;
@@ -126,6 +145,9 @@ static void move_done(struct lend_rail_move *move)
         lend_views_hush(own, transfer);
     } else if (transfer->severed != LEND_OK) {
         (void)lend_fail(&why, (enum lend_status)transfer->severed, "%s", transfer->severed_why);
+        fail(own, transfer, &why);
+    } else if (move->status == LEND_OK && settled != LEND_OK) {
+        transfer->proven_bytes = 0;
         fail(own, transfer, &why);
     } else if (move->status == LEND_OK) {
         lend_onesided_drop(own, transfer);
@@ -141,12 +163,33 @@ static void move_done(struct lend_rail_move *move)
     }
 }
 
+/* Which of the owner's GPUs are written. */
+static uint32_t find_gpus(const struct lend_transfer *transfer)
+{
+    uint32_t gpus = 0;
+
+    if (transfer->direction == LEND_READ || !lend_transfer_is_staged(transfer))
+        return 0;
+    for (uint64_t i = 0; i < transfer->region_count; i++)
+        if (transfer->sources[i].gpu >= 0) /* and as judged, there is a bit for it */
+            gpus |= UINT32_C(1) << transfer->sources[i].gpu;
+    return gpus;
+}
+
 void lend_remote_begin(struct lend_onesided *own, struct lend_transfer *transfer)
 {
+    struct lend_error why;
+
+    if (lend_transfer_is_staged(transfer) &&
+        lend_transfer_check_devices(transfer, &why) != LEND_OK) {
+        fail(own, transfer, &why);
+        return;
+    }
     transfer->move = (struct lend_rail_move){
         .theirs = transfer->remote,
         .ours = transfer->local,
         .is_write = transfer->direction == LEND_WRITE,
+        .gpus = find_gpus(transfer),
         .ends = transfer->ends,
         .total_bytes = transfer->total_bytes,
         .slot = transfer->lease.slot,
@@ -165,6 +208,7 @@ void lend_remote_drop(struct lend_onesided *own, struct lend_transfer *transfer)
         return;
     bool is_quiet = rail_of(own)->ops->stop(rail_of(own), &transfer->move);
     LEND_INVARIANT(is_quiet);
+    (void)settle_devices(transfer, NULL); /* it ends by another cause */
     transfer->is_on_rail = false;
     own->on_rail_count--;
 }

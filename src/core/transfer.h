@@ -55,7 +55,8 @@ struct lend_transfer_window {
 
 /* A region or range of the peer's side, to a reader that copies by itself. */
 struct lend_source {
-    uint32_t life; /* of the region, as its metadata says */
+    uint32_t life; /* of the region, as its metadata says, */
+    int32_t gpu;   /* and of which GPU its memory is; -1: the host's */
     struct lend_geometry geometry;
     /* Of memory of a GPU that the reader opens: */
     uint32_t file; /* that tells of its allocation, */
@@ -203,6 +204,13 @@ enum lend_status lend_transfer_check_kinds(const struct lend_transfer *transfer,
  * suspends a region waits for it. LEND_E_REVOKED. */
 enum lend_status lend_transfer_check_locals(struct lend_transfer *transfer,
                                             struct lend_error *error);
+
+/* Is our side's memory of GPUs what it was when it was registered? LEND_E_STALE. It is active. */
+enum lend_status lend_transfer_check_devices(const struct lend_transfer *transfer,
+                                             struct lend_error *error);
+/* See that our GPUs see what NICs have written for it. LEND_E_DEVICE. */
+enum lend_status lend_transfer_flush(const struct lend_transfer *transfer,
+                                     struct lend_error *error);
 
 /* The session of the last post, with a reference; NULL: none yet. */
 struct lend_session *lend_transfer_session(struct lend_transfer *transfer);

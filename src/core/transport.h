@@ -141,8 +141,10 @@ struct lend_exposure {
     uint64_t region_id;
     uint64_t address;
     uint64_t length_bytes;
-    uint32_t life;   /* of the region, */
-    uint32_t access; /* and what peers may do with it */
+    uint32_t life;                /* of the region, */
+    uint32_t access;              /* and what peers may do with it */
+    const struct lend_lane *lane; /* of the GPU whose memory it is, as long as the agent is; NULL:
+                                     memory of the host */
 };
 
 /*
@@ -206,14 +208,16 @@ struct lend_rail_move {
     struct lend_cursor theirs;         /* addresses as the owner's metadata says them */
     struct lend_cursor ours;           /* as many bytes */
     const struct lend_rail_ends *ends; /* by extent of these; theirs only of a READ */
-    bool is_write;                     /* by keys that writes() has said are there */
+    bool is_write;                     /* by keys that writes() has said are there; */
+    uint32_t gpus;                     /* bit n: to memory of the owner's GPU n */
     uint64_t total_bytes;
     uint32_t slot; /* of its lease */
     uint64_t generation;
     /* What that slot's word says of that generation: LEND_OK while it lives, else the cause. */
     enum lend_status (*judge)(uint64_t word, uint64_t generation);
     /* It is over, and not one more byte lands; but where the rail broke under a WRITE, it may until
-     * the owner has heard what the rail says next: see is_behind(). Within pump() or halt(). */
+     * the owner has heard what the rail says next: see is_behind(). And what came in for a GPU of
+     * ours is seen by it when that has been flushed. Within pump() or halt(). */
     void (*done)(struct lend_rail_move *move);
 
     /* ---- */
@@ -259,7 +263,7 @@ struct lend_rail_grant {
     void (*ended)(void *lease);
 };
 
-enum { LEND_RAIL_SPANS_MAX = 256 };
+enum { LEND_RAIL_SPANS_MAX = 256, LEND_RAIL_GPUS_MAX = 32 };
 
 struct lend_rail_desc {
     struct lend_session *session;
@@ -317,11 +321,12 @@ struct lend_rail_ops {
                                struct lend_error *why);
     /* Changes with what theirs() and ours() say, of any rail of the transport, and with judge(). */
     uint64_t (*stamp)(struct lend_rail *rail);
-    /* A region of the peer in that life, or of ours; NULL, and why. Valid until the stamp changes.
-     */
+    /* A region of the peer in that life, or of ours, in which bytes are to land or not; NULL, and
+     * why. Valid until the stamp changes. */
     const void *(*theirs)(struct lend_rail *rail, uint64_t region_id, uint32_t life,
                           struct lend_error *why);
-    const void *(*ours)(struct lend_rail *rail, uint64_t region_id, struct lend_error *why);
+    const void *(*ours)(struct lend_rail *rail, uint64_t region_id, bool lands,
+                        struct lend_error *why);
 
     /* Client: is there something that the owner must hear before anything is asked of it that comes
      * after a WRITE? */

@@ -247,7 +247,7 @@ static void begin_life_locked(struct lend_region *region)
     region->life++;
     region->is_suspended = false;
     region->is_quiet = false;
-    region->is_freed = false;
+    atomic_store(&region->is_freed, false);
     atomic_store_explicit(&region->is_forced, false, memory_order_relaxed);
     agent->serial++;
     LEND_STATISTICS_ADD_LOCKED(agent, regions_withdrawn, -1);
@@ -292,7 +292,7 @@ static enum lend_status expose_place(struct lend_region *region, const struct pl
     uint32_t life = region->life + 1;
     (void)pthread_mutex_unlock(&region->agent->lock);
     if (*out_is_on_rail)
-        lend_rail_expose(region, &place->desc.memory, life);
+        lend_rail_expose(region, &place->desc.memory, place->item.device, life);
     return status;
 }
 

@@ -35,6 +35,8 @@ struct lend_cuda_ops {
     int (*init)(unsigned flags);
     int (*get_error_name)(int result, const char **out);
     int (*device_get)(int *out_device, int ordinal);
+    int (*device_get_attribute)(int *out, int attribute, int device);
+    int (*device_get_pci)(char *out, int capacity, int device); /* "0000:3B:00.0" */
     int (*primary_context_retain)(void **out_context, int device);
     int (*primary_context_release)(int device);
     int (*context_push)(void *context);
@@ -49,6 +51,10 @@ struct lend_cuda_ops {
     /* A descriptor of that memory, whole pages of the host's. NULL before CUDA 11.7. */
     int (*memory_get_handle)(void *out_handle, uint64_t pointer, size_t bytes, int type,
                              unsigned long long flags);
+
+    /* What NICs have written to memory of the current context (target 0) is seen by whatever is
+     * begun after the return. NULL before CUDA 11.3. */
+    int (*flush_remote_writes)(int target, int scope);
 
     /* Copies. All with the context current that the stream was made in. */
     int (*stream_create)(void **out_stream, unsigned flags);
@@ -100,6 +106,14 @@ enum {
     LEND_CUDA_HANDLE_BY_PCIE = 1,         /* flag of it: mapped through PCIe, for a NIC behind it */
     LEND_CUDA_SOURCE_IN_STREAM_ORDER = 1, /* of a batch: a source is read when its turn has come */
     LEND_CUDA_IPC_PEER_ACCESS = 1,        /* of ipc_open(): from another GPU as well */
+    LEND_CUDA_FLUSH_CURRENT_CONTEXT = 0,  /* target of flush_remote_writes(), */
+    LEND_CUDA_FLUSH_TO_OWNER = 100,       /* and scope of it: what that context's GPU begins */
+};
+
+/* CUdevice_attribute, those that we ask for. */
+enum {
+    LEND_CUDA_DEVICE_FLUSH_OPTIONS = 117,   /* bit 0: there is flush_remote_writes() */
+    LEND_CUDA_DEVICE_WRITES_ORDERING = 118, /* the scope that needs no flush; 0: none */
 };
 
 /* CUpointer_attribute, those that we ask for. */

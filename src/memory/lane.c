@@ -72,6 +72,23 @@ static enum lend_status make_stream(struct lend_lane *lane, struct lend_error *e
     return LEND_OK;
 }
 
+/* A driver of before CUDA 11.3 does not know these attributes. */
+static void ask_of_remote_writes(struct lend_lane *lane)
+{
+    const struct lend_cuda_ops *cuda = lane->cuda;
+    int device = 0, options = 0, ordering = 0;
+
+    lane->orders_remote_writes = lane->flushes_remote_writes = false;
+    if (cuda->device_get(&device, lane->ordinal) != LEND_CUDA_SUCCESS)
+        return;
+    if (cuda->device_get_attribute(&options, LEND_CUDA_DEVICE_FLUSH_OPTIONS, device) ==
+        LEND_CUDA_SUCCESS)
+        lane->flushes_remote_writes = (options & 1) != 0 && cuda->flush_remote_writes != NULL;
+    if (cuda->device_get_attribute(&ordering, LEND_CUDA_DEVICE_WRITES_ORDERING, device) ==
+        LEND_CUDA_SUCCESS)
+        lane->orders_remote_writes = ordering >= LEND_CUDA_FLUSH_TO_OWNER;
+}
+
 static enum lend_status make(struct lend_lane *lane, const struct lend_device_memory *memory,
                              struct lend_error *error)
 {
@@ -89,6 +106,8 @@ static enum lend_status make(struct lend_lane *lane, const struct lend_device_me
     status = make_stream(lane, error);
     if (status != LEND_OK)
         release_primary(lane);
+    else
+        ask_of_remote_writes(lane);
     return status;
 }
 
@@ -320,6 +339,49 @@ void lend_lane_drop_mark(struct lend_lane_mark *mark)
         leave(lane);
     }
     *mark = (struct lend_lane_mark){0};
+}
+
+bool lend_lane_pci(const struct lend_lane *lane, char out[LEND_PCI_BYTES])
+{
+    int device = 0;
+
+    return lane->cuda->device_get(&device, lane->ordinal) == LEND_CUDA_SUCCESS &&
+           lane->cuda->device_get_pci(out, LEND_PCI_BYTES, device) == LEND_CUDA_SUCCESS;
+}
+
+/* --- what NICs write --- */
+
+enum lend_status lend_lane_check_remote_writes(const struct lend_lane *lane,
+                                               struct lend_error *error)
+{
+    if (lane->orders_remote_writes || lane->flushes_remote_writes)
+        return LEND_OK;
+    return lend_fail(
+        error, LEND_E_UNSUPPORTED,
+        "nothing tells when GPU %d sees what a NIC has written: it does not order such "
+        "writes, and its driver does not flush them (it needs CUDA 11.3)",
+        lane->ordinal);
+}
+
+enum lend_status lend_lane_flush(const struct lend_lane *lane, struct lend_error *error)
+{
+    if (lane->orders_remote_writes || !lane->flushes_remote_writes) /* or none are let in */
+        return LEND_OK;
+    int result = lane->cuda->context_push(lane->context);
+    if (result == LEND_CUDA_SUCCESS) {
+        result = lane->cuda->flush_remote_writes(LEND_CUDA_FLUSH_CURRENT_CONTEXT,
+                                                 LEND_CUDA_FLUSH_TO_OWNER);
+        leave(lane);
+    }
+    if (result == LEND_CUDA_SUCCESS)
+        return LEND_OK;
+    enum lend_status status =
+        lend_cuda_fail(error, lane->cuda, result, "cuFlushGPUDirectRDMAWrites");
+    if (is_fatal(result))
+        return status;
+    if (error != NULL)
+        error->status = LEND_E_BUSY;
+    return LEND_E_BUSY;
 }
 
 /* --- memory of the host --- */

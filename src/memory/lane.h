@@ -27,6 +27,8 @@ struct lend_lane {
     int32_t ordinal;
     bool is_primary;             /* the context is the device's primary one, and retained by us */
     _Atomic bool has_no_batches; /* the driver has them, and does not make them here */
+    bool orders_remote_writes;   /* what NICs have written is seen by what the GPU begins after; */
+    bool flushes_remote_writes;  /* or else after a flush */
 };
 
 struct lend_lanes {
@@ -71,6 +73,18 @@ enum lend_status lend_lane_put(struct lend_lane *lane, const struct lend_lane_pi
 enum lend_status lend_lane_ask(struct lend_lane_mark *mark, struct lend_error *error);
 /* There is no work before it. */
 void lend_lane_drop_mark(struct lend_lane_mark *mark);
+
+/* Where the lane's GPU is, as "0000:3B:00.0". False: the driver does not say. */
+enum { LEND_PCI_BYTES = 16 };
+bool lend_lane_pci(const struct lend_lane *lane, char out[LEND_PCI_BYTES]);
+
+/* Can what NICs write to memory of the lane's GPU be made visible to what that begins afterwards?
+ * LEND_E_UNSUPPORTED: not by this driver. */
+enum lend_status lend_lane_check_remote_writes(const struct lend_lane *lane,
+                                               struct lend_error *error);
+/* Make it so of all that they have written. LEND_E_BUSY: the driver did not; it may be called
+ * again. LEND_E_DEVICE: its context has broken down, and nobody uses its memory any more. */
+enum lend_status lend_lane_flush(const struct lend_lane *lane, struct lend_error *error);
 
 /* Memory of the host that any device copies to and from by itself. LEND_E_DEVICE. */
 enum lend_status lend_lane_pin(const struct lend_lane *lane, size_t bytes, void **out,

@@ -196,6 +196,38 @@ static void check_windows(const struct exam *exam, struct finding *out)
     found(out, SEVERITY_OK, "leases for writing are memory windows");
 }
 
+/* Memory of GPUs, where there are any: does a NIC take it? Else it goes through the host's. */
+static void check_gpus(const struct exam *exam, struct finding *out)
+{
+    static struct probe_rdma rdma;
+    bool has_peer_memory = probe_peer_memory(exam->probe);
+    struct wanted wanted;
+    char why[160];
+
+    if (exam->verbs_devices == NULL || exam->probe->cuda(why, sizeof why) != 0 ||
+        exam->probe->rdma(NULL, &rdma) != 0) {
+        found(out, SEVERITY_OK, "%s",
+              exam->verbs_devices == NULL ? "not asked for (--verbs-devices)"
+                                          : "there is no GPU, or no device to ask");
+        return;
+    }
+    for (const char *at = exam->verbs_devices; next_wanted(&at, &wanted);) {
+        const struct probe_rdma_device *device = find_device(&rdma, wanted.name);
+
+        if (device == NULL || device->why[0] != '\0' || device->has_dma_buf || has_peer_memory)
+            continue;
+        found(out, SEVERITY_WARNING,
+              "%s takes no memory of GPUs: no dma-buf, and nvidia_peermem is not loaded; it goes "
+              "through the host's memory, and over a network where a transfer names that path",
+              wanted.name);
+        remedy(out, "rdma-core 34, Linux 5.12, a driver of the NIC that knows dma-buf, CUDA 11.7 "
+                    "with NVIDIA's open kernel modules; or, as root: modprobe nvidia-peermem");
+        return;
+    }
+    found(out, SEVERITY_OK, "memory of GPUs is given to the devices by %s",
+          has_peer_memory ? "dma-buf, or by peer memory" : "dma-buf");
+}
+
 static void check_pinning(const struct exam *exam, struct finding *out)
 {
     enum { CAPABILITY_IPC_LOCK = 14 };
@@ -240,9 +272,6 @@ static void check_fork(const struct exam *exam, struct finding *out)
 }
 
 const struct check checks_rdma[] = {
-    {"verbs", check_verbs},
-    {"verbs-windows", check_windows},
-    {"verbs-pinning", check_pinning},
-    {"verbs-fork", check_fork},
-    {NULL, NULL},
+    {"verbs", check_verbs},           {"verbs-windows", check_windows}, {"verbs-gpus", check_gpus},
+    {"verbs-pinning", check_pinning}, {"verbs-fork", check_fork},       {NULL, NULL},
 };

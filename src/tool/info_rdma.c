@@ -86,13 +86,8 @@ static void tell_device(struct info *info, const struct probe_rdma_device *devic
 
 static void tell_peer_memory(struct info *info)
 {
-    static const char *const paths[] = {"/sys/module/nvidia_peermem", "/sys/module/nv_peer_mem",
-                                        "/sys/kernel/mm/memory_peers/nv_mem"};
-    struct stat ignored;
-    bool is_there = false;
+    bool is_there = probe_peer_memory(info->probe);
 
-    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-        is_there = is_there || info->probe->stat(paths[i], &ignored) == 0;
     info_value(info, section, "peer memory", "%s", is_there ? "yes" : "no");
     info_meaning(info, "%s",
                  is_there ? "memory of a GPU is registered by it where dma-buf does not serve"

@@ -73,6 +73,18 @@ int probe_field(const struct probe *probe, const char *path, const char *label, 
     return 0;
 }
 
+bool probe_peer_memory(const struct probe *probe)
+{
+    static const char *const paths[] = {"/sys/module/nvidia_peermem", "/sys/module/nv_peer_mem",
+                                        "/sys/kernel/mm/memory_peers/nv_mem"};
+    struct stat ignored;
+
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
+        if (probe->stat(paths[i], &ignored) == 0)
+            return true;
+    return false;
+}
+
 bool probe_capability(const struct probe *probe, unsigned number)
 {
     char text[32];

@@ -106,4 +106,7 @@ void probe_proc_hidden(const struct probe *probe, char *out, size_t capacity);
 /* The default folder of sockets. */
 void probe_directory(const struct probe *probe, char *out, size_t capacity);
 
+/* Is the kernel's way from a NIC to memory of a GPU without dma-buf there? */
+bool probe_peer_memory(const struct probe *probe);
+
 #endif

@@ -191,7 +191,7 @@ static uint64_t move_often(struct end *owner, struct end *reader, char **argumen
     check(ends != NULL && samples != NULL, "no memory");
     for (uint64_t i = 0; i < (is_free ? pieces : 1); i++) {
         ends[i].theirs = reader->rail->ops->theirs(reader->rail, 1, 1, &why);
-        ends[i].ours = reader->rail->ops->ours(reader->rail, 1, &why);
+        ends[i].ours = reader->rail->ops->ours(reader->rail, 1, true, &why);
         check(ends[i].theirs != NULL && ends[i].ours != NULL, why.message);
     }
     for (uint64_t i = 0; i < times; i++) {

@@ -23,10 +23,16 @@ bool pair_is_device(const struct pair *pair)
 
 const char *pair_must_name(const struct pair *pair)
 {
-    return pair_is_device(pair) && (strcmp(pair_carrier(pair), "tcp") == 0 ||
-                                    strcmp(pair_carrier(pair), "ucx") == 0)
-               ? pair->setup->path
-               : NULL;
+    bool is_far = strcmp(pair_carrier(pair), "tcp") == 0 || strcmp(pair_carrier(pair), "ucx") == 0;
+
+    if (!pair_is_device(pair) || !is_far)
+        return NULL;
+    return pair_is_remote(pair) ? "verbs/read,verbs/write,tcp/staged" : pair->setup->path;
+}
+
+bool pair_is_slow(const struct pair *pair)
+{
+    return pair_must_name(pair) != NULL && !pair_is_remote(pair);
 }
 
 bool pair_is_opened(const struct pair *pair)
@@ -106,6 +112,7 @@ void pair_unmap_arena(struct pair *pair)
     assert_int_equal(fake_cuda_kept(), 0);
     assert_int_equal(fake_cuda_opened(), 0);
     assert_int_equal(fake_cuda_torn(), 0);
+    fake_cuda_reset(); /* others may have those addresses next */
 }
 
 void *pair_memory(struct pair *pair, size_t bytes)
@@ -118,11 +125,20 @@ void *pair_memory(struct pair *pair, size_t bytes)
     return pair->arena + slot * PAIR_SLOT_BYTES + room - rounded;
 }
 
+void pair_note_end(struct pair *pair, const void *memory, bool is_owners)
+{
+    size_t slot = (size_t)((const uint8_t *)memory - pair->arena) / PAIR_SLOT_BYTES;
+    uint32_t flag = is_owners ? BATTERY_HOST_OWNER : BATTERY_HOST_READER;
+
+    pair->is_host[slot] = (pair->setup->flags & flag) != 0;
+}
+
 uint64_t pair_address(const struct pair *pair, const void *memory)
 {
     const uint8_t *at = memory;
 
-    if (pair_is_device(pair) && at >= pair->arena && at < pair->arena + ARENA_BYTES)
+    if (pair_is_device(pair) && at >= pair->arena && at < pair->arena + ARENA_BYTES &&
+        !pair->is_host[(size_t)(at - pair->arena) / PAIR_SLOT_BYTES])
         at = pair->gpu + (at - pair->arena);
     return (uint64_t)(uintptr_t)at;
 }

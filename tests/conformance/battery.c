@@ -138,6 +138,10 @@ static int run_setup(void)
         /* Where a processor cannot reach the blocks, checksums are refused (staged_test.c). */
         if ((battery_current->flags & BATTERY_DEVICE) != 0 && parts[part].tests == battery_sums)
             continue;
+        if ((battery_current->flags & (BATTERY_HOST_OWNER | BATTERY_HOST_READER)) != 0 &&
+            parts[part].tests != battery_geometry && parts[part].tests != battery_leases &&
+            parts[part].tests != battery_transfers)
+            continue;
         if (only == NULL || strcmp(only, parts[part].name) == 0)
             failures += run_part(parts[part].name, tests, test_count);
     }

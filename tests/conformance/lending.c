@@ -92,13 +92,14 @@ static uint64_t extent_of(struct lend_geometry *geometry)
            geometry->block_length_bytes;
 }
 
-static struct loan describe_loan(struct pair *pair, struct lend_geometry geometry,
+static struct loan describe_loan(struct pair *pair, struct lend_geometry geometry, bool is_owners,
                                  struct lend_region_desc *desc)
 {
     struct loan loan = {.bytes = extent_of(&geometry), .geometry = geometry};
     struct lend_error error = {0};
 
     loan.memory = pair_memory(pair, loan.bytes);
+    pair_note_end(pair, loan.memory, is_owners);
     EXPECT(pair_describe(pair, loan.memory, loan.bytes, &desc->memory, &error), LEND_OK, &error);
     desc->geometry = geometry;
     return loan;
@@ -108,7 +109,7 @@ struct loan lend_memory_of(struct pair *pair, struct lend_geometry geometry, uin
                            const char *name)
 {
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
-    struct loan loan = describe_loan(pair, geometry, &desc);
+    struct loan loan = describe_loan(pair, geometry, true, &desc);
     struct lend_region_info info = {0};
     struct lend_error error = {0};
 
@@ -164,7 +165,7 @@ static struct lend_region *kept; /* the last that the reader has registered */
 struct loan keep_geometry(struct pair *pair, struct lend_geometry geometry)
 {
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
-    struct loan loan = describe_loan(pair, geometry, &desc);
+    struct loan loan = describe_loan(pair, geometry, false, &desc);
     struct lend_error error = {0};
 
     EXPECT(lend_region_register(pair->reader, &desc, 1, &loan.region, NULL, &error), LEND_OK,
@@ -234,7 +235,7 @@ const char *pair_paths(struct pair *pair, uint32_t direction, const struct loan 
         (void)sched_yield();
     }
     /* A write to blocks in many pieces is served. */
-    return direction == LEND_READ ? path : NULL;
+    return direction == LEND_READ ? path : pair_must_name(pair);
 }
 
 enum lend_status move_prepare(struct pair *pair, struct move *move, struct lend_transfer **out)

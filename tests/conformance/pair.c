@@ -87,15 +87,15 @@ bool pair_is_remote(const struct pair *pair)
 
 const char *pair_served_path(const struct pair *pair)
 {
-    bool is_local = strncmp(pair->setup->path, "local/", 6) == 0;
+    const char *carrier = pair_carrier(pair);
 
-    if (pair_is_remote(pair))
-        return strcmp(pair_carrier(pair), "local") == 0 ? "local/served"
-               : strcmp(pair_carrier(pair), "tcp") == 0 ? "tcp/served"
-                                                        : "loopback";
-    if (pair_is_opened(pair))
-        return "local/staged";
-    return is_local && !pair_is_device(pair) ? "local/served" : pair->setup->path;
+    if (pair_is_remote(pair) && strcmp(carrier, "loopback") == 0)
+        return pair_is_device(pair) ? "loopback/staged" : "loopback";
+    if (pair_is_remote(pair) && strcmp(carrier, "tcp") == 0)
+        return pair_is_device(pair) ? "tcp/staged" : "tcp/served";
+    if (strcmp(carrier, "local") != 0)
+        return pair->setup->path;
+    return pair_is_device(pair) ? "local/staged" : "local/served";
 }
 
 const char *pair_path(const struct pair *pair, uint32_t direction)

@@ -35,6 +35,7 @@ struct pair {
     uint8_t *arena;
     uint8_t *gpu; /* the same as a fake GPU's, for a processor not to touch; see arena.c */
     int slot_fds[PAIR_SLOTS]; /* the file of each slot of the arena, sealed */
+    bool is_host[PAIR_SLOTS]; /* it is not the GPU's, though others are */
     int child;
     int wire;
     char directory[64];
@@ -63,6 +64,8 @@ void pair_continue_owner(struct pair *pair);
 void pair_map_arena(struct pair *pair);
 void pair_unmap_arena(struct pair *pair);
 uint32_t pair_take_slot(struct pair *pair);
+/* The next that is taken is of an end that lends memory of the host, if the setup says so. */
+void pair_note_end(struct pair *pair, const void *memory, bool is_owners);
 /* Memory that both see, zeroed, with an unmapped page right behind its last byte. */
 void *pair_memory(struct pair *pair, size_t bytes);
 /* Is it memory of a (fake) GPU, that lend is given for it? The address that lend knows it by, and
@@ -87,9 +90,11 @@ bool pair_is_mapped(const struct pair *pair);
 bool pair_is_opened(const struct pair *pair);
 /* Either. */
 bool pair_is_shared(const struct pair *pair);
-/* For a lend_transfer_desc, where nothing more is wanted: the setup's path if it is one that must
- * be named, else NULL. */
+/* For a lend_transfer_desc, where nothing more is wanted: the setup's paths if there is one that
+ * must be named, else NULL. */
 const char *pair_must_name(const struct pair *pair);
+/* Is that the path of reads? */
+bool pair_is_slow(const struct pair *pair);
 /* The transport that carries the frames. */
 const char *pair_carrier(const struct pair *pair);
 /* The reader's NIC reads, and writes. */

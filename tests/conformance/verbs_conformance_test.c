@@ -63,6 +63,10 @@ static int run_threads(void)
          .transports = "tcp,verbs",
          .path = "verbs/read",
          .flags = BATTERY_STRAIGHT},
+        {.name = "verbs on a fake, tcp, fake GPU, two NICs each, threads",
+         .transports = "tcp,verbs",
+         .path = "verbs/read",
+         .flags = BATTERY_STRAIGHT | BATTERY_DEVICE},
         {.name = "verbs on a fake, local, two NICs each, threads",
          .transports = "local,verbs",
          .path = "verbs/read",
@@ -81,7 +85,48 @@ static int run_threads(void)
     failed += battery_run(&setups[0], 1);
     fake_verbs.devices[0].vendor_id = fake_verbs.devices[1].vendor_id = 0;
     use_two_nics_each();
-    return failed + battery_run(&setups[1], 1);
+    return failed + battery_run(&setups[1], 2);
+}
+
+/* Memory of fake GPUs: at both ends, and at either; and by private regions, and by the addresses of
+ * the GPU, where the NIC has no windows, or the kernel no dma-buf. */
+static int run_gpus(void)
+{
+    static const struct battery_setup setups[] = {
+        {.name = "verbs on a fake, tcp, fake GPU, manual",
+         .transports = "tcp,verbs",
+         .path = "verbs/read",
+         .flags = BATTERY_MANUAL | BATTERY_STRAIGHT | BATTERY_DEVICE},
+        {.name = "verbs on a fake, loopback, fake GPU to the host, manual",
+         .transports = "loopback,verbs",
+         .path = "verbs/read",
+         .flags = BATTERY_MANUAL | BATTERY_STRAIGHT | BATTERY_DEVICE | BATTERY_HOST_READER},
+        {.name = "verbs on a fake, loopback, the host to a fake GPU, manual",
+         .transports = "loopback,verbs",
+         .path = "verbs/read",
+         .flags = BATTERY_MANUAL | BATTERY_STRAIGHT | BATTERY_DEVICE | BATTERY_HOST_OWNER},
+        {.name = "verbs on a fake without windows, loopback, fake GPU, manual",
+         .transports = "loopback,verbs",
+         .path = "verbs/read",
+         .flags = BATTERY_MANUAL | BATTERY_STRAIGHT | BATTERY_DEVICE},
+        {.name = "verbs on a fake without dma-buf, local, fake GPU, manual",
+         .transports = "local,verbs",
+         .path = "verbs/read",
+         .flags = BATTERY_MANUAL | BATTERY_STRAIGHT | BATTERY_DEVICE},
+    };
+    int failed = battery_run(setups, 3);
+
+    for (int i = 0; i < 2; i++)
+        fake_verbs.devices[i].refuses_dma_buf_windows = true;
+    failed += battery_run(&setups[3], 1);
+    for (int i = 0; i < 2; i++) {
+        fake_verbs.devices[i].refuses_dma_buf_windows = false;
+        fake_verbs.devices[i].has_dma_buf = false;
+        fake_verbs.devices[i].has_peer_memory = true;
+    }
+    failed += battery_run(&setups[4], 1);
+    fake_verbs_reset();
+    return failed;
 }
 
 static int run_fake(void)
@@ -110,6 +155,7 @@ static int run_fake(void)
     lend_verbs = &fake_verbs_ops;
     battery_nics[0] = "fake0";
     battery_nics[1] = "fake1";
+    failed += run_gpus();
     failed += battery_run(setups, 3);
     /* Of such NICs neither fences nor windows are relied on. */
     fake_verbs.devices[0].vendor_id = fake_verbs.devices[1].vendor_id = SOFT_ROCE;

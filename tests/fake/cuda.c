@@ -7,7 +7,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -51,7 +50,6 @@ static size_t allocation_count;
 static struct function functions[FUNCTIONS_MAX];
 static uint64_t lie_base, lie_bytes;
 static int retained, kept;
-static unsigned refused_exports; /* bit n: those with flags n */
 static bool is_initialized, is_held;
 static uint64_t buffer_id_last;
 static struct work works[WORK_MAX]; /* a ring, in the order in which it was put in */
@@ -100,6 +98,16 @@ static int enter_context(const char *name)
 int fake_cuda_enter(const char *name)
 {
     return enter_context(name);
+}
+
+int fake_cuda_enter_anywhere(const char *name)
+{
+    return enter(name);
+}
+
+int fake_cuda_current(void)
+{
+    return pushed > 0 && stack[pushed - 1] == &contexts[1];
 }
 
 void fake_cuda_lock(void)
@@ -161,8 +169,8 @@ void fake_cuda_reset(void)
     retained = kept = pushed = 0;
     is_initialized = is_held = false;
     fake_cuda_reset_openings();
+    fake_cuda_reset_remote();
     work_put = work_done = 0;
-    refused_exports = 0;
 }
 
 void fake_cuda_add(const struct fake_cuda_allocation *allocation)
@@ -450,27 +458,6 @@ int cuMemGetAddressRange_v2(uint64_t *out_base, size_t *out_bytes, uint64_t poin
     return result;
 }
 
-void fake_cuda_refuse_exports(unsigned mask)
-{
-    refused_exports = mask;
-}
-
-/* Pages of the host's inside one allocation, as far as that goes; the descriptor names nothing. */
-int cuMemGetHandleForAddressRange(void *out_handle, uint64_t pointer, size_t bytes, int type,
-                                  unsigned long long flags)
-{
-    int result = enter_context("cuMemGetHandleForAddressRange");
-
-    if (result != 0)
-        return result;
-    if (type != LEND_CUDA_HANDLE_DMA_BUF || pointer % 4096 != 0 || bytes % 4096 != 0 || flags > 1 ||
-        (refused_exports >> flags & 1) != 0)
-        return LEND_CUDA_ERROR_INVALID_VALUE;
-    int fd = eventfd(0, EFD_CLOEXEC);
-    memcpy(out_handle, &fd, sizeof fd);
-    return fd < 0 ? LEND_CUDA_ERROR_OUT_OF_MEMORY : 0;
-}
-
 /* --- memory --- */
 
 int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes)
@@ -617,6 +604,8 @@ int cuEventRecord(void *event, void *stream)
 
 static void do_work_locked(uint64_t until)
 {
+    if (work_done < until)
+        fake_cuda_arrive_locked(-1);
     for (; work_done < until; work_done++) {
         const struct work *work = &works[work_done % WORK_MAX];
 
@@ -762,6 +751,9 @@ const struct lend_cuda_ops fake_cuda_ops = {
     .init = cuInit,
     .get_error_name = cuGetErrorName,
     .device_get = cuDeviceGet,
+    .device_get_attribute = cuDeviceGetAttribute,
+    .device_get_pci = cuDeviceGetPCIBusId,
+    .flush_remote_writes = cuFlushGPUDirectRDMAWrites,
     .primary_context_retain = cuDevicePrimaryCtxRetain,
     .primary_context_release = cuDevicePrimaryCtxRelease_v2,
     .context_push = cuCtxPushCurrent_v2,

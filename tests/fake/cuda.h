@@ -2,6 +2,7 @@
 #ifndef LEND_TESTS_FAKE_CUDA_H
 #define LEND_TESTS_FAKE_CUDA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -62,6 +63,26 @@ void fake_cuda_refuse_exports(unsigned mask);
 /* Streams, events and pinned memory that were made and not given back. */
 int fake_cuda_kept(void);
 
+/* What the GPUs say of writes by NICs: CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING and
+ * ..._FLUSH_WRITES_OPTIONS; after a reset that they order none (0), and that there is a flush (1).
+ */
+void fake_cuda_order_writes(int ordering, int options);
+/* For fake NICs. Bytes that one writes to a GPU that does not order them are on their way until
+ * that GPU is flushed, or copies, or a NIC reads from it; and are lost if the memory is freed. Of
+ * one allocation. */
+void fake_cuda_remote_write(uint64_t to, const void *from, size_t bytes);
+/* Where a NIC reads the bytes of that address: all that was on its way to that GPU is there. NULL:
+ * no such memory. */
+const uint8_t *fake_cuda_remote_read(uint64_t from);
+/* Of an exported range: its first address, and the allocation's id there. False: it is none. */
+bool fake_cuda_exported(int fd, uint64_t *out_base, uint64_t *out_bytes);
+/* The id of the allocation at that address, and where that ends; 0: there is none. */
+uint64_t fake_cuda_id(uint64_t pointer, uint64_t *out_end);
+/* Writes of NICs that are on their way. */
+int fake_cuda_remote_held(void);
+/* They arrive, by and by, whoever asks for it or not. */
+void fake_cuda_remote_arrive(void);
+
 /* A process may open what it has itself made for others to open: no driver allows that, but a test
  * may have both ends in one. */
 void fake_cuda_open_own(int is_allowed);
@@ -74,6 +95,9 @@ struct lend_cuda_batch;
 int cuInit(unsigned flags);
 int cuGetErrorName(int result, const char **out);
 int cuDeviceGet(int *out_device, int ordinal);
+int cuDeviceGetAttribute(int *out, int attribute, int device);
+int cuDeviceGetPCIBusId(char *out, int capacity, int device);
+int cuFlushGPUDirectRDMAWrites(int target, int scope);
 int cuDevicePrimaryCtxRetain(void **out_context, int device);
 int cuDevicePrimaryCtxRelease_v2(int device);
 int cuCtxPushCurrent_v2(void *context);

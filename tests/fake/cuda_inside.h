@@ -12,6 +12,8 @@ enum { FAKE_CUDA_ALLOCATIONS_MAX = 160 };
 
 /* Count a call of a function that needs a context; what it fails with, or 0. */
 int fake_cuda_enter(const char *name);
+/* And of one that needs none. */
+int fake_cuda_enter_anywhere(const char *name);
 
 void fake_cuda_lock(void);
 void fake_cuda_unlock(void);
@@ -24,5 +26,10 @@ int fake_cuda_put(uint64_t to, uint64_t from, size_t bytes, void *stream);
 int fake_cuda_count_reading_locked(const struct fake_cuda_allocation *allocation);
 
 void fake_cuda_reset_openings(void);
+void fake_cuda_reset_remote(void);
+/* What NICs have written is there, on that GPU; < 0: on all. */
+void fake_cuda_arrive_locked(int ordinal);
+/* The GPU whose context is current. */
+int fake_cuda_current(void);
 
 #endif

@@ -396,6 +396,15 @@ static struct lend_verbs_mr *make_mr(struct lend_verbs_pd *pd, uint64_t address,
     return &made->mr;
 }
 
+static void note_device(struct lend_verbs_mr *mr, uint64_t device, bool is_import)
+{
+    struct fake_mr *it = (struct fake_mr *)mr;
+
+    it->device = device;
+    it->device_id = fake_cuda_id(device, &it->device_end);
+    it->is_import = is_import;
+}
+
 static int count_mrs(const struct lend_verbs_context *context)
 {
     int count = 0;
@@ -428,11 +437,17 @@ static struct lend_verbs_mr *reg_mr_iova2(struct lend_verbs_pd *pd, void *addres
                                           uint64_t iova, unsigned access)
 {
     int number = register_fails(pd, bytes, access);
+    bool is_device = fake_cuda_bytes((uint64_t)(uintptr_t)address) != NULL;
+    struct lend_verbs_mr *made;
 
-    if (number == 0 && fake_cuda_bytes((uint64_t)(uintptr_t)address) != NULL &&
-        !device_of(pd->context)->has_peer_memory)
+    if (number == 0 && is_device && !device_of(pd->context)->has_peer_memory)
         number = EFAULT;
-    return number != 0 ? refuse(number) : make_mr(pd, iova, bytes, access);
+    if (number != 0)
+        return refuse(number);
+    made = make_mr(pd, iova, bytes, access);
+    if (is_device)
+        note_device(made, (uint64_t)(uintptr_t)address, false);
+    return made;
 }
 
 static struct lend_verbs_mr *reg_mr(struct lend_verbs_pd *pd, void *address, size_t bytes,
@@ -456,11 +471,17 @@ static struct lend_verbs_mr *reg_dmabuf_mr(struct lend_verbs_pd *pd, uint64_t of
     if (number == 0 && device_of(pd->context)->refuses_dma_buf_windows &&
         ((unsigned)access & LEND_VERBS_BIND) != 0)
         number = EINVAL;
+    uint64_t base = 0, length = 0;
+    if (number == 0 &&
+        (!fake_cuda_exported(fd, &base, &length) || offset > length || bytes > length - offset))
+        number = EINVAL;
     if (number != 0)
         return refuse(number);
     fake_verbs.last_fd = fd;
     fake_verbs.last_offset = offset;
-    return make_mr(pd, iova, bytes, (unsigned)access);
+    struct lend_verbs_mr *made = make_mr(pd, iova, bytes, (unsigned)access);
+    note_device(made, base + offset, true);
+    return made;
 }
 
 static int dereg_mr(struct lend_verbs_mr *mr)

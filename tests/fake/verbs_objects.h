@@ -28,6 +28,13 @@ struct fake_mr {
     struct fake_mr *next;
     unsigned access;
     int windows; /* bound to it */
+    /* Memory of a fake GPU: where its first byte is, and which allocation that is of. */
+    uint64_t device; /* 0: memory of the host */
+    uint64_t device_end;
+    uint64_t device_id;
+    bool
+        is_import; /* of a dma-buf, which keeps the memory; else the driver ends it when it is freed
+                    */
 };
 
 struct fake_mw {
@@ -100,6 +107,18 @@ static inline struct fake_context *fake_verbs_context_of(struct lend_verbs_conte
     return (struct fake_context *)(void *)((char *)context -
                                            offsetof(struct fake_context, ex.context));
 }
+
+/* One end of a copy. */
+struct fake_reach {
+    const struct fake_mr *mr; /* NULL: memory of the host */
+    uint64_t address;
+};
+
+/* By its key; NULL: there is none. */
+const struct fake_mr *fake_verbs_find_mr(uint32_t key);
+/* Is the memory that was registered gone? Of an import it stays, though nobody else sees it. */
+bool fake_verbs_is_freed(const struct fake_mr *mr);
+void fake_verbs_copy(const struct fake_reach *to, const struct fake_reach *from, size_t count);
 
 /* Count a call; how it fails, or 0. context may be NULL. */
 int fake_verbs_fails(struct lend_verbs_context *context);

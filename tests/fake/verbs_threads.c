@@ -60,6 +60,10 @@ LOCKED(int, dealloc_pd, fake_verbs_ops.dealloc_pd, (struct lend_verbs_pd * pd), 
 LOCKED(struct lend_verbs_mr *, reg_mr, fake_verbs_ops.reg_mr,
        (struct lend_verbs_pd * pd, void *address, size_t bytes, int access),
        (pd, address, bytes, access))
+LOCKED(struct lend_verbs_mr *, reg_dmabuf_mr, fake_verbs_ops.reg_dmabuf_mr,
+       (struct lend_verbs_pd * pd, uint64_t offset, size_t bytes, uint64_t iova, int fd,
+        int access),
+       (pd, offset, bytes, iova, fd, access))
 LOCKED(struct lend_verbs_mr *, reg_mr_iova2, fake_verbs_ops.reg_mr_iova2,
        (struct lend_verbs_pd * pd, void *address, size_t bytes, uint64_t iova, unsigned access),
        (pd, address, bytes, iova, access))
@@ -168,6 +172,7 @@ const struct lend_verbs_ops fake_verbs_threads_ops = {
     .dealloc_pd = dealloc_pd,
     .reg_mr = reg_mr,
     .reg_mr_iova2 = reg_mr_iova2,
+    .reg_dmabuf_mr = reg_dmabuf_mr,
     .dereg_mr = dereg_mr,
     .create_cq = create_cq,
     .destroy_cq = destroy_cq,

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fake/cuda.h"
 #include "fake/verbs_objects.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 /* The fake's queues: work is done when it is posted, or held until fake_verbs_let_go(). */
@@ -393,31 +390,14 @@ int fake_verbs_query_qp(struct lend_verbs_qp *qp, struct lend_verbs_qp_attribute
 
 /* --- bytes --- */
 
-/* Where the byte of that address is: memory of a fake GPU lies elsewhere. */
-static uint8_t *place(uint64_t address)
-{
-    uint8_t *bytes = fake_cuda_bytes(address);
-
-    return bytes != NULL ? bytes : (uint8_t *)(uintptr_t)address;
-}
-
 static bool is_within(uint64_t address, uint64_t bytes, uint64_t start, uint64_t length)
 {
     return address >= start && bytes <= length && address - start <= length - bytes;
 }
 
-static const struct fake_mr *find_mr(uint32_t key)
-{
-    const struct fake_mr *it = fake_verbs_table.mrs;
-
-    while (it != NULL && it->mr.rkey != key)
-        it = it->next;
-    return it;
-}
-
 static bool is_local(const struct fake_qp *it, const struct lend_verbs_sge *sge, bool is_written)
 {
-    const struct fake_mr *mr = find_mr(sge->lkey);
+    const struct fake_mr *mr = fake_verbs_find_mr(sge->lkey);
 
     return sge->length == 0 ||
            (mr != NULL && mr->mr.pd == it->qp.pd &&
@@ -425,22 +405,27 @@ static bool is_local(const struct fake_qp *it, const struct lend_verbs_sge *sge,
             is_within(sge->addr, sge->length, (uintptr_t)mr->mr.addr, mr->mr.length));
 }
 
-/* May the peer of that queue pair do this to our memory? */
-static bool is_allowed(const struct fake_qp *target, uint32_t rkey, uint64_t address,
-                       uint64_t bytes, unsigned right)
+/* The region that the peer of that queue pair may do this to; NULL: none. What was registered by
+ * its address ends when it is freed, as the driver sees to that. */
+static const struct fake_mr *allowed(const struct fake_qp *target, uint32_t rkey, uint64_t address,
+                                     uint64_t bytes, unsigned right)
 {
-    const struct fake_mr *mr = find_mr(rkey);
+    const struct fake_mr *mr = fake_verbs_find_mr(rkey);
+    bool is_allowed = false;
 
-    if ((target->attributes.qp_access_flags & right) == 0)
-        return false;
     if (mr != NULL)
-        return mr->mr.pd == target->qp.pd && (mr->access & right) != 0 &&
-               is_within(address, bytes, (uintptr_t)mr->mr.addr, mr->mr.length);
-    for (const struct fake_mw *it = fake_verbs_table.mws; it != NULL; it = it->next) {
-        if (it->mr != NULL && it->rkey == rkey && it->qp_num == target->qp.qp_num)
-            return (it->access & right) != 0 && is_within(address, bytes, it->address, it->bytes);
+        is_allowed = mr->mr.pd == target->qp.pd && (mr->access & right) != 0 &&
+                     is_within(address, bytes, (uintptr_t)mr->mr.addr, mr->mr.length);
+    for (const struct fake_mw *it = fake_verbs_table.mws; mr == NULL && it != NULL; it = it->next) {
+        if (it->mr == NULL || it->rkey != rkey || it->qp_num != target->qp.qp_num)
+            continue;
+        mr = it->mr;
+        is_allowed = (it->access & right) != 0 && is_within(address, bytes, it->address, it->bytes);
     }
-    return false;
+    if ((target->attributes.qp_access_flags & right) == 0 || !is_allowed ||
+        (fake_verbs_is_freed(mr) && !mr->is_import))
+        return NULL;
+    return mr;
 }
 
 static uint64_t work_bytes(const struct fake_work *work)
@@ -452,33 +437,21 @@ static uint64_t work_bytes(const struct fake_work *work)
     return sum;
 }
 
-static void move_bytes(uint8_t *to, const uint8_t *from, size_t count)
-{
-    const struct iovec source = {.iov_base = (void *)(uintptr_t)from, .iov_len = count};
-    const struct iovec target = {.iov_base = to, .iov_len = count};
-
-    if (!fake_verbs.is_beside)
-        memmove(to, from, count);
-    else if (syscall(SYS_process_vm_writev, getpid(), &source, 1L, &target, 1L, 0L) != (long)count)
-        abort();
-}
-
-/* Out of the work's pieces to `to`, or from `from` into them. */
-static void copy_pieces(const struct fake_work *work, uint64_t remote, bool is_read)
+/* Out of the work's pieces to `remote`, or from there into them. */
+static void copy_pieces(const struct fake_work *work, struct fake_reach remote, bool is_read)
 {
     uint64_t done = 0;
 
     for (int i = 0; i < work->send.num_sge; i++) {
         const struct lend_verbs_sge *sge = &work->sges[i];
+        struct fake_reach local = {.mr = fake_verbs_find_mr(sge->lkey), .address = sge->addr};
 
         if (sge->length == 0)
             continue;
-        if (is_read)
-            move_bytes(place(sge->addr), place(remote + done), sge->length);
-        else if (work->inlined != NULL)
-            memcpy(place(remote + done), work->inlined + done, sge->length);
-        else
-            move_bytes(place(remote + done), place(sge->addr), sge->length);
+        if (work->inlined != NULL)
+            local = (struct fake_reach){.address = (uintptr_t)work->inlined + done};
+        fake_verbs_copy(is_read ? &local : &remote, is_read ? &remote : &local, sge->length);
+        remote.address += sge->length;
         done += sge->length;
     }
 }
@@ -550,7 +523,10 @@ static bool receive(struct fake_qp *target, const struct fake_work *work, bool h
             !is_local(target, &taken->sges[0], true))
             completion.status = LEND_VERBS_WC_LOCAL_LENGTH;
         else
-            copy_pieces(work, taken->sges[0].addr, false);
+            copy_pieces(work,
+                        (struct fake_reach){.mr = fake_verbs_find_mr(taken->sges[0].lkey),
+                                            .address = taken->sges[0].addr},
+                        false);
     }
     target->receive_first = (target->receive_first + 1) % (int)(target->init.cap.max_recv_wr + 1);
     target->receive_count--;
@@ -584,13 +560,15 @@ static int reach_peer(struct fake_qp *it, const struct fake_work *work)
     if (has_receive && target->receive_count == 0)
         return -1;
     if ((is_read || is_write) && work_bytes(work) > 0) {
-        if (!is_allowed(target, work->send.wr.rdma.rkey, work->send.wr.rdma.remote_addr,
-                        work_bytes(work),
-                        is_read ? LEND_VERBS_REMOTE_READ : LEND_VERBS_REMOTE_WRITE)) {
+        struct fake_reach there = {.address = work->send.wr.rdma.remote_addr};
+
+        there.mr = allowed(target, work->send.wr.rdma.rkey, there.address, work_bytes(work),
+                           is_read ? LEND_VERBS_REMOTE_READ : LEND_VERBS_REMOTE_WRITE);
+        if (there.mr == NULL) {
             flush(target);
             return LEND_VERBS_WC_REMOTE_ACCESS;
         }
-        copy_pieces(work, work->send.wr.rdma.remote_addr, is_read);
+        copy_pieces(work, there, is_read);
     }
     if (has_receive)
         (void)receive(target, work, !is_write); /* there is one */
@@ -677,7 +655,8 @@ static int take_work(struct fake_qp *it, const struct lend_verbs_send *send)
             return EINVAL;
         work->inlined = malloc(work_bytes(work) + 1);
         for (int i = 0; i < send->num_sge; i++) {
-            memcpy(work->inlined + done, place(work->sges[i].addr), work->sges[i].length);
+            memcpy(work->inlined + done, (const uint8_t *)(uintptr_t)work->sges[i].addr,
+                   work->sges[i].length);
             done += work->sges[i].length;
         }
     }

@@ -284,7 +284,7 @@ static void submit(uint8_t which, bool is_write)
     if (i == MOVES || ops()->judge(rail, &why) != LEND_OK)
         return;
     const void *theirs = is_write ? NULL : ops()->theirs(rail, region + 1, 1, &why);
-    const void *ours = ops()->ours(rail, region + 1, &why);
+    const void *ours = ops()->ours(rail, region + 1, true, &why);
     if (ours == NULL || (theirs == NULL && !is_write) ||
         (is_write && ops()->writes(rail, slot, GENERATION, &why) != LEND_OK))
         return;

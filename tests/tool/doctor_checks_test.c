@@ -121,9 +121,12 @@ static int fake_names(const char *path, probe_visitor *visit, void *context)
     return 0;
 }
 
+static bool fake_gpu, fake_peer_memory;
+
 static int fake_stat(const char *path, struct stat *out)
 {
-    (void)path;
+    if (strstr(path, "/nv") != NULL && !fake_peer_memory)
+        return -ENOENT;
     *out = fake_folder;
     return 0;
 }
@@ -188,7 +191,7 @@ static int fake_is_dumpable(void)
 static int fake_cuda(char *why, size_t capacity)
 {
     (void)snprintf(why, capacity, "fake");
-    return -ENOENT;
+    return fake_gpu ? 0 : -ENOENT;
 }
 
 static uint64_t fake_now(void)
@@ -635,6 +638,16 @@ static void test_what_makes_rdma_slower_or_dangerous_is_a_warning(void **state)
     plant_rdma();
     planted_rdma.devices[0].has_windows_2b = false;
     expect("verbs-windows", SEVERITY_WARNING, "mlx5_0 has no memory windows", "16.1");
+    plant_rdma();
+    fake_gpu = true;
+    expect("verbs-gpus", SEVERITY_WARNING, "mlx5_0 takes no memory of GPUs",
+           "modprobe nvidia-peermem");
+    fake_peer_memory = true;
+    expect(NULL, SEVERITY_OK, "", "");
+    fake_peer_memory = false;
+    planted_rdma.devices[0].has_dma_buf = true;
+    expect(NULL, SEVERITY_OK, "", "");
+    fake_gpu = false;
     plant_rdma();
     planted_rdma.is_fork_safe = false;
     expect("verbs-fork", SEVERITY_WARNING, "does not copy", "Linux 5.12");

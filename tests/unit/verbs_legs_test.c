@@ -31,6 +31,15 @@ static struct lend_verbs_rail *rail_of(const struct side *side)
         LEND_LIST_OWNER(side->agent->sessions.next, struct lend_session, link)->rail);
 }
 
+/* How far the reader's NICs are from its GPU. */
+static void set_distances(const struct world *world, uint32_t first, uint32_t second)
+{
+    struct lend_verbs_station *station = rail_of(&world->reader)->station;
+
+    atomic_store(&station->distances[0][0], first);
+    atomic_store(&station->distances[1][0], second);
+}
+
 static void clear(struct world *world)
 {
     for (int i = 0; i < REGIONS; i++)
@@ -56,6 +65,45 @@ static void test_a_long_read_goes_by_each_nic_and_a_part_of_it(void **state)
     assert_int_equal(fake_verbs.works_of[0] + fake_verbs.works_of[2], REGIONS); /* windows alone */
     assert_int_equal(fake_verbs.qps, 4 * LEND_VERBS_LANES);
     close_world(world);
+}
+
+static void test_a_long_read_into_a_gpu_goes_by_the_nearest_nics_alone(void **state)
+{
+    (void)state;
+    reader_is_device = true;
+    for (uint32_t far = 0; far < 3; far++) {
+        struct world *world = open_both();
+
+        expect(world, LEND_OK, "verbs/read");
+        set_distances(world, far == 0 ? 5 : 3, far == 1 ? 5 : 3);
+        const int first = fake_verbs.works_of[1], second = fake_verbs.works_of[3];
+        clear(world);
+        expect(world, LEND_OK, "verbs/read");
+        assert_true((fake_verbs.works_of[1] > first) == (far != 0));
+        assert_true((fake_verbs.works_of[3] > second) == (far != 1));
+        close_world(world);
+    }
+    reader_is_device = false;
+}
+
+/* Each leg reads its own NIC's way behind its part, so that what it wrote is there. */
+static void test_a_long_write_to_a_gpu_goes_by_each_nic_and_is_there(void **state)
+{
+    (void)state;
+    owner_is_device = true;
+    struct world *world = open_both();
+
+    prepare(world, LEND_WRITE, "verbs/write");
+    paint(world, 0x11);
+    expect(world, LEND_OK, "verbs/write"); /* the second leg wishes for keys */
+    const int first = fake_verbs.works_of[1], second = fake_verbs.works_of[3];
+    paint(world, 0x22);
+    expect(world, LEND_OK, "verbs/write");
+    assert_true(fake_verbs.works_of[1] > first);
+    assert_true(fake_verbs.works_of[3] > second);
+    assert_int_equal(fake_cuda_calls("cuFlushGPUDirectRDMAWrites"), 0);
+    close_world(world);
+    owner_is_device = false;
 }
 
 static void test_each_leg_goes_to_another_nic_of_the_owner(void **state)
@@ -574,6 +622,8 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_long_read_goes_by_each_nic_and_a_part_of_it),
+        cmocka_unit_test(test_a_long_read_into_a_gpu_goes_by_the_nearest_nics_alone),
+        cmocka_unit_test(test_a_long_write_to_a_gpu_goes_by_each_nic_and_is_there),
         cmocka_unit_test(test_each_leg_goes_to_another_nic_of_the_owner),
         cmocka_unit_test(test_the_part_of_each_nic_is_as_its_link_is_fast),
         cmocka_unit_test(test_where_one_side_has_one_nic_both_legs_lead_to_it),

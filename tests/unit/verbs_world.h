@@ -21,7 +21,9 @@
 #include <lend/lend.h>
 
 #include "double.h"
+#include "fake/cuda.h"
 #include "fake/verbs.h"
+#include "memory/cuda.h"
 
 #define SECOND UINT64_C(1000000000)
 
@@ -31,8 +33,15 @@
 
 enum { REGIONS = 3, BLOCKS = 64, BLOCK = WORLD_BLOCK, BYTES = BLOCKS * BLOCK, STEPS_MAX = 1 << 16 };
 
+/* Whose memory is a fake GPU's, one allocation for all its regions; and on which GPU. */
+static bool owner_is_device, reader_is_device;
+static int32_t device_of_owner;
+static const char *carrier = "loopback"; /* of frames */
+
 struct side {
     struct lend_agent *agent;
+    int32_t ordinal;
+    uint64_t device; /* where the allocation begins; 0: it is the host's */
     uint8_t *memory[REGIONS];
     struct lend_region *regions[REGIONS];
 };
@@ -58,22 +67,57 @@ static inline void make_region(struct side *side, int at)
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
     struct lend_error error = {0};
 
-    side->memory[at] = calloc(1, BYTES);
-    assert_non_null(side->memory[at]);
-    check(lend_memory_system(side->memory[at], BYTES, &desc.memory, &error), &error);
+    if (side->device != 0) {
+        uint64_t address = side->device + (uint64_t)at * BYTES;
+
+        side->memory[at] = fake_cuda_bytes(address);
+        check(lend_memory_device(address, BYTES, side->ordinal, &desc.memory, &error), &error);
+    } else {
+        side->memory[at] = calloc(1, BYTES);
+        assert_non_null(side->memory[at]);
+        check(lend_memory_system(side->memory[at], BYTES, &desc.memory, &error), &error);
+    }
     desc.geometry.block_length_bytes = BLOCK;
     desc.geometry.count = BLOCKS;
     desc.access = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
     check(lend_region_register(side->agent, &desc, 1, &side->regions[at], NULL, &error), &error);
 }
 
+static inline void enter_gpu(int32_t ordinal)
+{
+    void *context = NULL;
+
+    assert_int_equal(cuInit(0), 0);
+    assert_int_equal(cuDevicePrimaryCtxRetain(&context, ordinal), 0);
+    assert_int_equal(cuCtxPushCurrent_v2(context), 0);
+}
+
+static inline void leave_gpu(int32_t ordinal)
+{
+    void *context = NULL;
+
+    assert_int_equal(cuCtxPopCurrent_v2(&context), 0);
+    assert_int_equal(cuDevicePrimaryCtxRelease_v2(ordinal), 0);
+}
+
+static inline void take_gpu_memory(struct side *side, int32_t ordinal)
+{
+    side->ordinal = ordinal;
+    enter_gpu(ordinal);
+    assert_int_equal(cuMemAlloc_v2(&side->device, REGIONS * BYTES), 0);
+    leave_gpu(ordinal);
+}
+
 static inline void make_side(struct side *side, const char *name, const char *device)
 {
     struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
     struct lend_error error = {0};
+    char transports[32];
 
     config.name = name;
-    config.transports = device != NULL ? "loopback,verbs" : "loopback";
+    (void)snprintf(transports, sizeof transports, "%s%s", carrier, device != NULL ? ",verbs" : "");
+    config.transports = transports;
+    config.listen = strcmp(carrier, "tcp") == 0 ? "127.0.0.1" : NULL;
     config.verbs_devices = device;
     config.flags = LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS;
     check(lend_agent_create(&config, &side->agent, &error), &error);
@@ -119,6 +163,8 @@ static inline void meet(struct world *world)
     step_often(world);
 }
 
+static uint32_t regions_used = REGIONS; /* by leases and transfers, from the first on */
+
 static inline void grant(struct world *world, uint32_t access)
 {
     struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
@@ -132,7 +178,7 @@ static inline void grant(struct world *world, uint32_t access)
     world->ticket = NULL;
     world->lease = NULL;
     set.regions = world->owner.regions;
-    set.region_count = REGIONS;
+    set.region_count = regions_used;
     set.count = BLOCKS;
     desc.sets = &set;
     desc.set_count = 1;
@@ -161,10 +207,16 @@ static inline void begin_world(void)
     fake_verbs_reset();
     fake_verbs.device_count = FAKE_VERBS_DEVICES_MAX;
     lend_verbs = &fake_verbs_ops;
+    if (owner_is_device || reader_is_device)
+        lend_cuda = &fake_cuda_ops;
 }
 
 static inline void fill_world(struct world *world, const char *owners, const char *readers)
 {
+    if (owner_is_device)
+        take_gpu_memory(&world->owner, device_of_owner);
+    if (reader_is_device)
+        take_gpu_memory(&world->reader, 0);
     make_side(&world->owner, "owner", owners);
     make_side(&world->reader, "reader", readers);
     fill(world);
@@ -199,8 +251,13 @@ static inline struct world *open_world(bool owner_has, bool reader_has)
 static inline void close_side(struct side *side)
 {
     lend_agent_destroy(side->agent);
-    for (int i = 0; i < REGIONS; i++)
+    for (int i = 0; side->device == 0 && i < REGIONS; i++)
         free(side->memory[i]);
+    if (side->device == 0)
+        return;
+    enter_gpu(side->ordinal);
+    assert_int_equal(cuMemFree_v2(side->device), 0);
+    leave_gpu(side->ordinal);
 }
 
 static inline void close_world(struct world *world)
@@ -213,6 +270,12 @@ static inline void close_world(struct world *world)
     close_side(&world->reader);
     close_side(&world->owner);
     assert_int_equal(fake_verbs_kept(), 0);
+    if (owner_is_device || reader_is_device) {
+        assert_int_equal(fake_cuda_held(), 0);
+        assert_int_equal(fake_cuda_kept(), 0);
+        fake_cuda_reset();
+        lend_cuda = NULL;
+    }
     lend_verbs = NULL;
     free(world);
 }
@@ -237,7 +300,7 @@ static inline void prepare(struct world *world, uint32_t direction, const char *
     desc.direction = direction;
     desc.local_regions = world->reader.regions;
     desc.remote_regions = ids;
-    desc.region_count = REGIONS;
+    desc.region_count = regions_used;
     desc.block_count_max = BLOCKS;
     desc.paths = paths;
     check(lend_transfer_prepare(world->reader.agent, &desc, &world->transfer, &error), &error);
@@ -292,7 +355,7 @@ static inline struct lend_transfer_record finish(struct world *world, struct len
 
 static inline bool is_here(const struct world *world)
 {
-    for (int r = 0; r < REGIONS; r++)
+    for (uint32_t r = 0; r < regions_used; r++)
         for (int i = 0; i < CHOSEN; i++)
             if (memcmp(world->reader.memory[r] + (size_t)i * BLOCK,
                        world->owner.memory[r] + (size_t)(BLOCKS - 1 - 3 * i) * BLOCK, BLOCK) != 0)

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "transport/verbs/near.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,8 +14,7 @@ enum { PATH_BYTES = 384, TABLE_ENTRIES_MAX = 16384 };
 
 /* --- small files --- */
 
-/* The beginning of a file, as text. False: it cannot be read. */
-static bool read_text(const char *path, char *text, size_t capacity)
+bool lend_verbs_read_text(const char *path, char *text, size_t capacity)
 {
     int fd = lend_sys->open_read(path);
     size_t length = 0;
@@ -143,7 +143,6 @@ static enum lend_status open_context(struct lend_verbs_nic *nic, struct lend_err
 
 static void describe_place(struct lend_verbs_nic *nic)
 {
-    static const char slot[] = "PCI_SLOT_NAME=";
     const struct lend_verbs_device *device = nic->context->device;
     char path[PATH_BYTES], text[1024];
 
@@ -152,16 +151,10 @@ static void describe_place(struct lend_verbs_nic *nic)
                     device->node_type == LEND_VERBS_NODE_IWARP;
     nic->numa_node = -1;
     (void)snprintf(path, sizeof path, "%.255s/device/numa_node", device->ibdev_path);
-    if (read_text(path, text, sizeof text))
+    if (lend_verbs_read_text(path, text, sizeof text))
         nic->numa_node = (int32_t)strtol(text, NULL, 10);
-    (void)snprintf(path, sizeof path, "%.255s/device/uevent", device->ibdev_path);
-    if (read_text(path, text, sizeof text)) {
-        const char *at = strstr(text, slot);
-
-        if (at != NULL)
-            (void)snprintf(nic->pci, sizeof nic->pci, "%.*s",
-                           (int)strcspn(at + sizeof slot - 1, "\n"), at + sizeof slot - 1);
-    }
+    (void)snprintf(path, sizeof path, "%.255s/device", device->ibdev_path);
+    (void)lend_verbs_pci_name(path, nic->pci); /* "" for one without */
 }
 
 /* A registration of no descriptor fails in any case; how tells whether library, kernel and driver
@@ -257,7 +250,7 @@ static void ask_gids_singly(const struct lend_verbs_nic *nic, struct lend_verbs_
         (void)snprintf(path, sizeof path, "%.255s/ports/%u/gid_attrs/types/%d", device->ibdev_path,
                        port->number, i);
         if (port->link_layer == LEND_VERBS_LINK_ETHERNET)
-            type = read_text(path, text, sizeof text) && strncmp(text, "RoCE v2", 7) == 0
+            type = lend_verbs_read_text(path, text, sizeof text) && strncmp(text, "RoCE v2", 7) == 0
                        ? LEND_VERBS_GID_ROCE_V2
                        : LEND_VERBS_GID_ROCE_V1;
         add_gid(port, gid.raw, (uint32_t)i, type);

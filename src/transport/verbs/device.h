@@ -138,6 +138,8 @@ uint32_t lend_verbs_mtu_bytes(uint8_t mtu);
 enum lend_status lend_verbs_check_fork(const struct lend_verbs_ops *verbs, bool consents,
                                        struct lend_error *error);
 
+/* The beginning of a file, as text. False: it cannot be read, or is empty. */
+bool lend_verbs_read_text(const char *path, char *text, size_t capacity);
 /* Is the kernel's way from a NIC to memory of a GPU without dma-buf there (nvidia_peermem)? Else
  * why holds the reason and the remedy. */
 bool lend_verbs_has_peer_memory(char *why, size_t capacity);

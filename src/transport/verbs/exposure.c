@@ -56,24 +56,70 @@ static bool grow_locked(struct lend_verbs_station *station)
     return true;
 }
 
+/* Of memory of a GPU: what of these rights there can be. What nothing makes visible to the GPU does
+ * not come in by a NIC. */
+static uint32_t limit_rights(struct lend_verbs_station *station,
+                             struct lend_verbs_exposure *exposure, uint32_t rights)
+{
+    const struct lend_lane *lane = exposure->what.lane;
+    struct lend_error *why = &exposure->why_not;
+
+    if (lend_lane_check_remote_writes(lane, why) != LEND_OK)
+        rights &= ~(uint32_t)(LEND_VERBS_MAY_WRITE | LEND_VERBS_MAY_LAND);
+    if ((rights & LEND_VERBS_MAY_WRITE) != 0 &&
+        lend_verbs_gpu_enter(station, lane, &exposure->gpu, why) != LEND_OK)
+        rights &= ~(uint32_t)LEND_VERBS_MAY_WRITE;
+    if (why->status != LEND_OK)
+        lend_agent_log(station->agent, LEND_LOG_WARNING,
+                       "region %llu is not written by transport verbs: %s",
+                       (unsigned long long)exposure->what.region_id, why->message);
+    return rights;
+}
+
+/* How the NICs are to know it: no more than what is lent, though a GPU's allocation may be more. In
+ * that may be other things, which nobody has lent, and regions that are withdrawn by themselves. */
+static struct lend_verbs_memory memory_of(struct lend_verbs_station *station,
+                                          struct lend_verbs_exposure *exposure)
+{
+    const struct lend_exposure *what = &exposure->what;
+    uint32_t rights = LEND_VERBS_MAY_LAND;
+
+    rights |= (what->access & LEND_ACCESS_READ) != 0 ? (uint32_t)LEND_VERBS_MAY_READ : 0;
+    rights |= (what->access & LEND_ACCESS_WRITE) != 0 ? (uint32_t)LEND_VERBS_MAY_WRITE : 0;
+    struct lend_verbs_memory memory = {.address = what->address,
+                                       .bytes = what->length_bytes,
+                                       .kind = LEND_MEMORY_SYSTEM,
+                                       .rights = rights};
+    if (what->lane == NULL)
+        return memory;
+    memory.kind = LEND_MEMORY_DEVICE;
+    memory.device = what->lane->ordinal;
+    lend_verbs_gpu_locate(station, what->lane);
+    memory.rights = limit_rights(station, exposure, rights);
+    return memory;
+}
+
 /* One that cannot be landed in, as it is not writable, may still be read. */
 static enum lend_status take(struct lend_verbs_station *station,
                              struct lend_verbs_exposure *exposure, struct lend_error *error)
 {
-    uint32_t lent = (exposure->what.access & LEND_ACCESS_READ) != 0 ? LEND_VERBS_MAY_READ : 0;
-    uint32_t written = (exposure->what.access & LEND_ACCESS_WRITE) != 0 ? LEND_VERBS_MAY_WRITE : 0;
-    struct lend_verbs_memory memory = {
-        .address = exposure->what.address,
-        .bytes = exposure->what.length_bytes,
-        .kind = LEND_MEMORY_SYSTEM,
-        .rights = lent | written | LEND_VERBS_MAY_LAND,
-    };
+    struct lend_verbs_memory memory = memory_of(station, exposure);
+    uint32_t lent = memory.rights & (uint32_t)LEND_VERBS_MAY_READ;
     struct lend_error first = {0};
+
+    exposure->lands = (memory.rights & LEND_VERBS_MAY_LAND) != 0;
+    if (memory.rights == 0) {
+        if (error != NULL)
+            *error = exposure->why_not;
+        return (enum lend_status)exposure->why_not.status;
+    }
 
     enum lend_status status =
         lend_verbs_region_register(station->store, &memory, &exposure->region, &first);
     if (lent != 0 && (status == LEND_E_MEMORY || status == LEND_E_SYSTEM)) {
         memory.rights = lent;
+        exposure->lands = false;
+        exposure->why_not = first;
         if (lend_verbs_region_register(station->store, &memory, &exposure->region, NULL) == LEND_OK)
             return LEND_OK;
     }
@@ -148,7 +194,8 @@ bool lend_verbs_is_exposed(void *transport, uint64_t region_id, char *who, size_
     return at != NULL;
 }
 
-const void *lend_verbs_ours(struct lend_rail *base, uint64_t region_id, struct lend_error *why)
+const void *lend_verbs_ours(struct lend_rail *base, uint64_t region_id, bool lands,
+                            struct lend_error *why)
 {
     struct lend_verbs_station *station = lend_verbs_rail_of(base)->station;
     struct lend_verbs_region *region = NULL;
@@ -157,18 +204,25 @@ const void *lend_verbs_ours(struct lend_rail *base, uint64_t region_id, struct l
     struct lend_verbs_exposure **at = find_locked(station, region_id);
     if (at != NULL)
         region = (*at)->region;
-    if (region == NULL)
+    if (region == NULL) {
         (void)lend_fail(why, LEND_E_NO_PATH, "region %llu of ours is known to no NIC: %.180s",
                         (unsigned long long)region_id, at != NULL ? (*at)->why.message : "");
+    } else if (lands && !(*at)->lands) {
+        (void)lend_fail(why, LEND_E_NO_PATH, "no NIC may write to region %llu of ours: %.180s",
+                        (unsigned long long)region_id, (*at)->why_not.message);
+        region = NULL;
+    }
     (void)pthread_mutex_unlock(&station->lock);
     return region;
 }
 
-struct lend_verbs_region *lend_verbs_find(struct lend_verbs_station *station, uint64_t region_id)
+struct lend_verbs_region *lend_verbs_find(struct lend_verbs_station *station, uint64_t region_id,
+                                          uint32_t *out_gpu)
 {
     (void)pthread_mutex_lock(&station->lock);
     struct lend_verbs_exposure **at = find_locked(station, region_id);
     struct lend_verbs_region *region = at != NULL ? (*at)->region : NULL;
+    *out_gpu = at != NULL ? (*at)->gpu : 0;
     (void)pthread_mutex_unlock(&station->lock);
     return region;
 }

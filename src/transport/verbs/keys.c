@@ -35,6 +35,7 @@ struct lend_verbs_grant {
     struct lend_verbs_grant *holder; /* that has the reference to the lease: it, or its root's, */
     _Atomic uint32_t shares;         /* for so many that are not over */
     uint64_t attempt;                /* to end its lease, that came by last */
+    uint32_t gpus;                   /* of the station's, whose memory it lets the peer write */
     uint32_t key_count;
     uint32_t capacity;
     struct key keys[];
@@ -149,7 +150,10 @@ static bool end_grant(struct lend_verbs_rail *rail, struct lend_verbs_grant *gra
     hear(rail);
     for (uint32_t i = 0; i < grant->key_count; i++)
         is_over &= end_key(rail, &grant->keys[i]);
-    return is_over;
+    /* What was let through before is on its way to a GPU still. */
+    if (is_over && lend_verbs_gpus_flush(rail->station, grant->gpus, &rail->keeps))
+        grant->gpus = 0;
+    return is_over && grant->gpus == 0;
 }
 
 static void move_over(struct lend_verbs_grant *grant, struct lend_list *over)
@@ -353,10 +357,13 @@ static enum lend_status take_key(struct lend_verbs_rail *rail, struct lend_verbs
 static enum lend_status take_span(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
                                   const struct lend_rail_span *span, uint32_t *count)
 {
-    struct lend_verbs_region *region = lend_verbs_find(rail->station, span->region_id);
+    uint32_t gpu = 0;
+    struct lend_verbs_region *region = lend_verbs_find(rail->station, span->region_id, &gpu);
     enum lend_status status = region != NULL ? LEND_OK : LEND_E_NO_PATH;
     struct lend_verbs_keys keys;
 
+    if (grant != NULL)
+        grant->gpus |= gpu;
     for (uint64_t done = 0; status == LEND_OK && done < span->length_bytes; done += keys.bytes) {
         if (!lend_verbs_region_keys(region, rail->nic, span->address + done,
                                     span->length_bytes - done, &keys))
@@ -456,8 +463,14 @@ static bool make(struct lend_verbs_rail *rail, const struct lend_rail_grant *wha
     return true; /* where a NIC keeps it whoever ends the lease is told */
 }
 
+/* The peer is told of its keys next, and before that of what it reads behind WRITEs to GPUs. */
 static void owe(struct lend_verbs_rail *rail, uint32_t slot, uint64_t generation)
 {
+    (void)pthread_mutex_lock(&rail->station->keys_lock);
+    const struct lend_verbs_grant *grant = find(rail->station, rail, slot, generation);
+    const uint32_t gpus = grant != NULL ? grant->gpus : 0;
+    (void)pthread_mutex_unlock(&rail->station->keys_lock);
+    lend_verbs_gpus_tell(rail, gpus);
     rail->owed[rail->owed_count].slot = slot;
     rail->owed[rail->owed_count++].generation = generation;
 }

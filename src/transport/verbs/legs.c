@@ -286,21 +286,55 @@ static bool knows(struct lend_verbs_rail *leg, const struct lend_rail_move *move
     return true;
 }
 
-/* The legs that it is to go by; fewer than 2: it is not split. */
+/* The GPU that all of our side's memory is of; -1: of the host, or several. */
+static int32_t gpu_of(const struct lend_rail_move *move)
+{
+    int32_t gpu = lend_verbs_region_gpu(move->ends[0].ours);
+
+    for (uint64_t i = 1; i < move->ours.extent_count; i++)
+        if (move->ends[i].ours != move->ends[i - 1].ours &&
+            lend_verbs_region_gpu(move->ends[i].ours) != gpu)
+            return -1;
+    return gpu < LEND_VERBS_ORDINALS_MAX ? gpu : -1;
+}
+
+/* Of legs for memory of a GPU, those alone whose NICs are nearest to it; all, where it is not known
+ * how far they are. */
+static uint32_t keep_nearest(struct lend_verbs_rail **legs, uint32_t count, int32_t gpu)
+{
+    uint32_t distances[LEND_VERBS_LEGS_MAX], nearest = UINT32_MAX, kept = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        distances[i] = atomic_load_explicit(&legs[i]->station->distances[legs[i]->nic][gpu],
+                                            memory_order_relaxed);
+        nearest = distances[i] < nearest ? distances[i] : nearest;
+    }
+    if (nearest == 0)
+        return count;
+    for (uint32_t i = 0; i < count; i++)
+        if (distances[i] == nearest)
+            legs[kept++] = legs[i];
+    return kept;
+}
+
+/* The legs that it is to go by: one, or several, if it is to be split; 0: by the root. */
 static uint32_t choose_legs(struct lend_verbs_rail *root, const struct lend_rail_move *move,
                             struct lend_verbs_rail **out)
 {
     const uint64_t most = move->total_bytes / LEND_VERBS_BATCH_BYTES;
+    const bool is_long = move->total_bytes >= LEND_VERBS_SPLIT_BYTES;
+    int32_t gpu = root->parts != NULL && !move->is_write ? gpu_of(move) : -1;
     struct lend_verbs_rail *leg;
     uint32_t count = 0;
 
-    if (root->parts == NULL || lend_list_is_empty(&root->parts->free) ||
-        move->total_bytes < LEND_VERBS_SPLIT_BYTES)
+    if (root->parts == NULL || lend_list_is_empty(&root->parts->free) || (!is_long && gpu < 0))
         return 0;
     FOR_EACH_LEG (leg, root)
-        if (leg->state == LEND_VERBS_RAIL_UP && count < most && (leg == root || knows(leg, move)))
+        if (leg->state == LEND_VERBS_RAIL_UP && (leg == root || knows(leg, move)))
             out[count++] = leg;
-    return count;
+    if (gpu >= 0)
+        count = keep_nearest(out, count, gpu);
+    return !is_long && count > 1 ? 1 : count < most || !is_long ? count : (uint32_t)most;
 }
 
 /* How fast a leg would carry that transfer, in Mbit/s: as the slower of its two NICs. 0: not known.
@@ -346,6 +380,7 @@ static void begin_part(struct split *split, struct lend_verbs_rail *leg, uint64_
     part->move = (struct lend_rail_move){.theirs = whole->theirs,
                                          .ours = whole->ours,
                                          .ends = whole->ends,
+                                         .gpus = whole->gpus,
                                          .is_write = whole->is_write,
                                          .total_bytes = bytes,
                                          .slot = whole->slot,
@@ -432,7 +467,7 @@ void lend_verbs_legs_submit(struct lend_rail *base, struct lend_rail_move *move)
     uint32_t count = choose_legs(root, move, legs);
 
     if (count < 2) {
-        lend_verbs_submit(base, move);
+        lend_verbs_submit(count == 1 ? &legs[0]->base : base, move);
         return;
     }
     struct split *split =

@@ -92,8 +92,8 @@ static enum lend_status find_landing(struct lend_verbs_rail *rail, struct lend_e
     struct lend_verbs_keys keys;
 
     if (!lend_verbs_region_keys(rail->landing_region, rail->nic, (uint64_t)(uintptr_t)rail->landing,
-                                LEND_VERBS_BATCHES * sizeof(uint64_t), &keys) ||
-        keys.bytes != LEND_VERBS_BATCHES * sizeof(uint64_t))
+                                LEND_VERBS_LANDING_WORDS * sizeof(uint64_t), &keys) ||
+        keys.bytes != LEND_VERBS_LANDING_WORDS * sizeof(uint64_t))
         return lend_fail(error, LEND_E_NO_PATH, "%s has no place for words of leases",
                          rail->place.nic->name);
     rail->landing_lkey = keys.lkey;
@@ -131,7 +131,7 @@ static void call(struct lend_verbs_rail *rail)
 static void make_landing(struct lend_verbs_rail *rail)
 {
     const struct lend_verbs_memory memory = {
-        .bytes = LEND_VERBS_BATCHES * sizeof(uint64_t),
+        .bytes = LEND_VERBS_LANDING_WORDS * sizeof(uint64_t),
         .kind = LEND_MEMORY_SYSTEM,
         .rights = LEND_VERBS_MAY_LAND | LEND_VERBS_IS_ORDERED,
     };

@@ -502,6 +502,11 @@ uint64_t lend_verbs_region_life(const struct lend_verbs_region *region)
     return atomic_load_explicit(&region->life, memory_order_acquire);
 }
 
+int32_t lend_verbs_region_gpu(const struct lend_verbs_region *region)
+{
+    return region->memory.kind == LEND_MEMORY_DEVICE ? region->memory.device : -1;
+}
+
 enum lend_verbs_means lend_verbs_region_means(const struct lend_verbs_region *region, uint32_t nic)
 {
     (void)pthread_mutex_lock(&region->store->keys_lock);

@@ -124,6 +124,8 @@ bool lend_verbs_region_piece(const struct lend_verbs_region *region, uint32_t ni
 bool lend_verbs_region_can_bind(const struct lend_verbs_region *region, uint32_t nic);
 /* How often its keys were made; the keys of another life are void. Any time; no lock. */
 uint64_t lend_verbs_region_life(const struct lend_verbs_region *region);
+/* The GPU whose memory it is; -1: the host's. */
+int32_t lend_verbs_region_gpu(const struct lend_verbs_region *region);
 /* How this NIC has it; 0: not at all. */
 enum lend_verbs_means lend_verbs_region_means(const struct lend_verbs_region *region, uint32_t nic);
 /* Why this NIC has it not, or has it by the second-best way only. False: it has it by the best. */

@@ -107,6 +107,7 @@ static void demolish(struct lend_verbs_station *station, bool forked)
         if (lend_verbs_store_close(station->store, &why) != LEND_OK)
             lend_agent_log(station->agent, LEND_LOG_ERROR, "verbs: %s", why.message);
     }
+    lend_verbs_gpus_fini(station, forked);
     for (uint32_t i = 0; i < station->nic_count; i++) {
         if (forked)
             lend_verbs_windows_forget(&station->windows[i]);
@@ -139,6 +140,7 @@ static enum lend_status verbs_open(const struct lend_transport_open *open, void 
     station->agent = open->agent;
     (void)pthread_mutex_init(&station->lock, NULL);
     (void)pthread_mutex_init(&station->keys_lock, NULL);
+    (void)pthread_mutex_init(&station->gpus_lock, NULL);
     (void)pthread_mutex_init(&station->rails_lock, NULL);
     lend_list_init(&station->rails);
     for (uint32_t i = 0; i < LEND_VERBS_GRANT_BUCKETS; i++)
@@ -203,7 +205,7 @@ static bool verbs_reaches(void *transport, const uint8_t *address, size_t count)
 }
 
 static const struct lend_rail_ops rail_ops = {
-    .kinds = 1u << LEND_MEMORY_SYSTEM | 1u << LEND_MEMORY_PINNED,
+    .kinds = 1u << LEND_MEMORY_SYSTEM | 1u << LEND_MEMORY_PINNED | 1u << LEND_MEMORY_DEVICE,
     .expose = lend_verbs_expose,
     .conceal = lend_verbs_conceal,
     .is_exposed = lend_verbs_is_exposed,

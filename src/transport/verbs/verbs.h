@@ -3,7 +3,10 @@
 #define LEND_TRANSPORT_VERBS_VERBS_H
 
 #include "core/transport.h"
+#include "memory/gpu_storage.h"
+#include "memory/lane.h"
 #include "transport/verbs/message.h"
+#include "transport/verbs/near.h"
 #include "transport/verbs/registration.h"
 #include "transport/verbs/window.h"
 
@@ -22,6 +25,7 @@
  *
  * verbs.c:    the station: NICs, the page of words, the table
  * exposure.c: regions as the NICs know them
+ * gpus.c:     GPUs whose memory peers write
  * legs.c:     a rail: its legs, one for each NIC that it uses
  * rail.c:     a leg: how it is made, said and heard, and breaks
  * pair.c:     queue pairs and their states
@@ -60,7 +64,12 @@ enum {
     LEND_VERBS_OWED_MAX = 16,         /* leases whose keys are to be told, or wished for */
     LEND_VERBS_ENTRY_BUCKETS = 64,
     LEND_VERBS_GRANT_BUCKETS = 256,
-    LEND_VERBS_WINDOWS_KEPT = 64, /* free ones, of a NIC */
+    LEND_VERBS_WINDOWS_KEPT = 64,                 /* free ones, of a NIC */
+    LEND_VERBS_GPUS_MAX = 16,                     /* contexts, whose memory peers may write */
+    LEND_VERBS_ORDINALS_MAX = LEND_RAIL_GPUS_MAX, /* GPUs have lower numbers, */
+    LEND_VERBS_BEACONS_MAX = 4,                   /* GPUs that one WRITE goes to */
+    LEND_VERBS_BEACON_BYTES = 64 << 10,
+    LEND_VERBS_LANDING_WORDS = LEND_VERBS_BATCHES + 1, /* the last for what nobody looks at */
     LEND_VERBS_ADDRESS_MAX = 2 + 8 * LEND_VERBS_GID_BYTES,
 };
 
@@ -70,7 +79,27 @@ struct lend_verbs_exposure {
     struct lend_exposure what;
     struct lend_verbs_region *region; /* NULL: no NIC took it, */
     struct lend_error why;            /* for that reason; or it was not let go of */
+    bool lands;                       /* bytes may come in by NICs; else why_not says why not */
+    struct lend_error why_not;
+    uint32_t gpu; /* bit of it, of those whose memory peers write; 0: none */
 };
+
+/*
+ * A GPU whose memory peers write. A PCIe write has no answer: that the peer's NIC has said that it
+ * is done, and even that the lease's word behind it was read, is not that it is in the GPU, which
+ * is another device than the one that the word is in. A read is answered, and overtakes no write on
+ * the same way: so behind each WRITE to a GPU a few bytes of its memory are read, of a *beacon*,
+ * which is the owner's and holds zeros. It is known to peers as a region of that id.
+ */
+struct lend_verbs_gpu {
+    const struct lend_lane *lane;
+    struct lend_gpu_storage *beacon; /* NULL: that GPU has one, for another context's memory */
+};
+
+static inline uint64_t lend_verbs_beacon_id(uint32_t ordinal)
+{
+    return UINT64_MAX - ordinal; /* regions count from 1 */
+}
 
 /* How a NIC is heard: what it tells of itself, and of completions that somebody waits for. */
 struct lend_verbs_ear {
@@ -103,6 +132,12 @@ struct lend_verbs_station {
     struct lend_verbs_exposure **buckets;
     uint32_t bucket_count; /* a power of two */
     uint32_t exposure_count;
+
+    /* Of each NIC from each GPU whose memory is exposed; 0: not known. */
+    _Atomic uint32_t distances[LEND_VERBS_NICS_MAX][LEND_VERBS_ORDINALS_MAX];
+    pthread_mutex_t gpus_lock; /* guards their making: before all that follow */
+    _Atomic uint32_t gpu_count;
+    struct lend_verbs_gpu gpus[LEND_VERBS_GPUS_MAX];
 
     pthread_mutex_t keys_lock; /* guards the keys: before the lock above, and those of the store */
     struct lend_list grants[LEND_VERBS_GRANT_BUCKETS]; /* of all rails, by the slot of the lease */
@@ -250,13 +285,30 @@ enum lend_status lend_verbs_expose(void *transport, const struct lend_exposure *
                                    struct lend_error *error);
 void lend_verbs_conceal(void *transport, uint64_t region_id);
 bool lend_verbs_is_exposed(void *transport, uint64_t region_id, char *who, size_t capacity);
-const void *lend_verbs_ours(struct lend_rail *base, uint64_t region_id, struct lend_error *why);
+const void *lend_verbs_ours(struct lend_rail *base, uint64_t region_id, bool lands,
+                            struct lend_error *why);
 /* A region; NULL: no NIC has it. It stays for as long as a lease on it that is being written. */
-struct lend_verbs_region *lend_verbs_find(struct lend_verbs_station *station, uint64_t region_id);
+struct lend_verbs_region *lend_verbs_find(struct lend_verbs_station *station, uint64_t region_id,
+                                          uint32_t *out_gpu);
 /* What to tell a peer of a region, by that NIC. False: it has no part in it. */
 bool lend_verbs_describe(struct lend_verbs_station *station, uint64_t region_id, uint32_t nic,
                          struct lend_verbs_told *out);
 void lend_verbs_exposures_fini(struct lend_verbs_station *station, bool forked);
+
+/* gpus.c */
+/* Find out how far our NICs are from that GPU, once. */
+void lend_verbs_gpu_locate(struct lend_verbs_station *station, const struct lend_lane *lane);
+/* Peers are to write memory of that lane's GPU: its bit, among the station's. */
+enum lend_status lend_verbs_gpu_enter(struct lend_verbs_station *station,
+                                      const struct lend_lane *lane, uint32_t *out_gpu,
+                                      struct lend_error *error);
+/* What peers have written to those GPUs is there. False: a driver did not see to that, and why. */
+bool lend_verbs_gpus_flush(const struct lend_verbs_station *station, uint32_t gpus,
+                           struct lend_error *why);
+/* Tell the peer, which is to write to those GPUs, of their beacons. */
+void lend_verbs_gpus_tell(struct lend_verbs_rail *rail, uint32_t gpus);
+/* The station's store is closed. */
+void lend_verbs_gpus_fini(struct lend_verbs_station *station, bool forked);
 
 /* events.c */
 /* Begin to hear the NICs, as far as that can be; and end it, before they are closed. */

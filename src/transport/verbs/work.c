@@ -190,6 +190,43 @@ static bool build_one(struct build *build, uint64_t max)
     return done > 0;
 }
 
+/* How many beacons are to be read behind the data. */
+static uint32_t count_beacons(const struct lend_rail_move *move)
+{
+    return move->is_write ? (uint32_t)__builtin_popcount(move->gpus) : 0;
+}
+
+/* Behind WRITEs to GPUs, a read of each: it is answered when they are there. False: the owner has
+ * not told where. */
+static bool build_beacons(struct build *build)
+{
+    struct lend_verbs_rail *rail = build->rail;
+
+    for (uint32_t gpu = 0; build->move->gpus >> gpu != 0; gpu++) {
+        struct lend_verbs_sge *sge = build->sges[build->count];
+
+        if ((build->move->gpus >> gpu & 1) == 0)
+            continue;
+        const struct lend_verbs_far *beacon = lend_verbs_rail_find(rail, lend_verbs_beacon_id(gpu));
+        if (beacon == NULL || beacon->told.piece_count == 0)
+            return false;
+        const struct lend_verbs_piece *piece = &beacon->told.pieces[0];
+        *sge =
+            (struct lend_verbs_sge){.addr = (uint64_t)(uintptr_t)&rail->landing[LEND_VERBS_BATCHES],
+                                    .length = (uint32_t)least(piece->bytes, sizeof(uint64_t)),
+                                    .lkey = rail->landing_lkey};
+        build->work[build->count] = (struct lend_verbs_send){
+            .wr_id = build->id,
+            .next = &build->work[build->count + 1],
+            .sg_list = sge,
+            .num_sge = 1,
+            .opcode = LEND_VERBS_SEND_READ,
+            .wr.rdma = {.remote_addr = piece->address, .rkey = piece->rkey}};
+        build->count++;
+    }
+    return true;
+}
+
 /* The last of a batch: the lease's word, once all before it has been read or written: requests of a
  * queue pair are carried out in their order. */
 static void build_word(struct lend_verbs_rail *rail, const struct lend_verbs_batch *batch,
@@ -299,14 +336,17 @@ static bool begin_batch(struct lend_verbs_rail *rail, struct lend_rail_move *mov
     uint64_t left = move->total_bytes - move->posted_bytes;
     uint64_t limit = left < LEND_VERBS_BATCH_BYTES ? left : LEND_VERBS_BATCH_BYTES;
     uint32_t message = rail->place.port.message_bytes_max;
-    bool is_built = true;
+    uint32_t beacons = count_beacons(move);
+    bool is_built = beacons <= LEND_VERBS_BEACONS_MAX;
 
     batch->lane = lane;
-    while (is_built && build.count < LEND_VERBS_BATCH_WORK - 1 && build.bytes < limit) {
+    while (is_built && build.count < LEND_VERBS_BATCH_WORK - 1 - beacons && build.bytes < limit) {
         uint64_t rest = limit - build.bytes;
 
         is_built = build_one(&build, rest < message ? rest : message);
     }
+    if (beacons > 0)
+        is_built = is_built && build_beacons(&build);
     if (!is_built) {
         move->status = LEND_E_NO_PATH;
         return false;

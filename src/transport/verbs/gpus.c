@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transport/verbs/verbs.h"
+
+#include "base/error.h"
+
+/* GPUs: how far they are; and of those whose memory peers write their beacons, and their flushes.
+ */
+
+void lend_verbs_gpu_locate(struct lend_verbs_station *station, const struct lend_lane *lane)
+{
+    if (lane->ordinal < 0 || lane->ordinal >= LEND_VERBS_ORDINALS_MAX)
+        return;
+    for (uint32_t i = 0; i < station->nic_count; i++) {
+        _Atomic uint32_t *distance = &station->distances[i][lane->ordinal];
+
+        /* Relaxed: whoever finds it out finds the same. */
+        if (atomic_load_explicit(distance, memory_order_relaxed) == 0)
+            atomic_store_explicit(distance, lend_verbs_distance_of_gpu(station->nics[i], lane),
+                                  memory_order_relaxed);
+    }
+}
+
+static uint32_t count_gpus(const struct lend_verbs_station *station)
+{
+    /* Acquire: those that were entered are there. */
+    return atomic_load_explicit(&station->gpu_count, memory_order_acquire);
+}
+
+static bool has_beacon(const struct lend_verbs_station *station, int32_t ordinal)
+{
+    for (uint32_t i = 0; i < count_gpus(station); i++)
+        if (station->gpus[i].lane->ordinal == ordinal && station->gpus[i].beacon != NULL)
+            return true;
+    return false;
+}
+
+static enum lend_status make_beacon(struct lend_verbs_station *station,
+                                    const struct lend_lane *lane, struct lend_gpu_storage **out,
+                                    struct lend_error *error)
+{
+    struct lend_gpu_storage *made = NULL;
+    enum lend_status status = lend_gpu_storage_create(LEND_MEMORY_DEVICE, lane->ordinal,
+                                                      LEND_VERBS_BEACON_BYTES, &made, error);
+
+    if (status != LEND_OK)
+        return status;
+    const struct lend_exposure what = {.region_id = lend_verbs_beacon_id((uint32_t)lane->ordinal),
+                                       .address = lend_gpu_storage_address(made),
+                                       .length_bytes = LEND_VERBS_BEACON_BYTES,
+                                       .access = LEND_ACCESS_READ,
+                                       .lane = lane};
+    status = lend_verbs_expose(station, &what, error);
+    if (status == LEND_OK) {
+        *out = made;
+        return LEND_OK;
+    }
+    lend_verbs_conceal(station, what.region_id); /* no NIC took it */
+    lend_gpu_storage_destroy(made);
+    return status;
+}
+
+static enum lend_status add(struct lend_verbs_station *station, const struct lend_lane *lane,
+                            struct lend_error *error)
+{
+    uint32_t count = count_gpus(station);
+    struct lend_verbs_gpu gpu = {.lane = lane};
+    enum lend_status status = LEND_OK;
+
+    if (count == LEND_VERBS_GPUS_MAX || lane->ordinal < 0 ||
+        lane->ordinal >= LEND_VERBS_ORDINALS_MAX)
+        return lend_fail(error, LEND_E_LIMIT,
+                         "peers write memory of %u CUDA contexts by NICs, and this is another "
+                         "(GPU %d)",
+                         count, lane->ordinal);
+    if (!has_beacon(station, lane->ordinal))
+        status = make_beacon(station, lane, &gpu.beacon, error);
+    if (status != LEND_OK)
+        return status;
+    station->gpus[count] = gpu;
+    /* Release: it is there before it is counted. */
+    atomic_store_explicit(&station->gpu_count, count + 1, memory_order_release);
+    return LEND_OK;
+}
+
+static bool find(const struct lend_verbs_station *station, const struct lend_lane *lane,
+                 uint32_t *out_gpu)
+{
+    for (uint32_t i = 0; i < count_gpus(station); i++)
+        if (station->gpus[i].lane == lane) {
+            *out_gpu = UINT32_C(1) << i;
+            return true;
+        }
+    return false;
+}
+
+enum lend_status lend_verbs_gpu_enter(struct lend_verbs_station *station,
+                                      const struct lend_lane *lane, uint32_t *out_gpu,
+                                      struct lend_error *error)
+{
+    enum lend_status status = LEND_OK;
+
+    (void)pthread_mutex_lock(&station->gpus_lock);
+    if (!find(station, lane, out_gpu))
+        status = add(station, lane, error);
+    if (status == LEND_OK)
+        (void)find(station, lane, out_gpu); /* it is there */
+    (void)pthread_mutex_unlock(&station->gpus_lock);
+    return status;
+}
+
+bool lend_verbs_gpus_flush(const struct lend_verbs_station *station, uint32_t gpus,
+                           struct lend_error *why)
+{
+    bool is_over = true;
+
+    for (uint32_t i = 0; gpus >> i != 0; i++)
+        if ((gpus >> i & 1) != 0) /* of a context that has broken down nobody uses the memory */
+            is_over &= lend_lane_flush(station->gpus[i].lane, why) != LEND_E_BUSY;
+    return is_over;
+}
+
+void lend_verbs_gpus_tell(struct lend_verbs_rail *rail, uint32_t gpus)
+{
+    for (uint32_t i = 0; gpus >> i != 0; i++)
+        if ((gpus >> i & 1) != 0)
+            lend_verbs_rail_tell(
+                &rail->base, lend_verbs_beacon_id((uint32_t)rail->station->gpus[i].lane->ordinal));
+}
+
+void lend_verbs_gpus_fini(struct lend_verbs_station *station, bool forked)
+{
+    for (uint32_t i = 0; i < count_gpus(station); i++)
+        lend_gpu_storage_destroy(station->gpus[i].beacon);
+    if (!forked)
+        (void)pthread_mutex_destroy(&station->gpus_lock);
+}
