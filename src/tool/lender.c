@@ -33,10 +33,12 @@ static enum lend_status register_all(struct lender *lender, struct lend_error *e
     return status;
 }
 
-enum lend_status lender_lend(struct lender *lender, const struct model *model, uint32_t block_count,
-                             uint64_t *out_register_ns, struct lend_error *error)
+enum lend_status lender_lend(struct lender *lender, const struct endpoint *endpoint,
+                             uint32_t block_count, uint64_t *out_register_ns,
+                             struct lend_error *error)
 {
-    enum lend_status status = cache_allocate(&lender->cache, model, block_count, error);
+    enum lend_status status =
+        cache_allocate(&lender->cache, endpoint->model, endpoint->memory_kind, block_count, error);
 
     if (status != LEND_OK)
         return status;
