@@ -2,7 +2,7 @@
 #include "tool/cache.h"
 
 #include "tool/gpu.h"
-#include "tool/output.h"
+#include "tool/progress.h"
 #include "tool/trouble.h"
 
 #include <inttypes.h>

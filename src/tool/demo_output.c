@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tool/demo.h"
 
+#include "tool/output.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -44,6 +44,8 @@ void driver_open(void)
     find(library, "cuCtxSetCurrent", &driver.context_set);
     find(library, "cuMemAlloc_v2", &driver.allocate);
     find(library, "cuMemFree_v2", &driver.free);
+    find(library, "cuMemHostAlloc", &driver.allocate_host);
+    find(library, "cuMemFreeHost", &driver.free_host);
     find(library, "cuMemcpyHtoD_v2", &driver.to_device);
     find(library, "cuMemcpyDtoH_v2", &driver.to_host);
     find(library, "cuMemcpyDtoD_v2", &driver.on_device);

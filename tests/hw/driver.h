@@ -17,6 +17,8 @@ struct driver {
     int (*context_set)(void *context);
     int (*allocate)(uint64_t *out, size_t bytes);
     int (*free)(uint64_t pointer);
+    int (*allocate_host)(void **out, size_t bytes, unsigned flags);
+    int (*free_host)(void *memory);
     int (*to_device)(uint64_t to, const void *from, size_t bytes);
     int (*to_host)(void *to, uint64_t from, size_t bytes);
     int (*on_device)(uint64_t to, uint64_t from, size_t bytes);
