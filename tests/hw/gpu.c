@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 enum { TENSORS = 122, OLD_TICKETS = 10000, MIB = 1 << 20 };
+enum { MOVE_BYTES = 2000 * 65536, FEW_BYTES = 200 * 65536 };
 
 #define PATIENCE_NS UINT64_C(20000000000)
 #define WANTED_NS   UINT64_C(100000) /* to register tensors of an allocation that is known */
@@ -199,8 +200,8 @@ static void withdraw(const struct move *move, struct loan *loan)
 static void test_move(struct lend_agent *agent, const struct move *move)
 {
     static struct order order;
-    uint32_t count = is_few ? 200 : 2000;
-    uint64_t bytes = (uint64_t)move->block_bytes * count;
+    uint64_t bytes = is_few ? FEW_BYTES : MOVE_BYTES;
+    uint32_t count = (uint32_t)(bytes / move->block_bytes);
     struct loan loan = make(2 * bytes);
     struct answer answer = {.status = LEND_E_SYSTEM};
 

@@ -13,6 +13,7 @@
 #     LEND_HW_TORCH=no       leave its tensors out; =stand-in: memory of the driver's in their place
 #     LEND_HW_SANITIZER=no   leave compute-sanitizer out; else its name or path
 #     LEND_HW_SMALL=1        little of everything
+#     LEND_HW_SECONDS        how long a program may take (default: 1200)
 #
 # A fake driver (build/tests/libcuda.so.1 in LD_LIBRARY_PATH) is told apart by the name of its GPU,
 # and is never kept.
@@ -22,6 +23,8 @@ here=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 status=0
+# A program that hangs is to leave a table.
+limit="timeout --foreground -k 10 ${LEND_HW_SECONDS:-1200}"
 
 find_compiler() {
     for name in ${CC:-} cc gcc clang; do
@@ -83,7 +86,7 @@ tell() { # NAME RESULT FIGURE
 run() { # NAME COMMAND...
     name=$1 ended=0
     shift
-    "$@" >"$work/told" 2>"$work/said" || ended=$?
+    $limit "$@" >"$work/told" 2>"$work/said" || ended=$?
     cat "$work/said" >&2
     grep '^|' "$work/told" >>"$work/rows" || true
     if [ "$ended" -ne 0 ]; then
@@ -97,7 +100,7 @@ run() { # NAME COMMAND...
 run_under() { # SANITIZER NAME COMMAND...
     sanitizer=$1 name="$2, once more under compute-sanitizer (memcheck)" ended=0
     shift 2
-    LEND_HW_SMALL=1 "$sanitizer" --tool memcheck --target-processes all --error-exitcode 99 \
+    LEND_HW_SMALL=1 $limit "$sanitizer" --tool memcheck --target-processes all --error-exitcode 99 \
         --report-api-errors no --log-file "$work/memcheck" "$@" >"$work/told" 2>"$work/said" ||
         ended=$?
     cat "$work/said" >&2

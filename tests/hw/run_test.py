@@ -96,6 +96,11 @@ class RunTest(unittest.TestCase):
         self.assertEqual(rows["the demo"][0], "FAILED")
         self.assertIn("it ended with 137", rows["the demo"][1])
 
+    def test_a_program_that_hangs_is_a_failure(self):
+        rows, _ = self.run_scripts(code=1, acts="sleep 1000", LEND_HW_SECONDS="0.1")
+        self.assertEqual(rows["the demo"][0], "FAILED")
+        self.assertIn("it ended with 124", rows["the demo"][1])
+
     def test_a_row_that_failed_is_told_once_and_ends_the_run_badly(self):
         rows, _ = self.run_scripts(code=1, acts="echo '| an act | FAILED | why |'; exit 1")
         self.assertEqual(rows["an act"], ["FAILED", "why"])
