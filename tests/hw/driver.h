@@ -15,6 +15,7 @@ struct driver {
     int (*device_name)(char *name, int capacity, int device);
     int (*context_retain)(void **out, int device);
     int (*context_set)(void *context);
+    int (*context_get)(void **out);
     int (*allocate)(uint64_t *out, size_t bytes);
     int (*free)(uint64_t pointer);
     int (*allocate_host)(void **out, size_t bytes, unsigned flags);
@@ -32,5 +33,8 @@ extern struct driver driver;
 void driver_open(void);
 /* The same of any call that fails. */
 void driver_must(int result, const char *what);
+/* Bytes of the host's to the GPU. A copy from memory that is not pinned may return before they are
+ * there; this does not. */
+void driver_put(uint64_t to, const void *from, size_t bytes);
 
 #endif

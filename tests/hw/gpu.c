@@ -10,6 +10,7 @@
 #include "reader.h"
 #include "rows.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,7 @@ static void fill(struct loan *loan, uint32_t seed)
 {
     for (uint64_t i = 0; i < loan->bytes; i++)
         loan->copy[i] = pattern_at(i, seed);
-    driver_must(driver.to_device(loan->device, loan->copy, loan->bytes), "cuMemcpyHtoD");
+    driver_put(loan->device, loan->copy, loan->bytes);
 }
 
 static bool is_filled(struct loan *loan, uint32_t seed, uint64_t block_bytes)
@@ -231,6 +232,15 @@ static void test_move(struct lend_agent *agent, const struct move *move)
     release(&loan);
 }
 
+static void describe_device(uint64_t address, uint64_t bytes, int32_t device,
+                            struct lend_memory *out)
+{
+    struct lend_error error = {0};
+
+    if (lend_memory_device(address, bytes, device, out, &error) != LEND_OK)
+        abort(); /* it looks at the numbers alone */
+}
+
 /* --- what was freed --- */
 
 static enum lend_status give_back(struct loan *loan)
@@ -295,13 +305,92 @@ static void test_old_tickets(struct lend_agent *agent, bool is_withdrawn)
     release(&loan);
 }
 
-static void describe_device(uint64_t address, uint64_t bytes, int32_t device,
-                            struct lend_memory *out)
+/* An engine that sleeps: it suspends, frees, and wakes with other memory, which is lent anew. */
+static const char *sleep_and_wake(struct lend_agent *agent, struct loan *loan, struct order *old,
+                                  struct order *order)
 {
-    struct lend_error error = {0};
+    struct lend_memory memory;
 
-    if (lend_memory_device(address, bytes, device, out, &error) != LEND_OK)
-        abort(); /* it looks at the numbers alone */
+    if (ask(old).status != LEND_OK)
+        return "it is not read before";
+    if (lend_region_suspend(loan->region, LEND_WITHDRAW_FORCE, PATIENCE_NS, &loan->error) !=
+        LEND_OK)
+        return "it is not suspended";
+    (void)renew(loan);
+    fill(loan, 5);
+    describe_device(loan->device, loan->bytes, 0, &memory);
+    lend_lease_release(loan->lease);
+    loan->lease = NULL;
+    if (lend_region_resume(loan->region, &memory, -1, 0, &loan->error) != LEND_OK)
+        return "it is not resumed";
+    old->paths[0] = '\0'; /* there is none to it any more */
+    enum lend_status late = ask(old).status;
+    if (late != LEND_E_REVOKED && late != LEND_E_STALE)
+        return "the old ticket is not refused";
+    if (grant(agent, loan) != LEND_OK || prepare(agent, loan, order) != LEND_OK)
+        return "it is not lent anew";
+    order->seed = 5;
+    const struct answer answer = ask(order);
+    return answer.status == LEND_OK && answer.is_wrong == 0 ? NULL : "it is not read after";
+}
+
+static void test_sleep(struct lend_agent *agent)
+{
+    static struct order old, order;
+    struct loan loan = make(MIB);
+    const char *wrong = "it is not lent";
+
+    old = (struct order){.direction = LEND_READ,
+                         .memory = LEND_MEMORY_DEVICE,
+                         .block_bytes = 4096,
+                         .block_count = 8,
+                         .rounds = 1,
+                         .seed = 1,
+                         .paths = "local/cuda"};
+    order = old;
+    if (enroll(agent, &loan, 4096, LEND_REGION_SHARE_DEVICE) == LEND_OK &&
+        prepare(agent, &loan, &old) == LEND_OK)
+        wrong = sleep_and_wake(agent, &loan, &old, &order);
+    tell("suspended, freed, resumed with other memory, local/cuda", wrong == NULL, "%s %s",
+         wrong == NULL ? "read before and after" : wrong, loan.error.message);
+    if (loan.region != NULL && give_back(&loan) != LEND_OK)
+        tell("withdraw after it", false, "%s", loan.error.message);
+    release(&loan);
+}
+
+static void *register_alone(void *context)
+{
+    struct loan *loan = context;
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+    struct lend_agent *agent = NULL;
+    void *current = NULL;
+
+    config.name = "alone";
+    config.transports = "loopback";
+    bool is_good = lend_agent_create(&config, &agent, &loan->error) == LEND_OK &&
+                   enroll(agent, loan, 4096, 0) == LEND_OK && give_back(loan) == LEND_OK;
+    lend_agent_destroy(agent);
+    driver_must(driver.context_get(&current), "cuCtxGetCurrent");
+    return is_good ? current : loan; /* which is no context */
+}
+
+/* The thread's own context, and none where there is none. */
+static void test_context(void)
+{
+    struct loan loan = make(MIB);
+    void *before = NULL, *after = NULL, *none = NULL;
+    pthread_t thread;
+
+    driver_must(driver.context_get(&before), "cuCtxGetCurrent");
+    after = register_alone(&loan);
+    if (pthread_create(&thread, NULL, register_alone, &loan) != 0)
+        abort();
+    (void)pthread_join(thread, &none);
+    tell("the current context is the caller's after it", before != NULL && after == before,
+         "registered, granted, withdrawn %s", loan.error.message);
+    tell("a thread without a context has none after it", none == NULL,
+         "registered, granted, withdrawn %s", loan.error.message);
+    release(&loan);
 }
 
 static void test_descriptions(void)
@@ -389,6 +478,8 @@ static void test_all(struct lend_agent *agent)
     for (size_t i = 0; i < sizeof moves / sizeof moves[0]; i++)
         test_move(agent, &moves[i]);
     test_many(agent);
+    test_sleep(agent);
+    test_context();
     test_old_tickets(agent, true);
     test_old_tickets(agent, false);
     test_descriptions();

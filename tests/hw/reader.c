@@ -152,7 +152,7 @@ static void fill(const struct task *task)
     for (uint64_t i = 0; i < task->bytes; i++)
         task->host[i] = task->order->direction == LEND_WRITE ? byte_of(task->order, i) : 0;
     if (task->order->memory == LEND_MEMORY_DEVICE)
-        driver_must(driver.to_device(task->device, task->host, task->bytes), "cuMemcpyHtoD");
+        driver_put(task->device, task->host, task->bytes);
 }
 
 static bool is_wrong(const struct task *task)

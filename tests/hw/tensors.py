@@ -110,6 +110,7 @@ class StandIn:
                   bytes=parts * size)
         memory = self.Memory(self.call, pointer.value, parts)
         self.call("cuMemcpyHtoD_v2", ctypes.c_uint64(memory.address), filled, ctypes.c_size_t(size))
+        self.call("cuCtxSynchronize")
         return memory
 
     def bytes_of(self, thing):
