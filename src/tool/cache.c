@@ -135,10 +135,8 @@ enum lend_status cache_describe(const struct cache *cache, uint32_t region,
 
     desc->geometry.block_length_bytes = cache->block_bytes;
     desc->geometry.count = cache->block_count;
-    if (cache->kind == LEND_MEMORY_DEVICE) {
-        desc->flags |= LEND_REGION_SHARE_DEVICE;
+    if (cache->kind == LEND_MEMORY_DEVICE)
         return lend_memory_device((uintptr_t)first, region_bytes, 0, &desc->memory, error);
-    }
     if (cache->kind == LEND_MEMORY_PINNED)
         return lend_memory_pinned(first, region_bytes, &desc->memory, error);
     if (cache->storage == NULL)

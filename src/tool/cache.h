@@ -47,7 +47,7 @@ enum lend_status cache_allocate(struct cache *cache, const struct model *model, 
 void cache_unmap(struct cache *cache);
 
 /* Describe all blocks of a region for lend_region_register(), storage with the consent to share its
- * file, and memory of a GPU with that to share its allocation. */
+ * file. */
 enum lend_status cache_describe(const struct cache *cache, uint32_t region,
                                 struct lend_region_desc *desc, struct lend_error *error);
 

@@ -204,7 +204,8 @@ static void test_move(struct lend_agent *agent, const struct move *move)
     uint64_t bytes = is_few ? FEW_BYTES : MOVE_BYTES;
     uint32_t count = (uint32_t)(bytes / move->block_bytes);
     struct loan loan = make(2 * bytes);
-    struct answer answer = {.status = LEND_E_SYSTEM};
+    bool is_opened = strcmp(move->path, "local/cuda") == 0;
+    struct answer answer = {.status = LEND_OK};
 
     order = (struct order){.direction = move->direction,
                            .memory = move->memory,
@@ -214,8 +215,11 @@ static void test_move(struct lend_agent *agent, const struct move *move)
                            .seed = move->direction == LEND_READ ? 1 : 9,
                            .wants_ceiling = move->percent != 0};
     (void)snprintf(order.paths, sizeof order.paths, "%s", move->path);
-    if (enroll(agent, &loan, move->block_bytes, LEND_REGION_SHARE_DEVICE) == LEND_OK &&
-        prepare(agent, &loan, &order) == LEND_OK)
+    answer.status =
+        enroll(agent, &loan, move->block_bytes, is_opened ? LEND_REGION_SHARE_DEVICE : 0);
+    if (answer.status == LEND_OK)
+        answer.status = prepare(agent, &loan, &order);
+    if (answer.status == LEND_OK)
         answer = ask(&order);
     const char *why = answer.message[0] != '\0' ? answer.message : loan.error.message;
     bool is_good =

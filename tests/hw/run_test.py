@@ -67,6 +67,17 @@ class RunTest(unittest.TestCase):
             self.assertIn(f"stand-in for PyTorch, view inside a larger tensor, {path}", rows)
         self.assertEqual(sum("under compute-sanitizer" in name for name in rows), 3)
 
+    def test_what_the_driver_refuses_is_a_failure_of_its_rows_alone(self):
+        rows, said = self.run_hw(BUILT[0], self.script("acts", "true"), BUILT[2], code=1,
+                                 LEND_FAKE_CUDA_FAIL="cuIpcGetMemHandle=801",
+                                 LEND_HW_TORCH="stand-in")
+        for name, (result, figure) in rows.items():
+            is_left_out = name == "compute-sanitizer"
+            is_refused = name.endswith("local/cuda")
+            self.assertEqual(result, "left out" if is_left_out else
+                             "FAILED" if is_refused else "passed", said)
+            self.assertEqual("cuIpcGetMemHandle" in figure, is_refused, said)
+
     def test_it_builds_what_it_runs(self):
         rows, said = self.run_hw(CFLAGS="-O0", LEND_HW_TORCH="stand-in")
         self.assertEqual(rows.pop("compute-sanitizer"), ["left out", "LEND_HW_SANITIZER=no"])
