@@ -48,7 +48,8 @@ test-rdma:
 	@scripts/setup.sh rdma
 	@python3 scripts/test.py rdma
 
-# No part of it: what needs an NVIDIA GPU. It takes a C compiler and no network (docs/hardware.md).
+# No part of it: what needs an NVIDIA GPU. It takes a C compiler and no network, and looks for
+# PyTorch and compute-sanitizer (docs/hardware.md).
 test-gpu:
 	@tests/hw/run.sh
 

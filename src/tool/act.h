@@ -3,7 +3,7 @@
 #define LEND_TOOL_ACT_H
 
 #include "tool/dice.h"
-#include "tool/output.h"
+#include "tool/progress.h"
 #include "tool/stage.h"
 
 /*

@@ -40,12 +40,13 @@ enum lend_status borrower_take_paths(struct borrower *borrower, const char *path
     return LEND_OK;
 }
 
-enum lend_status borrower_furnish(struct borrower *borrower, const struct model *model,
+enum lend_status borrower_furnish(struct borrower *borrower, const struct endpoint *endpoint,
                                   uint32_t block_count, struct lend_error *error)
 {
     struct lend_region_desc descs[MODEL_REGIONS_MAX];
     struct cache *cache = &borrower->cache;
-    enum lend_status status = cache_map(cache, model, block_count, error);
+    enum lend_status status =
+        cache_map(cache, endpoint->model, endpoint->memory_kind, block_count, error);
 
     if (status != LEND_OK)
         return status;

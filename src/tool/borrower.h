@@ -30,8 +30,9 @@ struct borrower {
 enum lend_status borrower_take_paths(struct borrower *borrower, const char *paths,
                                      struct lend_error *error);
 
-/* Map a cache and register its regions, for this agent's own use alone. */
-enum lend_status borrower_furnish(struct borrower *borrower, const struct model *model,
+/* Map a cache of the endpoint's model and kind of memory, and register its regions, for this
+ * agent's own use alone. */
+enum lend_status borrower_furnish(struct borrower *borrower, const struct endpoint *endpoint,
                                   uint32_t block_count, struct lend_error *error);
 
 /* Import an owner's metadata, in place of what was known before, and prepare transfers of at most

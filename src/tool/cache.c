@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tool/cache.h"
 
-#include "tool/output.h"
+#include "tool/gpu.h"
+#include "tool/progress.h"
 #include "tool/trouble.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -41,10 +43,11 @@ uint64_t memory_available_bytes(void)
 }
 
 /* A cache of that shape, with no memory yet. */
-static struct cache shape(const struct model *model, uint32_t block_count)
+static struct cache shape(const struct model *model, uint32_t kind, uint32_t block_count)
 {
     struct cache cache = {
         .model = model,
+        .kind = kind,
         .region_count = model_region_count(model),
         .block_count = block_count,
         .block_bytes = model_block_bytes(model),
@@ -54,10 +57,32 @@ static struct cache shape(const struct model *model, uint32_t block_count)
     return cache;
 }
 
-enum lend_status cache_map(struct cache *cache, const struct model *model, uint32_t block_count,
-                           struct lend_error *error)
+/* Memory of the CUDA driver's. */
+static enum lend_status map_driver(struct cache *made, struct lend_error *error)
 {
-    struct cache made = shape(model, block_count);
+    enum lend_status status = gpu_allocate(made->kind, made->length_bytes, &made->base, error);
+
+    if (status != LEND_OK || made->kind != LEND_MEMORY_DEVICE)
+        return status;
+    made->window = malloc(made->block_bytes);
+    if (made->window != NULL)
+        return LEND_OK;
+    gpu_free(made->kind, made->base);
+    return trouble(error, LEND_E_NO_MEMORY, "no memory for a block of %u bytes", made->block_bytes);
+}
+
+enum lend_status cache_map(struct cache *cache, const struct model *model, uint32_t kind,
+                           uint32_t block_count, struct lend_error *error)
+{
+    struct cache made = shape(model, kind, block_count);
+
+    if (kind != LEND_MEMORY_SYSTEM) {
+        enum lend_status status = map_driver(&made, error);
+
+        if (status == LEND_OK)
+            *cache = made;
+        return status;
+    }
     void *base = mmap(NULL, made.length_bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
@@ -67,19 +92,21 @@ enum lend_status cache_map(struct cache *cache, const struct model *model, uint3
     return LEND_OK;
 }
 
-enum lend_status cache_allocate(struct cache *cache, const struct model *model,
+enum lend_status cache_allocate(struct cache *cache, const struct model *model, uint32_t kind,
                                 uint32_t block_count, struct lend_error *error)
 {
-    struct cache made = shape(model, block_count);
+    struct cache made = shape(model, kind, block_count);
     struct lend_storage_desc desc = LEND_STORAGE_DESC_INIT;
     struct lend_error cause;
 
+    if (kind != LEND_MEMORY_SYSTEM)
+        return cache_map(cache, model, kind, block_count, error);
     desc.length_bytes = made.length_bytes;
     desc.name = "lend-cache";
     if (lend_storage_create(&desc, &made.storage, &cause) != LEND_OK) {
         (void)fprintf(stderr, "lend: anonymous memory is lent, which no reader can map: %s\n",
                       cause.message);
-        return cache_map(cache, model, block_count, error);
+        return cache_map(cache, model, kind, block_count, error);
     }
     made.base = lend_storage_address(made.storage);
     *cache = made;
@@ -90,8 +117,12 @@ void cache_unmap(struct cache *cache)
 {
     if (cache->storage != NULL)
         lend_storage_destroy(cache->storage);
+    else if (cache->base != NULL && cache->kind != LEND_MEMORY_SYSTEM)
+        gpu_free(cache->kind, cache->base);
     else if (cache->base != NULL)
         (void)munmap(cache->base, cache->length_bytes); /* our own mapping: it cannot fail */
+    free(cache->window);
+    cache->window = NULL;
     cache->storage = NULL;
     cache->base = NULL;
 }
@@ -104,6 +135,10 @@ enum lend_status cache_describe(const struct cache *cache, uint32_t region,
 
     desc->geometry.block_length_bytes = cache->block_bytes;
     desc->geometry.count = cache->block_count;
+    if (cache->kind == LEND_MEMORY_DEVICE)
+        return lend_memory_device((uintptr_t)first, region_bytes, 0, &desc->memory, error);
+    if (cache->kind == LEND_MEMORY_PINNED)
+        return lend_memory_pinned(first, region_bytes, &desc->memory, error);
     if (cache->storage == NULL)
         return lend_memory_system(first, region_bytes, &desc->memory, error);
     return lend_storage_describe(cache->storage, (uint64_t)(first - cache->base), region_bytes,
@@ -117,6 +152,32 @@ unsigned char *cache_block(const struct cache *cache, uint32_t region, uint32_t 
     return cache->base + index * cache->block_bytes;
 }
 
+const unsigned char *cache_look(const struct cache *cache, uint32_t region, uint32_t block)
+{
+    if (cache->window == NULL)
+        return cache_block(cache, region, block);
+    gpu_get(cache->window, cache_block(cache, region, block), cache->block_bytes);
+    return cache->window;
+}
+
+void cache_read(const struct cache *cache, unsigned char *to)
+{
+    if (cache->window == NULL)
+        memcpy(to, cache->base, cache->length_bytes);
+    else
+        gpu_get(to, cache->base, cache->length_bytes);
+}
+
+/* Write a block: number `at` of the mark's region. */
+static void fill_block(const struct cache *cache, uint32_t at, const struct mark *mark)
+{
+    unsigned char *block = cache_block(cache, mark->region, at);
+
+    pattern_fill(cache->window != NULL ? cache->window : block, cache->block_bytes, mark);
+    if (cache->window != NULL)
+        gpu_put(block, cache->window, cache->block_bytes);
+}
+
 void cache_fill(const struct cache *cache, uint32_t owner, uint32_t generation)
 {
     struct progress progress = progress_start("filling the cache", cache->region_count);
@@ -125,7 +186,7 @@ void cache_fill(const struct cache *cache, uint32_t owner, uint32_t generation)
         for (uint32_t block = 0; block < cache->block_count; block++) {
             struct mark mark = {owner, region, block, generation};
 
-            pattern_fill(cache_block(cache, region, block), cache->block_bytes, &mark);
+            fill_block(cache, block, &mark);
         }
         progress_step(&progress);
     }
@@ -138,23 +199,30 @@ void cache_fill_blocks(const struct cache *cache, const struct blocks *blocks, c
     for (uint32_t region = cache->region_count; region-- > 0;) {
         for (uint32_t i = blocks->count; i-- > 0;) {
             struct mark own = {mark->owner, region, (uint32_t)marks[i], mark->generation};
-            unsigned char *block = cache_block(cache, region, (uint32_t)blocks->numbers[i]);
 
-            pattern_fill(block, cache->block_bytes, &own);
+            fill_block(cache, (uint32_t)blocks->numbers[i], &own);
         }
     }
+}
+
+static void set(const struct cache *cache, unsigned char *at, int byte, size_t bytes)
+{
+    if (cache->window != NULL)
+        gpu_set(at, byte, bytes);
+    else
+        memset(at, byte, bytes);
 }
 
 void cache_set(const struct cache *cache, const struct blocks *blocks, int byte)
 {
     if (blocks == NULL) {
-        memset(cache->base, byte, cache->length_bytes);
+        set(cache, cache->base, byte, cache->length_bytes);
         return;
     }
     for (uint32_t region = 0; region < cache->region_count; region++) {
         for (uint32_t i = 0; i < blocks->count; i++)
-            memset(cache_block(cache, region, (uint32_t)blocks->numbers[i]), byte,
-                   cache->block_bytes);
+            set(cache, cache_block(cache, region, (uint32_t)blocks->numbers[i]), byte,
+                cache->block_bytes);
     }
 }
 
@@ -162,10 +230,18 @@ void cache_copy(const struct cache *to, const struct blocks *to_blocks, const st
                 const struct blocks *from_blocks)
 {
     for (uint32_t region = 0; region < from->region_count; region++) {
-        for (uint32_t i = 0; i < from_blocks->count; i++)
-            memcpy(cache_block(to, region, (uint32_t)to_blocks->numbers[i]),
-                   cache_block(from, region, (uint32_t)from_blocks->numbers[i]), from->block_bytes);
+        for (uint32_t i = 0; i < from_blocks->count; i++) {
+            unsigned char *there = cache_block(to, region, (uint32_t)to_blocks->numbers[i]);
+            unsigned char *here = cache_block(from, region, (uint32_t)from_blocks->numbers[i]);
+
+            if (to->window != NULL)
+                gpu_copy(there, here, from->block_bytes);
+            else
+                memcpy(there, here, from->block_bytes);
+        }
     }
+    if (to->window != NULL)
+        gpu_finish();
 }
 
 /* Say whose the first wrong word of the block is. */
@@ -190,7 +266,7 @@ void cache_check(const struct cache *cache, const struct blocks *blocks, const i
         uint32_t region = (uint32_t)(piece / blocks->count);
         uint64_t place = piece % blocks->count;
         struct mark own = {mark->owner, region, (uint32_t)marks[place], mark->generation};
-        const unsigned char *block = cache_block(cache, region, (uint32_t)blocks->numbers[place]);
+        const unsigned char *block = cache_look(cache, region, (uint32_t)blocks->numbers[place]);
         size_t wrong = pattern_count_wrong(block, cache->block_bytes, &own);
 
         out->bytes += cache->block_bytes - wrong * sizeof(uint64_t);

@@ -28,6 +28,7 @@ struct job {
     uint64_t bytes_right; /* in all rounds */
     uint64_t pieces_wrong;
     char path[32];
+    char device[128]; /* the GPU's name; "": it is memory of the host */
 };
 
 /* Do it on an empty stage, which is empty again afterwards. */

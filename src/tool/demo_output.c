@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tool/demo.h"
 
+#include "tool/output.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -45,6 +47,29 @@ static double times_of(uint64_t copy_ns, uint64_t pull_ns)
     return pull_ns == 0 ? 0.0 : (double)copy_ns / (double)pull_ns;
 }
 
+/* What the owner does for comparison: with memory of a GPU, it is the driver's work. */
+static const char *name_copy(const struct options *options)
+{
+    return options->endpoint.memory_kind == LEND_MEMORY_DEVICE ? "cuMemcpyDtoDAsync" : "memcpy";
+}
+
+static void print_copies(struct libscols_table *table, const struct options *options,
+                         const struct job *job)
+{
+    const char *copy = name_copy(options);
+    char first[64], warm[64], beside[64];
+
+    (void)snprintf(first, sizeof first, "%s of the same, first", copy);
+    (void)snprintf(warm, sizeof warm, "%s of the same, warm", copy);
+    (void)snprintf(beside, sizeof beside, "pull beside %s", copy);
+    add_pull(table, "pull, first", job, job->cold_pull_ns);
+    add_pull(table, "pull, warm", job, job->pull_ns);
+    add_pull(table, first, job, job->cold_copy_ns);
+    add_pull(table, warm, job, job->copy_ns);
+    add(table, beside, "%.2fx first, %.2fx warm", times_of(job->cold_copy_ns, job->cold_pull_ns),
+        times_of(job->copy_ns, job->pull_ns));
+}
+
 static void print_job(const struct options *options, const struct job *job)
 {
     const struct model *model = options->endpoint.model;
@@ -58,6 +83,9 @@ static void print_job(const struct options *options, const struct job *job)
         model->name, model->layers, model_region_count(model), job->owner_block_count,
         print_bytes(block, sizeof block, model_block_bytes(model)), MODEL_BLOCK_TOKENS);
     add(table, "lent", "%s", print_bytes(lent, sizeof lent, job->lent_bytes));
+    if (job->device[0] != '\0')
+        add(table, "memory", "%s: %s", options_kind_name(options->endpoint.memory_kind),
+            job->device);
     add(table, "pulled", "%" PRIu64 " scattered blocks (%u of each tensor), %s; seed %" PRIu64,
         job->pieces, job->block_count, print_bytes(moved, sizeof moved, job->bytes), options->seed);
     add(table, "checked", "%" PRIu64 " bytes in %d rounds, %" PRIu64 " blocks wrong",
@@ -69,12 +97,7 @@ static void print_job(const struct options *options, const struct job *job)
     add_ns(table, "import and prepare", (int64_t)job->prepare_ns);
     add_ns(table, "connect", (int64_t)job->connect_ns);
     add_ns(table, "post", (int64_t)job->post_ns);
-    add_pull(table, "pull, first", job, job->cold_pull_ns);
-    add_pull(table, "pull, warm", job, job->pull_ns);
-    add_pull(table, "memcpy of the same, first", job, job->cold_copy_ns);
-    add_pull(table, "memcpy of the same, warm", job, job->copy_ns);
-    add(table, "pull beside memcpy", "%.2fx first, %.2fx warm",
-        times_of(job->cold_copy_ns, job->cold_pull_ns), times_of(job->copy_ns, job->pull_ns));
+    print_copies(table, options, job);
     add_ns(table, "notification after the data", job->notify_ns);
     table_print(table);
 }
@@ -117,15 +140,17 @@ static json_int_t number(uint64_t value)
     return (json_int_t)value;
 }
 
-static json_t *describe_job(const struct job *job)
+static json_t *describe_job(const struct options *options, const struct job *job)
 {
-    json_t *made = json_pack(
-        "{s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "blocks_per_region",
-        number(job->block_count), "pieces", number(job->pieces), "bytes", number(job->bytes),
-        "lent_bytes", number(job->lent_bytes), "path", job->path, "register_ns",
-        number(job->register_ns), "metadata_bytes", number(job->metadata_bytes), "ticket_bytes",
-        number(job->ticket_bytes), "prepare_ns", number(job->prepare_ns), "connect_ns",
-        number(job->connect_ns), "post_ns", number(job->post_ns));
+    json_t *made = json_pack("{s:s, s:s?, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I}",
+                             "memory", options_kind_name(options->endpoint.memory_kind), "device",
+                             job->device[0] == '\0' ? NULL : job->device, "blocks_per_region",
+                             number(job->block_count), "pieces", number(job->pieces), "bytes",
+                             number(job->bytes), "lent_bytes", number(job->lent_bytes), "path",
+                             job->path, "register_ns", number(job->register_ns), "metadata_bytes",
+                             number(job->metadata_bytes), "ticket_bytes", number(job->ticket_bytes),
+                             "prepare_ns", number(job->prepare_ns), "connect_ns",
+                             number(job->connect_ns), "post_ns", number(job->post_ns));
     json_t *times =
         json_pack("{s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:i, s:I, s:I}", "cold_pull_ns",
                   number(job->cold_pull_ns), "pull_ns", number(job->pull_ns), "cold_memcpy_ns",
@@ -177,8 +202,8 @@ enum lend_status demo_print_json(const struct options *options, const struct job
                               "source", model->source);
     json_t *all =
         json_pack("{s:s, s:I, s:o, s:o, s:o, s:s?, s:s}", "version", lend_version(), "seed",
-                  number(options->seed), "model", shape, "job", describe_job(job), "acts", rows,
-                  "failure", failure, "verdict", is_right ? "right" : "wrong");
+                  number(options->seed), "model", shape, "job", describe_job(options, job), "acts",
+                  rows, "failure", failure, "verdict", is_right ? "right" : "wrong");
 
     return json_show(all, false, error);
 }

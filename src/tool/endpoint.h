@@ -10,6 +10,7 @@
 /* What the two halves have in common: how their agents are made. */
 struct endpoint {
     const struct model *model;
+    uint32_t memory_kind;    /* of its cache: a lend_memory_kind, system, pinned or device */
     const char *transports;  /* by name, separated by commas; NULL: as the rest asks for */
     const char *paths;       /* that transfers may take, by name, with commas; NULL: any */
     const char *directory;   /* of the socket; NULL: the library's default */

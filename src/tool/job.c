@@ -59,6 +59,7 @@ static enum lend_status introduce(struct stage *stage, uint64_t seed, struct job
         return status;
     job->register_ns = stage->report.elapsed_ns;
     job->metadata_bytes = stage->report.byte_count;
+    (void)snprintf(job->device, sizeof job->device, "%s", stage->report.device);
 
     (void)stage_order(stage, ORDER_IMPORT);
     stage_carry(stage);

@@ -8,7 +8,16 @@
 static const uint64_t slot_wait_ns = 1000000000;
 static const uint64_t slot_look_ns = 500000;
 
-static enum lend_status register_all(struct lender *lender, struct lend_error *error)
+/* Memory of a GPU is lent with the consent to open it, unless no path is wanted that does. */
+static uint32_t consent_of(const struct cache *cache, const struct endpoint *endpoint)
+{
+    bool is_wanted = endpoint->paths == NULL || endpoint_has_name(endpoint->paths, "local/cuda");
+
+    return cache->kind == LEND_MEMORY_DEVICE && is_wanted ? LEND_REGION_SHARE_DEVICE : 0;
+}
+
+static enum lend_status register_all(struct lender *lender, const struct endpoint *endpoint,
+                                     struct lend_error *error)
 {
     const struct cache *cache = &lender->cache;
     struct lend_region_desc descs[MODEL_REGIONS_MAX];
@@ -20,6 +29,7 @@ static enum lend_status register_all(struct lender *lender, struct lend_error *e
         descs[i].name = names[i];
         descs[i].tags = cache->model->name;
         descs[i].access = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
+        descs[i].flags = consent_of(cache, endpoint);
 
         enum lend_status status = cache_describe(cache, i, &descs[i], error);
         if (status != LEND_OK)
@@ -33,17 +43,19 @@ static enum lend_status register_all(struct lender *lender, struct lend_error *e
     return status;
 }
 
-enum lend_status lender_lend(struct lender *lender, const struct model *model, uint32_t block_count,
-                             uint64_t *out_register_ns, struct lend_error *error)
+enum lend_status lender_lend(struct lender *lender, const struct endpoint *endpoint,
+                             uint32_t block_count, uint64_t *out_register_ns,
+                             struct lend_error *error)
 {
-    enum lend_status status = cache_allocate(&lender->cache, model, block_count, error);
+    enum lend_status status =
+        cache_allocate(&lender->cache, endpoint->model, endpoint->memory_kind, block_count, error);
 
     if (status != LEND_OK)
         return status;
     cache_fill(&lender->cache, (uint32_t)getpid(), lender->generation);
 
     uint64_t begun_ns = now_ns();
-    status = register_all(lender, error);
+    status = register_all(lender, endpoint, error);
     *out_register_ns = now_ns() - begun_ns;
     return status;
 }

@@ -18,10 +18,11 @@ struct lender {
     struct lend_lease *lease;
 };
 
-/* Allocate a cache, fill it, and register all its regions in one call, which takes out_register_ns.
- */
-enum lend_status lender_lend(struct lender *lender, const struct model *model, uint32_t block_count,
-                             uint64_t *out_register_ns, struct lend_error *error);
+/* Allocate a cache of the endpoint's model and kind of memory, fill it, and register all its
+ * regions in one call, which takes out_register_ns. */
+enum lend_status lender_lend(struct lender *lender, const struct endpoint *endpoint,
+                             uint32_t block_count, uint64_t *out_register_ns,
+                             struct lend_error *error);
 
 /* What to grant. */
 struct offer {

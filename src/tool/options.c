@@ -53,7 +53,7 @@ uint64_t options_number(struct argp_state *state, const char *option, const char
 void options_init(struct options *options)
 {
     *options = (struct options){
-        .endpoint = {.model = model_at(0)},
+        .endpoint = {.model = model_at(0), .memory_kind = LEND_MEMORY_SYSTEM},
         .blocks = OPTION_PIECES_DEFAULT,
     };
 }
@@ -85,6 +85,28 @@ static error_t parse_secret(int key, char *text, struct argp_state *state)
     }
 }
 
+static const char *const kinds[] = {
+    [LEND_MEMORY_SYSTEM] = "host",
+    [LEND_MEMORY_PINNED] = "pinned",
+    [LEND_MEMORY_DEVICE] = "cuda",
+};
+
+const char *options_kind_name(uint32_t kind)
+{
+    return kinds[kind];
+}
+
+bool options_kind(const char *text, uint32_t *out_kind)
+{
+    for (uint32_t kind = LEND_MEMORY_SYSTEM; kind < sizeof kinds / sizeof kinds[0]; kind++) {
+        if (strcmp(text, kinds[kind]) != 0)
+            continue;
+        *out_kind = kind;
+        return true;
+    }
+    return false;
+}
+
 static error_t parse_cache(int key, char *text, struct argp_state *state)
 {
     struct options *options = state->input;
@@ -96,7 +118,8 @@ static error_t parse_cache(int key, char *text, struct argp_state *state)
             argp_error(state, "--model: there is no '%s'; see --help", text);
         return 0;
     case KEY_MEMORY:
-        options->memory_bytes = options_number(state, "memory", text, memory_max, true);
+        if (!options_kind(text, &options->endpoint.memory_kind))
+            options->memory_bytes = options_number(state, "memory", text, memory_max, true);
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -157,9 +180,10 @@ const struct argp options_cache = {
     .options =
         (const struct argp_option[]){
             {"model", KEY_MODEL, "NAME", 0, "Whose KV cache to lend (default: Llama-3.1-8B)", 0},
-            {"memory", KEY_MEMORY, "BYTES", 0,
+            {"memory", KEY_MEMORY, "BYTES|KIND", 0,
              "Memory to use, as a number or as 512M, 2G (default: a quarter of what is free, at "
-             "most 1G)",
+             "most 1G); or of which kind: host, pinned, cuda, which is GPU 0's (default: host). "
+             "Both, if given twice",
              0},
             {0}},
     .parser = parse_cache,

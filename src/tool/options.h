@@ -33,6 +33,10 @@ void options_init(struct options *options);
 uint64_t options_number(struct argp_state *state, const char *option, const char *text,
                         uint64_t max, bool has_unit);
 
+/* The kind of memory that --memory names, and its name. False: it names none. */
+bool options_kind(const char *text, uint32_t *out_kind);
+const char *options_kind_name(uint32_t kind);
+
 /* How many blocks each region's cache has for that memory, of which `spare` bytes are for other
  * things. At least `least`, or it fails and says what it takes. */
 enum lend_status options_size_cache(const struct options *options, uint64_t spare_bytes,

@@ -82,6 +82,7 @@ struct report {
     uint64_t pieces_wrong; /* checked, and not what they must be */
     uint64_t late_pieces;  /* changed after the transfer had said that it is quiet */
     char path[32];
+    char device[128];                     /* LEND: the GPU's name; "": it is memory of the host */
     char address[ENDPOINT_ADDRESS_BYTES]; /* of the agent, if it listens */
     char text[240];                       /* why, if something is not as it should be */
     uint32_t byte_count;

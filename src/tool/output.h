@@ -2,13 +2,15 @@
 #ifndef LEND_TOOL_OUTPUT_H
 #define LEND_TOOL_OUTPUT_H
 
+#include "tool/progress.h"
+
 #include <jansson.h>
 #include <lend/status.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the command shows: tables for people, JSON for programs, and how far long work is. */
+/* What the command shows: tables for people, and JSON for programs. */
 
 struct libscols_table;
 
@@ -25,18 +27,6 @@ void table_print(struct libscols_table *table);
 /* Print a value to stdout, over several lines or on one, and give it back. LEND_E_NO_MEMORY: it is
  * NULL. */
 enum lend_status json_show(json_t *value, bool is_one_line, struct lend_error *error);
-
-/* A bar on stderr, drawn if that is a terminal and the work has taken a second. */
-struct progress {
-    const char *label;
-    uint64_t total;
-    uint64_t done;
-    uint64_t started_ns;
-    uint64_t drawn_ns; /* 0: never */
-};
-struct progress progress_start(const char *label, uint64_t total);
-void progress_step(struct progress *progress);
-void progress_end(struct progress *progress);
 
 /* Sizes, times and rates for people: "64.0 MiB", "1.24 ms", "5.31 GB/s". They return text. */
 const char *print_bytes(char *text, size_t capacity, uint64_t bytes);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tool/actor.h"
 
+#include "tool/gpu.h"
 #include "tool/trouble.h"
 
 #include <lend/notification.h>
 #include <stdalign.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -59,8 +61,9 @@ static enum lend_status lend_cache(struct actor *actor, struct lend_error *error
     const struct order *order = &actor->order;
 
     actor->lender.generation = order->generation;
-    enum lend_status status = lender_lend(&actor->lender, actor->endpoint.model, order->block_count,
+    enum lend_status status = lender_lend(&actor->lender, &actor->endpoint, order->block_count,
                                           &actor->report.elapsed_ns, error);
+    (void)snprintf(actor->report.device, sizeof actor->report.device, "%s", gpu_name());
     return status == LEND_OK ? export_metadata(actor, error) : status;
 }
 
@@ -225,20 +228,21 @@ static enum lend_status receive(struct actor *actor, struct lend_error *error)
     return status;
 }
 
-static enum lend_status map_scratch(struct actor *actor, uint32_t block_count,
+static enum lend_status map_scratch(struct actor *actor, uint32_t kind, uint32_t block_count,
                                     struct lend_error *error)
 {
-    if (actor->scratch.base != NULL && actor->scratch.block_count == block_count)
+    if (actor->scratch.base != NULL && actor->scratch.kind == kind &&
+        actor->scratch.block_count == block_count)
         return LEND_OK;
     cache_unmap(&actor->scratch);
-    return cache_map(&actor->scratch, actor->endpoint.model, block_count, error);
+    return cache_map(&actor->scratch, actor->endpoint.model, kind, block_count, error);
 }
 
 static enum lend_status copy(struct actor *actor, struct lend_error *error)
 {
     const struct order *order = &actor->order;
     uint32_t target_count = actor_reader_blocks(order->block_count);
-    enum lend_status status = map_scratch(actor, target_count, error);
+    enum lend_status status = map_scratch(actor, actor->endpoint.memory_kind, target_count, error);
 
     if (status == LEND_OK)
         status = actor_draw(actor, actor->lender.cache.block_count, target_count, error);
@@ -264,7 +268,7 @@ static uint64_t count_wrong(const struct actor *actor, uint32_t block, bool is_l
     uint64_t wrong = 0;
 
     for (uint32_t region = 0; region < cache->region_count; region++) {
-        const unsigned char *bytes = cache_block(cache, region, block);
+        const unsigned char *bytes = cache_look(cache, region, block);
         struct mark own = {(uint32_t)getpid(), region, block, actor->lender.generation};
         struct mark written = {order->owner, region, block, order->generation};
         const struct mark *one = is_lent && order->is_written ? &written : &own;
@@ -282,7 +286,7 @@ static enum lend_status look(struct actor *actor, struct lend_error *error)
     const struct order *order = &actor->order;
     const struct cache *cache = &actor->lender.cache;
     uint32_t live_count;
-    enum lend_status status = map_scratch(actor, cache->block_count, error);
+    enum lend_status status = map_scratch(actor, LEND_MEMORY_SYSTEM, cache->block_count, error);
 
     /* What our progress thread wrote comes before this call, and this call before our look. */
     if (status == LEND_OK)
@@ -293,7 +297,7 @@ static enum lend_status look(struct actor *actor, struct lend_error *error)
     if (status != LEND_OK)
         return status;
 
-    memcpy(actor->scratch.base, cache->base, cache->length_bytes);
+    cache_read(cache, actor->scratch.base);
     for (uint32_t block = 0; block < cache->block_count; block++) {
         bool is_lent = false;
 
@@ -302,9 +306,11 @@ static enum lend_status look(struct actor *actor, struct lend_error *error)
         actor->report.pieces_wrong += count_wrong(actor, block, is_lent);
     }
     sleep_until_ns(now_ns() + order->delay_ns);
-    for (size_t at = 0; at < cache->length_bytes; at += cache->block_bytes)
-        actor->report.late_pieces +=
-            memcmp(actor->scratch.base + at, cache->base + at, cache->block_bytes) != 0;
+    for (uint32_t region = 0; region < cache->region_count; region++)
+        for (uint32_t block = 0; block < cache->block_count; block++)
+            actor->report.late_pieces +=
+                memcmp(cache_block(&actor->scratch, region, block),
+                       cache_look(cache, region, block), cache->block_bytes) != 0;
     return LEND_OK;
 }
 

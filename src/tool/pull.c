@@ -14,7 +14,7 @@
 /* The reader's half alone: pull scattered blocks of what `lend serve' lends, and check every byte.
  */
 
-enum { KEY_IMPORT = 0x200, KEY_REPEAT, REPEAT_MAX = 1000000 };
+enum { KEY_IMPORT = 0x200, KEY_REPEAT, KEY_MEMORY, REPEAT_MAX = 1000000 };
 
 static const uint64_t timeout_ns = 30000000000;
 
@@ -46,6 +46,10 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_REPEAT:
         pull->repeat = (uint32_t)options_number(state, "repeat", text, REPEAT_MAX, false);
         return 0;
+    case KEY_MEMORY:
+        if (!options_kind(text, &pull->options.endpoint.memory_kind))
+            argp_error(state, "--memory is '%s', and must be host, pinned or cuda", text);
+        return 0;
     case ARGP_KEY_ARG: argp_error(state, "'%s' is not expected", text); return 0;
     case ARGP_KEY_END: source_check(&pull->source, state, "--import FILE"); return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -56,6 +60,8 @@ static const struct argp parser = {
     .options =
         (const struct argp_option[]){
             {"import", KEY_IMPORT, "FILE", 0, "What `lend serve --export FILE' has written", 0},
+            {"memory", KEY_MEMORY, "KIND", 0,
+             "The memory to pull to: host, pinned, or cuda, which is GPU 0's (default: host)", 0},
             {"repeat", KEY_REPEAT, "N", 0, "Pull N times, other blocks each time (default: 1)", 0},
             {0}},
     .parser = parse,
@@ -106,7 +112,7 @@ static enum lend_status begin(struct pull *pull, struct lend_error *error)
         return trouble(error, LEND_E_NO_MEMORY, "no memory for %u block numbers",
                        pull->block_count);
 
-    status = borrower_furnish(borrower, model, pull->block_count, error);
+    status = borrower_furnish(borrower, &pull->options.endpoint, pull->block_count, error);
     if (status == LEND_OK)
         status = borrower_import(borrower, file->metadata, file->metadata_bytes, error);
     if (status == LEND_OK && pull->block_count > borrower->owner_block_count)

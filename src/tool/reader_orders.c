@@ -23,7 +23,7 @@ static enum lend_status open_agent(struct actor *actor, struct lend_error *error
     if (status == LEND_OK)
         status = borrower_take_paths(borrower, actor->endpoint.paths, error);
     if (status == LEND_OK)
-        status = borrower_furnish(borrower, actor->endpoint.model,
+        status = borrower_furnish(borrower, &actor->endpoint,
                                   actor_reader_blocks(actor->order.block_count), error);
     if (status == LEND_OK)
         status = lend_metadata_export(borrower->agent, actor->report.bytes_sent,

@@ -187,7 +187,7 @@ static enum lend_status begin(struct serve *serve, struct export_file *file,
         status = endpoint_create(&serve->options.endpoint, serve->name, &lender->agent, error);
     lender->generation = GENERATION;
     if (status == LEND_OK)
-        status = lender_lend(lender, model, block_count, out_register_ns, error);
+        status = lender_lend(lender, &serve->options.endpoint, block_count, out_register_ns, error);
     if (status == LEND_OK)
         status = lender_grant(lender, &offer, error);
     if (status == LEND_OK)

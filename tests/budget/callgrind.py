@@ -12,16 +12,16 @@ SKIPPED = 77
 ENVIRONMENT = {**os.environ, "MALLOC_PERTURB_": "0"}
 
 
-def run(command):
+def run(command, fds=()):
     return subprocess.run([str(word) for word in command], capture_output=True, text=True,
-                          check=True, env=ENVIRONMENT)
+                          check=True, env=ENVIRONMENT, pass_fds=fds)
 
 
-def count(function, *command):
+def count(function, *command, fds=()):
     """Instructions within all calls of a function, and of what it calls."""
     with tempfile.NamedTemporaryFile(prefix="callgrind.") as out:
         done = run(["valgrind", "--tool=callgrind", f"--toggle-collect={function}",
-                    f"--callgrind-out-file={out.name}", *command])
+                    f"--callgrind-out-file={out.name}", *command], fds)
     return int(re.search(r"Collected : (\d+)", done.stderr).group(1))
 
 

@@ -6,18 +6,12 @@
  *     posts scattered|runs 32|64 BLOCKS POSTS
  */
 #include "null_transport.h"
+#include "samples.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static int compare(const void *one, const void *other)
-{
-    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
-
-    return (a > b) - (a < b);
-}
 
 /* Block numbers: all in ascending order, or in an order in which no two are neighbours. */
 static void *number_blocks(const char *shape, uint32_t bits, uint64_t count)
@@ -60,8 +54,7 @@ int main(int argument_count, char **arguments)
             return 1;
         samples[i] = record.post_ns;
     }
-    qsort(samples, posts, sizeof *samples, compare);
-    printf("%.2f\n", (double)samples[posts / 2] / (double)blocks);
+    printf("%.2f\n", (double)samples_median(samples, posts) / (double)blocks);
 
     null_pair_fini(&pair);
     lend_agent_destroy(reader);

@@ -7,22 +7,14 @@
  *     registers ascending|descending|shuffled COUNT
  */
 #include "null_transport.h"
+#include "samples.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 enum { REGION_BYTES = 4096, NAME_BYTES = 32 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec time;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
-}
 
 static void check(enum lend_status status, const struct lend_error *error)
 {
@@ -72,12 +64,12 @@ int main(int argument_count, char **arguments)
     }
     struct lend_agent *agent = null_agent_create("owner");
 
-    uint64_t began = now_ns();
+    uint64_t began = samples_now_ns();
     check(lend_region_register(agent, descs, count, regions, NULL, &error), &error);
-    uint64_t registered = now_ns();
+    uint64_t registered = samples_now_ns();
     for (uint32_t i = 0; i < count; i++)
         check(lend_region_deregister(regions[i], &error), &error);
-    uint64_t gone = now_ns();
+    uint64_t gone = samples_now_ns();
     printf("%.0f %.0f\n", (double)(registered - began) / count,
            (double)(gone - registered) / count);
 

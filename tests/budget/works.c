@@ -12,13 +12,13 @@
 #include "core/agent.h"
 #include "core/session.h"
 #include "fake/verbs.h"
+#include "samples.h"
 #include "transport/verbs/verbs.h"
 #include "works.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { PAGE = 4096, WORDS = 512, GENERATION = 7 };
 
@@ -161,21 +161,6 @@ __attribute__((noinline)) void works_move(struct lend_rail *rail, struct lend_ra
         (void)rail->ops->pump(rail);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-static int compare(const void *one, const void *other)
-{
-    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
-
-    return (a > b) - (a < b);
-}
-
 static uint64_t move_often(struct end *owner, struct end *reader, char **arguments)
 {
     const bool is_free = strcmp(arguments[1], "free") == 0, is_write = arguments[2][0] == 'w';
@@ -205,12 +190,11 @@ static uint64_t move_often(struct end *owner, struct end *reader, char **argumen
 
         lend_cursor_init(&move.theirs, theirs, is_free ? pieces : 1, &run, 1);
         lend_cursor_init(&move.ours, ours, is_free ? pieces : 1, &run, 1);
-        uint64_t before = now_ns();
+        uint64_t before = samples_now_ns();
         works_move(reader->rail, &move);
-        samples[i] = now_ns() - before;
+        samples[i] = samples_now_ns() - before;
     }
-    qsort(samples, times, sizeof *samples, compare);
-    uint64_t median = samples[times / 2];
+    uint64_t median = samples_median(samples, times);
     free(samples);
     free(ends);
     free(ours);

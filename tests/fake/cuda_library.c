@@ -3,17 +3,20 @@
 #include "memory/cuda.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /*
  * What the fake libcuda.so.1 has beyond what lend calls, for programs of others that run on it:
  * enough to make a context, allocate, fill and compare. Nothing of it pretends to be a real GPU.
+ * LEND_FAKE_CUDA_FAIL=cuInit=100 in the environment: that function fails with that result.
  */
 
 enum { DEVICE_COUNT = 2, VERSION = 12000 };
 
 #define TOTAL_BYTES (UINT64_C(1) << 30)
 
+void fake_cuda_begin(void);
 int cuDriverGetVersion(int *out);
 int cuGetErrorString(int result, const char **out);
 int cuDeviceGetCount(int *out);
@@ -27,6 +30,17 @@ int cuEventSynchronize(void *event);
 int cuPointerGetAttribute(void *value, int attribute, uint64_t pointer);
 int cuMemcpyDtoD_v2(uint64_t to, uint64_t from, size_t bytes);
 int cuMemsetD8_v2(uint64_t to, unsigned char value, size_t bytes);
+
+/* Of cuInit(). */
+void fake_cuda_begin(void)
+{
+    static char name[64]; /* which is kept */
+    const char *told = getenv("LEND_FAKE_CUDA_FAIL");
+    int result = 0;
+
+    if (told != NULL && sscanf(told, "%63[^=]=%d", name, &result) == 2)
+        fake_cuda_fail(name, result);
+}
 
 int cuDriverGetVersion(int *out)
 {

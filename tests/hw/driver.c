@@ -27,6 +27,12 @@ void driver_must(int result, const char *what)
     exit(2);
 }
 
+void driver_put(uint64_t to, const void *from, size_t bytes)
+{
+    driver_must(driver.to_device(to, from, bytes), "cuMemcpyHtoD");
+    driver_must(driver.synchronize(), "cuCtxSynchronize");
+}
+
 void driver_open(void)
 {
     void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -42,8 +48,11 @@ void driver_open(void)
     find(library, "cuDeviceGetName", &driver.device_name);
     find(library, "cuDevicePrimaryCtxRetain", &driver.context_retain);
     find(library, "cuCtxSetCurrent", &driver.context_set);
+    find(library, "cuCtxGetCurrent", &driver.context_get);
     find(library, "cuMemAlloc_v2", &driver.allocate);
     find(library, "cuMemFree_v2", &driver.free);
+    find(library, "cuMemHostAlloc", &driver.allocate_host);
+    find(library, "cuMemFreeHost", &driver.free_host);
     find(library, "cuMemcpyHtoD_v2", &driver.to_device);
     find(library, "cuMemcpyDtoH_v2", &driver.to_host);
     find(library, "cuMemcpyDtoD_v2", &driver.on_device);

@@ -15,8 +15,11 @@ struct driver {
     int (*device_name)(char *name, int capacity, int device);
     int (*context_retain)(void **out, int device);
     int (*context_set)(void *context);
+    int (*context_get)(void **out);
     int (*allocate)(uint64_t *out, size_t bytes);
     int (*free)(uint64_t pointer);
+    int (*allocate_host)(void **out, size_t bytes, unsigned flags);
+    int (*free_host)(void *memory);
     int (*to_device)(uint64_t to, const void *from, size_t bytes);
     int (*to_host)(void *to, uint64_t from, size_t bytes);
     int (*on_device)(uint64_t to, uint64_t from, size_t bytes);
@@ -30,5 +33,8 @@ extern struct driver driver;
 void driver_open(void);
 /* The same of any call that fails. */
 void driver_must(int result, const char *what);
+/* Bytes of the host's to the GPU. A copy from memory that is not pinned may return before they are
+ * there; this does not. */
+void driver_put(uint64_t to, const void *from, size_t bytes);
 
 #endif

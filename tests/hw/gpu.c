@@ -2,45 +2,29 @@
 /*
  * Goal: what lend promises of memory of a GPU holds on one, and how fast it is.
  * Method: an owner, and a reader in a process of its own, on GPU 0 of whatever libcuda.so.1 the
- * loader finds. Every byte that moved is compared. Prints a row a test, "name | result | figure",
- * for run.sh to keep; ends with the number of failures. Nothing is skipped: what cannot be is a
- * failure.
+ * loader finds. Every byte that moved is compared. Prints a row a test for run.sh to keep. Nothing
+ * is skipped: what cannot be is a failure. No figure decides a test: one that is not what is wanted
+ * says so.
  */
 #include "driver.h"
 #include "reader.h"
+#include "rows.h"
 
-#include <stdarg.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { TENSORS = 122, STALE_ROUNDS = 1000, MIB = 1 << 20 };
+enum { TENSORS = 122, OLD_TICKETS = 10000, MIB = 1 << 20 };
+enum { MOVE_BYTES = 2000 * 65536, FEW_BYTES = 200 * 65536 };
 
 #define PATIENCE_NS UINT64_C(20000000000)
+#define WANTED_NS   UINT64_C(100000) /* to register tensors of an allocation that is known */
 
-static int failures;
-static bool is_fake; /* the driver: then little memory, and figures mean nothing */
+static bool is_few; /* little memory, and few rounds: of a fake driver no figure means anything */
 static int child, to_child, from_child;
-
-/* --- rows --- */
-
-static void tell(const char *name, bool is_good, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static void tell(const char *name, bool is_good, const char *format, ...)
-{
-    va_list arguments;
-
-    failures += !is_good;
-    (void)printf("| %s | %s | ", name, is_good ? "passed" : "FAILED");
-    va_start(arguments, format);
-    (void)vprintf(format, arguments);
-    va_end(arguments);
-    (void)printf(" |\n");
-    (void)fflush(stdout);
-}
 
 /* --- the owner's side --- */
 
@@ -57,7 +41,7 @@ static void fill(struct loan *loan, uint32_t seed)
 {
     for (uint64_t i = 0; i < loan->bytes; i++)
         loan->copy[i] = pattern_at(i, seed);
-    driver_must(driver.to_device(loan->device, loan->copy, loan->bytes), "cuMemcpyHtoD");
+    driver_put(loan->device, loan->copy, loan->bytes);
 }
 
 static bool is_filled(struct loan *loan, uint32_t seed, uint64_t block_bytes)
@@ -119,29 +103,33 @@ static void release(struct loan *loan)
 
 /* --- the reader's side --- */
 
-static struct answer ask(struct lend_agent *agent, struct loan *loan, struct order *order)
+/* Tell it of the region and the lease, as they are now. */
+static enum lend_status prepare(struct lend_agent *agent, struct loan *loan, struct order *order)
 {
-    struct answer answer = {.status = LEND_E_SYSTEM};
     size_t count = 0;
+    enum lend_status status =
+        lend_metadata_export(agent, order->metadata, sizeof order->metadata, &count, &loan->error);
 
     order->region_id = lend_region_id(loan->region);
-    if (lend_metadata_export(agent, order->metadata, sizeof order->metadata, &count,
-                             &loan->error) != LEND_OK)
-        return answer;
     order->metadata_bytes = count;
-    if (lend_ticket_export(loan->lease, order->ticket, sizeof order->ticket, &count,
-                           &loan->error) != LEND_OK)
-        return answer;
+    if (status == LEND_OK)
+        status = lend_ticket_export(loan->lease, order->ticket, sizeof order->ticket, &count,
+                                    &loan->error);
     order->ticket_bytes = count;
+    return status;
+}
+
+static struct answer ask(const struct order *order)
+{
+    struct answer answer = {.status = LEND_E_PEER_DEAD};
+
     if (write(to_child, order, sizeof *order) != (ssize_t)sizeof *order)
         return answer;
     for (size_t at = 0; at < sizeof answer;) {
         ssize_t got = read(from_child, (uint8_t *)&answer + at, sizeof answer - at);
 
-        if (got <= 0) {
-            answer.status = LEND_E_PEER_DEAD;
-            break;
-        }
+        if (got <= 0)
+            return (struct answer){.status = LEND_E_PEER_DEAD};
         at += (size_t)got;
     }
     return answer;
@@ -172,74 +160,79 @@ static void begin_reader(const char *program, const char *directory)
 
 /* --- tests --- */
 
-static void test_move(struct lend_agent *agent, const char *name, struct order order)
+/* One way to move blocks, and what is wanted of it. */
+struct move {
+    const char *name;
+    const char *path;
+    uint32_t direction;
+    uint32_t memory; /* the reader's: a lend_memory_kind */
+    uint32_t block_bytes;
+    uint32_t percent; /* of one copy's rate by the driver alone; 0: nothing is wanted */
+};
+
+static void tell_rate(const struct move *move, const struct answer *answer, uint64_t bytes,
+                      uint32_t blocks)
 {
-    struct loan loan = make(2 * order.block_bytes * order.block_count);
-    uint64_t bytes = order.block_bytes * order.block_count;
-    struct answer answer = {.status = LEND_E_SYSTEM};
-    enum lend_status status = enroll(agent, &loan, order.block_bytes, LEND_REGION_SHARE_DEVICE);
+    double rate = (double)bytes / (double)answer->best_ns;
+    double part = (double)answer->ceiling_ns / (double)answer->best_ns;
 
-    if (status == LEND_OK)
-        answer = ask(agent, &loan, &order);
-    const char *why = answer.message[0] != '\0' ? answer.message : loan.error.message;
-    bool is_good =
-        answer.status == LEND_OK && answer.is_wrong == 0 && strcmp(answer.path, order.paths) == 0;
-    if (is_good && order.direction == LEND_WRITE)
-        is_good = is_filled(&loan, order.seed, order.block_bytes);
-    if (!is_good)
-        tell(name, false, "%s %s%s", lend_status_name((enum lend_status)answer.status), why,
-             answer.is_wrong != 0 ? ", wrong bytes" : "");
-    else if (answer.ceiling_ns != 0)
-        tell(name, true, "%.2f GB/s, %.2fx of one copy", (double)bytes / (double)answer.best_ns,
-             (double)answer.ceiling_ns / (double)answer.best_ns);
+    if (move->percent == 0)
+        tell(move->name, true, "%.2f GB/s", rate);
     else
-        tell(name, true, "%.2f GB/s", (double)bytes / (double)answer.best_ns);
-    if (loan.region != NULL) {
-        uint64_t start = now_ns();
-
-        status = lend_region_withdraw(loan.region, LEND_WITHDRAW_FORCE, PATIENCE_NS, &loan.error);
-        if (status != LEND_OK)
-            tell("withdraw after it", false, "%s", loan.error.message);
-        else if (strcmp(order.paths, "local/cuda") == 0 && order.block_bytes > 4096)
-            tell("withdraw of what was open there", true, "%.1f us",
-                 (double)(now_ns() - start) / 1000);
-    }
-    release(&loan);
+        tell(move->name, true,
+             "%.2f GB/s, %.2fx of one copy%s (%.2fx is wanted); post %.0f ns a "
+             "block",
+             rate, part, part * 100 < move->percent ? ": TOO LITTLE" : "",
+             (double)move->percent / 100, (double)answer->post_ns / blocks);
 }
 
-/* Freed, and allocated again: where the driver gives the same address, nothing shows but its id. */
-static void test_stale(struct lend_agent *agent)
+static void withdraw(const struct move *move, struct loan *loan)
 {
-    struct loan loan = make(MIB);
-    struct lend_lease *lease = NULL;
-    struct lend_block_set set = {.region_count = 1};
-    struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
-    uint32_t same = 0, stale = 0;
+    uint64_t start = now_ns();
+    enum lend_status status =
+        lend_region_withdraw(loan->region, LEND_WITHDRAW_FORCE, PATIENCE_NS, &loan->error);
 
-    desc.sets = &set;
-    desc.set_count = 1;
-    desc.access = LEND_ACCESS_READ;
-    for (int round = 0; round < STALE_ROUNDS; round++) {
-        uint64_t before = loan.device;
+    if (status != LEND_OK)
+        tell("withdraw after it", false, "%s", loan->error.message);
+    else if (strcmp(move->path, "local/cuda") == 0 && move->block_bytes > 4096)
+        tell("withdraw of what was open there", true, "%.1f us", (double)(now_ns() - start) / 1000);
+}
 
-        if (enroll(agent, &loan, 4096, 0) != LEND_OK)
-            break;
-        driver_must(driver.free(loan.device), "cuMemFree");
-        driver_must(driver.allocate(&loan.device, MIB), "cuMemAlloc");
-        same += loan.device == before;
-        set.regions = &loan.region;
-        desc.time_to_live_ns = PATIENCE_NS;
-        stale += lend_lease_grant(agent, &desc, &lease, &loan.error) == LEND_E_STALE;
-        lend_lease_release(loan.lease);
-        loan.lease = NULL;
-        if (lend_region_withdraw(loan.region, LEND_WITHDRAW_FORCE, PATIENCE_NS, &loan.error) !=
-                LEND_OK ||
-            lend_region_deregister(loan.region, &loan.error) != LEND_OK)
-            break;
-        loan.region = NULL;
-    }
-    tell("freed and allocated anew is STALE", stale == STALE_ROUNDS,
-         "%u of %d times, at the same address %u times", stale, STALE_ROUNDS, same);
+static void test_move(struct lend_agent *agent, const struct move *move)
+{
+    static struct order order;
+    uint64_t bytes = is_few ? FEW_BYTES : MOVE_BYTES;
+    uint32_t count = (uint32_t)(bytes / move->block_bytes);
+    struct loan loan = make(2 * bytes);
+    bool is_opened = strcmp(move->path, "local/cuda") == 0;
+    struct answer answer = {.status = LEND_OK};
+
+    order = (struct order){.direction = move->direction,
+                           .memory = move->memory,
+                           .block_bytes = move->block_bytes,
+                           .block_count = count,
+                           .rounds = 5,
+                           .seed = move->direction == LEND_READ ? 1 : 9,
+                           .wants_ceiling = move->percent != 0};
+    (void)snprintf(order.paths, sizeof order.paths, "%s", move->path);
+    answer.status =
+        enroll(agent, &loan, move->block_bytes, is_opened ? LEND_REGION_SHARE_DEVICE : 0);
+    if (answer.status == LEND_OK)
+        answer.status = prepare(agent, &loan, &order);
+    if (answer.status == LEND_OK)
+        answer = ask(&order);
+    const char *why = answer.message[0] != '\0' ? answer.message : loan.error.message;
+    bool is_good =
+        answer.status == LEND_OK && answer.is_wrong == 0 && strcmp(answer.path, move->path) == 0;
+    if (is_good && move->direction == LEND_WRITE)
+        is_good = is_filled(&loan, order.seed, move->block_bytes);
+    if (is_good)
+        tell_rate(move, &answer, bytes, count);
+    else
+        tell(move->name, false, "%s %s%s", lend_status_name((enum lend_status)answer.status), why,
+             answer.is_wrong != 0 ? ", wrong bytes" : "");
+    if (loan.region != NULL)
+        withdraw(move, &loan);
     release(&loan);
 }
 
@@ -250,6 +243,158 @@ static void describe_device(uint64_t address, uint64_t bytes, int32_t device,
 
     if (lend_memory_device(address, bytes, device, out, &error) != LEND_OK)
         abort(); /* it looks at the numbers alone */
+}
+
+/* --- what was freed --- */
+
+static enum lend_status give_back(struct loan *loan)
+{
+    enum lend_status status =
+        lend_region_withdraw(loan->region, LEND_WITHDRAW_FORCE, PATIENCE_NS, &loan->error);
+
+    lend_lease_release(loan->lease);
+    loan->lease = NULL;
+    if (status == LEND_OK)
+        status = lend_region_deregister(loan->region, &loan->error);
+    loan->region = status == LEND_OK ? NULL : loan->region;
+    return status;
+}
+
+/* Free it, and have as much anew: where the driver gives the same address, nothing shows but its
+ * id. True: it did. */
+static bool renew(struct loan *loan)
+{
+    uint64_t before = loan->device;
+
+    driver_must(driver.free(loan->device), "cuMemFree");
+    driver_must(driver.allocate(&loan->device, loan->bytes), "cuMemAlloc");
+    return loan->device == before;
+}
+
+/* Lend, free, allocate again, and let the reader pull with the old ticket. Withdrawn first, as it
+ * shall be, and lent anew: the lease was revoked, or its slot serves another by then. Or not, which
+ * is a breach that its owner notices. */
+static void test_old_tickets(struct lend_agent *agent, bool is_withdrawn)
+{
+    static struct order order;
+    struct loan loan = make(MIB);
+    const uint32_t rounds = is_few ? OLD_TICKETS / 100 : OLD_TICKETS;
+    uint32_t same = 0, stale = 0, revoked = 0;
+    struct answer answer = {.status = LEND_OK};
+
+    for (uint32_t round = 0; round < rounds && stale + revoked == round; round++) {
+        order = (struct order){.direction = LEND_READ,
+                               .memory = LEND_MEMORY_DEVICE,
+                               .block_bytes = 4096,
+                               .block_count = 8,
+                               .rounds = 1};
+        answer.status = enroll(agent, &loan, 4096, 0);
+        if (answer.status != LEND_OK || prepare(agent, &loan, &order) != LEND_OK ||
+            (is_withdrawn && give_back(&loan) != LEND_OK))
+            break;
+        same += renew(&loan);
+        if (is_withdrawn && enroll(agent, &loan, 4096, 0) != LEND_OK)
+            break;
+        answer = ask(&order);
+        stale += answer.status == LEND_E_STALE;
+        revoked += is_withdrawn && answer.status == LEND_E_REVOKED;
+        if (give_back(&loan) != LEND_OK)
+            break;
+    }
+    tell(is_withdrawn ? "old tickets, of memory withdrawn, freed, allocated and lent anew"
+                      : "old tickets, of memory freed and allocated anew without a withdraw",
+         stale + revoked == rounds,
+         "%u STALE, %u REVOKED, of %u; at the same address %u times; last: %s%s", stale, revoked,
+         rounds, same, answer.message, loan.error.message);
+    release(&loan);
+}
+
+/* An engine that sleeps: it suspends, frees, and wakes with other memory, which is lent anew. */
+static const char *sleep_and_wake(struct lend_agent *agent, struct loan *loan, struct order *old,
+                                  struct order *order)
+{
+    struct lend_memory memory;
+
+    if (ask(old).status != LEND_OK)
+        return "it is not read before";
+    if (lend_region_suspend(loan->region, LEND_WITHDRAW_FORCE, PATIENCE_NS, &loan->error) !=
+        LEND_OK)
+        return "it is not suspended";
+    (void)renew(loan);
+    fill(loan, 5);
+    describe_device(loan->device, loan->bytes, 0, &memory);
+    lend_lease_release(loan->lease);
+    loan->lease = NULL;
+    if (lend_region_resume(loan->region, &memory, -1, 0, &loan->error) != LEND_OK)
+        return "it is not resumed";
+    old->paths[0] = '\0'; /* there is none to it any more */
+    enum lend_status late = ask(old).status;
+    if (late != LEND_E_REVOKED && late != LEND_E_STALE)
+        return "the old ticket is not refused";
+    if (grant(agent, loan) != LEND_OK || prepare(agent, loan, order) != LEND_OK)
+        return "it is not lent anew";
+    order->seed = 5;
+    const struct answer answer = ask(order);
+    return answer.status == LEND_OK && answer.is_wrong == 0 ? NULL : "it is not read after";
+}
+
+static void test_sleep(struct lend_agent *agent)
+{
+    static struct order old, order;
+    struct loan loan = make(MIB);
+    const char *wrong = "it is not lent";
+
+    old = (struct order){.direction = LEND_READ,
+                         .memory = LEND_MEMORY_DEVICE,
+                         .block_bytes = 4096,
+                         .block_count = 8,
+                         .rounds = 1,
+                         .seed = 1,
+                         .paths = "local/cuda"};
+    order = old;
+    if (enroll(agent, &loan, 4096, LEND_REGION_SHARE_DEVICE) == LEND_OK &&
+        prepare(agent, &loan, &old) == LEND_OK)
+        wrong = sleep_and_wake(agent, &loan, &old, &order);
+    tell("suspended, freed, resumed with other memory, local/cuda", wrong == NULL, "%s %s",
+         wrong == NULL ? "read before and after" : wrong, loan.error.message);
+    if (loan.region != NULL && give_back(&loan) != LEND_OK)
+        tell("withdraw after it", false, "%s", loan.error.message);
+    release(&loan);
+}
+
+static void *register_alone(void *context)
+{
+    struct loan *loan = context;
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+    struct lend_agent *agent = NULL;
+    void *current = NULL;
+
+    config.name = "alone";
+    config.transports = "loopback";
+    bool is_good = lend_agent_create(&config, &agent, &loan->error) == LEND_OK &&
+                   enroll(agent, loan, 4096, 0) == LEND_OK && give_back(loan) == LEND_OK;
+    lend_agent_destroy(agent);
+    driver_must(driver.context_get(&current), "cuCtxGetCurrent");
+    return is_good ? current : loan; /* which is no context */
+}
+
+/* The thread's own context, and none where there is none. */
+static void test_context(void)
+{
+    struct loan loan = make(MIB);
+    void *before = NULL, *after = NULL, *none = NULL;
+    pthread_t thread;
+
+    driver_must(driver.context_get(&before), "cuCtxGetCurrent");
+    after = register_alone(&loan);
+    if (pthread_create(&thread, NULL, register_alone, &loan) != 0)
+        abort();
+    (void)pthread_join(thread, &none);
+    tell("the current context is the caller's after it", before != NULL && after == before,
+         "registered, granted, withdrawn %s", loan.error.message);
+    tell("a thread without a context has none after it", none == NULL,
+         "registered, granted, withdrawn %s", loan.error.message);
+    release(&loan);
 }
 
 static void test_descriptions(void)
@@ -281,7 +426,7 @@ static void test_descriptions(void)
 
 static void test_many(struct lend_agent *agent)
 {
-    struct loan loan = make((uint64_t)TENSORS * MIB / (is_fake ? 16 : 1));
+    struct loan loan = make((uint64_t)TENSORS * MIB / (is_few ? 16 : 1));
     uint64_t each = loan.bytes / TENSORS;
     static struct lend_region_desc descs[TENSORS];
     struct lend_region *regions[TENSORS] = {NULL};
@@ -300,8 +445,9 @@ static void test_many(struct lend_agent *agent)
     uint64_t start = now_ns();
     status = lend_region_register(agent, descs, TENSORS, regions, NULL, &loan.error);
     uint64_t taken = now_ns() - start;
-    tell("122 tensors of one allocation, registered", status == LEND_OK, "%.1f us",
-         (double)taken / 1000);
+    tell("122 tensors of one allocation, registered", status == LEND_OK,
+         "%.1f us%s (100 us is wanted)", (double)taken / 1000,
+         taken > WANTED_NS ? ": TOO LONG" : "");
     for (int i = 0; i < TENSORS && status == LEND_OK; i++)
         status = lend_region_deregister(regions[i], &loan.error);
     if (status != LEND_OK)
@@ -313,29 +459,33 @@ static void test_many(struct lend_agent *agent)
 
 static void test_all(struct lend_agent *agent)
 {
-    const uint32_t many = is_fake ? 200 : 2000;
-    struct order order = {.direction = LEND_READ, .rounds = 5, .seed = 1, .wants_ceiling = 1};
+    enum { WHOLE = 65536, SMALL = 4096 };
+    static const struct move moves[] = {
+        {"read, GPU to GPU, scattered pieces of 64 KiB, local/cuda", "local/cuda", LEND_READ,
+         LEND_MEMORY_DEVICE, WHOLE, 80},
+        {"read, GPU to GPU, scattered pieces of 4 KiB, local/cuda", "local/cuda", LEND_READ,
+         LEND_MEMORY_DEVICE, SMALL, 50},
+        {"read, GPU to GPU, scattered pieces of 64 KiB, local/staged", "local/staged", LEND_READ,
+         LEND_MEMORY_DEVICE, WHOLE, 0},
+        {"read, GPU to host, scattered pieces of 64 KiB, local/staged", "local/staged", LEND_READ,
+         LEND_MEMORY_SYSTEM, WHOLE, 0},
+        {"read, GPU to pinned host, scattered pieces of 64 KiB, local/staged", "local/staged",
+         LEND_READ, LEND_MEMORY_PINNED, WHOLE, 90},
+        {"write, GPU to GPU, scattered pieces of 64 KiB, local/staged", "local/staged", LEND_WRITE,
+         LEND_MEMORY_DEVICE, WHOLE, 0},
+        {"write, host to GPU, scattered pieces of 64 KiB, local/staged", "local/staged", LEND_WRITE,
+         LEND_MEMORY_SYSTEM, WHOLE, 0},
+        {"write, pinned host to GPU, scattered pieces of 64 KiB, local/staged", "local/staged",
+         LEND_WRITE, LEND_MEMORY_PINNED, WHOLE, 90},
+    };
 
-    order.block_bytes = 65536;
-    order.block_count = many;
-    (void)snprintf(order.paths, sizeof order.paths, "local/cuda");
-    test_move(agent, "read, GPU to GPU, scattered pieces of 64 KiB, local/cuda", order);
-    order.block_bytes = 4096;
-    test_move(agent, "read, GPU to GPU, scattered pieces of 4 KiB, local/cuda", order);
-    order.block_bytes = 65536;
-    order.wants_ceiling = 0;
-    (void)snprintf(order.paths, sizeof order.paths, "local/staged");
-    test_move(agent, "read, GPU to GPU, scattered pieces of 64 KiB, local/staged", order);
-    order.to_host = 1;
-    test_move(agent, "read, GPU to host, scattered pieces of 64 KiB, local/staged", order);
-    order.to_host = 0;
-    order.direction = LEND_WRITE;
-    order.seed = 9;
-    test_move(agent, "write, GPU to GPU, scattered pieces of 64 KiB, local/staged", order);
-    order.to_host = 1;
-    test_move(agent, "write, host to GPU, scattered pieces of 64 KiB, local/staged", order);
+    for (size_t i = 0; i < sizeof moves / sizeof moves[0]; i++)
+        test_move(agent, &moves[i]);
     test_many(agent);
-    test_stale(agent);
+    test_sleep(agent);
+    test_context();
+    test_old_tickets(agent, true);
+    test_old_tickets(agent, false);
     test_descriptions();
 }
 
@@ -355,7 +505,7 @@ int main(int argc, char **argv)
     driver_open();
     driver_must(driver.device_name(name, sizeof name, 0), "cuDeviceGetName");
     driver_must(driver.version(&version), "cuDriverGetVersion");
-    is_fake = strncmp(name, "fake GPU", 8) == 0;
+    is_few = is_small() || strncmp(name, "fake GPU", 8) == 0;
     (void)printf("# %s, driver of CUDA %d.%d\n", name, version / 1000, version % 1000 / 10);
     config.name = "owner";
     config.transports = "local";
@@ -369,5 +519,5 @@ int main(int argc, char **argv)
     (void)waitpid(child, NULL, 0);
     lend_agent_destroy(agent);
     (void)rmdir(directory);
-    return failures > 0;
+    return tell_failures() > 0;
 }

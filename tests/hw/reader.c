@@ -31,15 +31,23 @@ struct task {
     struct lend_transfer *transfer;
 };
 
+static enum lend_status describe(const struct task *task, struct lend_memory *out,
+                                 struct lend_error *error)
+{
+    if (task->order->memory == LEND_MEMORY_DEVICE)
+        return lend_memory_device(task->device, task->bytes, 0, out, error);
+    return task->order->memory == LEND_MEMORY_PINNED
+               ? lend_memory_pinned(task->host, task->bytes, out, error)
+               : lend_memory_system(task->host, task->bytes, out, error);
+}
+
 static enum lend_status set_up(struct lend_agent *agent, struct task *task,
                                struct lend_error *error)
 {
     const struct order *order = task->order;
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
 
-    enum lend_status status =
-        order->to_host != 0 ? lend_memory_system(task->host, task->bytes, &desc.memory, error)
-                            : lend_memory_device(task->device, task->bytes, 0, &desc.memory, error);
+    enum lend_status status = describe(task, &desc.memory, error);
     desc.geometry.block_length_bytes = order->block_bytes;
     desc.geometry.count = order->block_count;
     if (status == LEND_OK)
@@ -96,17 +104,19 @@ static enum lend_status move(struct task *task, struct answer *answer, struct le
             break;
         status = lend_transfer_wait(task->transfer, PATIENCE_NS);
         uint64_t taken = now_ns() - start;
-        if (answer->best_ns == 0 || taken < answer->best_ns)
-            answer->best_ns = taken;
         if (lend_transfer_describe(task->transfer, &record, error) != LEND_OK)
             break;
+        if (answer->best_ns == 0 || taken < answer->best_ns)
+            answer->best_ns = taken;
+        if (answer->post_ns == 0 || record.post_ns < answer->post_ns)
+            answer->post_ns = record.post_ns;
     }
     (void)snprintf(answer->path, sizeof answer->path, "%s", record.path);
     free(blocks);
     return status;
 }
 
-/* One copy of as many bytes within the GPU, by the driver alone. */
+/* One copy of as many bytes, by the driver alone: within the GPU, or over the link to it. */
 static uint64_t find_ceiling(const struct task *task)
 {
     uint64_t other = 0, best = 0;
@@ -115,7 +125,12 @@ static uint64_t find_ceiling(const struct task *task)
     for (int round = 0; round < 5; round++) {
         uint64_t start = now_ns();
 
-        driver_must(driver.on_device(other, task->device, task->bytes), "cuMemcpyDtoD");
+        if (task->order->memory == LEND_MEMORY_DEVICE)
+            driver_must(driver.on_device(other, task->device, task->bytes), "cuMemcpyDtoD");
+        else if (task->order->direction == LEND_READ)
+            driver_must(driver.to_host(task->host, other, task->bytes), "cuMemcpyDtoH");
+        else
+            driver_must(driver.to_device(other, task->host, task->bytes), "cuMemcpyHtoD");
         driver_must(driver.synchronize(), "cuCtxSynchronize");
         uint64_t taken = now_ns() - start;
         best = best == 0 || taken < best ? taken : best;
@@ -136,13 +151,13 @@ static void fill(const struct task *task)
 {
     for (uint64_t i = 0; i < task->bytes; i++)
         task->host[i] = task->order->direction == LEND_WRITE ? byte_of(task->order, i) : 0;
-    if (task->order->to_host == 0)
-        driver_must(driver.to_device(task->device, task->host, task->bytes), "cuMemcpyHtoD");
+    if (task->order->memory == LEND_MEMORY_DEVICE)
+        driver_put(task->device, task->host, task->bytes);
 }
 
 static bool is_wrong(const struct task *task)
 {
-    if (task->order->to_host == 0)
+    if (task->order->memory == LEND_MEMORY_DEVICE)
         driver_must(driver.to_host(task->host, task->device, task->bytes), "cuMemcpyDtoH");
     for (uint64_t i = 0; i < task->bytes; i++)
         if (task->host[i] != byte_of(task->order, i))
@@ -161,7 +176,26 @@ static void tidy(struct task *task)
         (void)fprintf(stderr, "the reader's own region is held\n");
     if (task->device != 0)
         driver_must(driver.free(task->device), "cuMemFree");
-    free(task->host);
+    if (task->order->memory == LEND_MEMORY_PINNED)
+        driver_must(driver.free_host(task->host), "cuMemFreeHost");
+    else
+        free(task->host);
+}
+
+static void allocate(struct task *task)
+{
+    if (task->order->memory == LEND_MEMORY_PINNED) {
+        void *host = NULL;
+
+        driver_must(driver.allocate_host(&host, task->bytes, 0), "cuMemHostAlloc");
+        task->host = host;
+        return;
+    }
+    task->host = malloc(task->bytes);
+    if (task->host == NULL)
+        abort();
+    if (task->order->memory == LEND_MEMORY_DEVICE)
+        driver_must(driver.allocate(&task->device, task->bytes), "cuMemAlloc");
 }
 
 static struct answer obey(struct lend_agent *agent, const struct order *order)
@@ -170,11 +204,7 @@ static struct answer obey(struct lend_agent *agent, const struct order *order)
     struct answer answer = {.status = LEND_OK};
     struct lend_error error = {0};
 
-    task.host = malloc(task.bytes);
-    if (task.host == NULL)
-        abort();
-    if (order->to_host == 0)
-        driver_must(driver.allocate(&task.device, task.bytes), "cuMemAlloc");
+    allocate(&task);
     fill(&task);
     enum lend_status status = set_up(agent, &task, &error);
     if (status == LEND_OK)
@@ -186,7 +216,7 @@ static struct answer obey(struct lend_agent *agent, const struct order *order)
     if (status == LEND_OK)
         answer.is_wrong = is_wrong(&task);
     if (status == LEND_OK && order->wants_ceiling != 0)
-        answer.ceiling_ns = find_ceiling(&task);
+        answer.ceiling_ns = find_ceiling(&task); /* which writes to its memory */
     tidy(&task);
     return answer;
 }

@@ -13,7 +13,7 @@ enum { METADATA_MAX = 16384 };
 
 struct order {
     uint32_t direction; /* 0: the end */
-    uint32_t to_host;   /* its memory is the host's */
+    uint32_t memory;    /* its own: a lend_memory_kind */
     uint64_t region_id;
     uint64_t block_bytes;
     uint32_t block_count; /* every second of the region's, which has twice as many */
@@ -32,6 +32,7 @@ struct answer {
     uint32_t is_wrong; /* a byte is not what it shall be */
     uint64_t best_ns;  /* of the rounds */
     uint64_t ceiling_ns;
+    uint64_t post_ns; /* of the same */
     char path[32];
     char message[240];
 };

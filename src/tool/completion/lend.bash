@@ -27,11 +27,15 @@ _lend() {
     fi
     case $before in
     --path)
-        mapfile -t COMPREPLY < <(compgen -W "local/mapped local/cross-memory local/served tcp/served verbs/read verbs/write" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "local/mapped local/cross-memory local/served local/cuda local/staged tcp/served verbs/read verbs/write" -- "$word")
         return
         ;;
     --transport)
         mapfile -t COMPREPLY < <(compgen -W "local tcp ucx verbs" -- "$word")
+        return
+        ;;
+    --memory)
+        mapfile -t COMPREPLY < <(compgen -W "host pinned cuda" -- "$word")
         return
         ;;
     --hosts)
