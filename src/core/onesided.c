@@ -412,8 +412,13 @@ static enum lend_way choose_staged(struct lend_onesided *own, struct lend_transf
 {
     const struct lend_transport_ops *ops = ops_of(own);
 
-    if (may_open(own, transfer) && place(own, transfer, LEND_WAY_DEVICE, why) == LEND_OK)
-        return LEND_WAY_DEVICE;
+    if (may_open(own, transfer)) {
+        enum lend_status status = place(own, transfer, LEND_WAY_DEVICE, why);
+
+        /* Or it is being opened: then why says nothing. */
+        if (status == LEND_OK || (status == LEND_PENDING && why->status == LEND_OK))
+            return LEND_WAY_DEVICE;
+    }
     if (lend_paths_allow(transfer, LEND_WAY_STAGED))
         return LEND_WAY_STAGED;
     if (why->status == LEND_OK)

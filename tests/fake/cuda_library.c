@@ -18,7 +18,6 @@ int cuDriverGetVersion(int *out);
 int cuGetErrorString(int result, const char **out);
 int cuDeviceGetCount(int *out);
 int cuDeviceGetName(char *name, int capacity, int device);
-int cuDeviceGetAttribute(int *out, int attribute, int device);
 int cuDeviceTotalMem_v2(size_t *out, int device);
 int cuMemGetInfo_v2(size_t *out_free, size_t *out_total);
 int cuCtxGetDevice(int *out);
@@ -51,16 +50,6 @@ int cuDeviceGetName(char *name, int capacity, int device)
     if (device < 0 || device >= DEVICE_COUNT || capacity <= 0)
         return LEND_CUDA_ERROR_INVALID_DEVICE;
     (void)snprintf(name, (size_t)capacity, "fake GPU %d of lend's tests", device);
-    return LEND_CUDA_SUCCESS;
-}
-
-/* It can do nothing that one may ask of a GPU, and lies in no slot. */
-int cuDeviceGetAttribute(int *out, int attribute, int device)
-{
-    (void)attribute;
-    if (device < 0 || device >= DEVICE_COUNT)
-        return LEND_CUDA_ERROR_INVALID_DEVICE;
-    *out = 0;
     return LEND_CUDA_SUCCESS;
 }
 
