@@ -54,6 +54,7 @@ static int retained, kept;
 static unsigned refused_exports; /* bit n: those with flags n */
 static bool is_initialized, is_held;
 static uint64_t buffer_id_last;
+static void *freed_last;
 static struct work works[WORK_MAX]; /* a ring, in the order in which it was put in */
 static uint64_t work_put, work_done;
 static char contexts[DEVICE_COUNT]; /* whose addresses stand for contexts */
@@ -499,7 +500,8 @@ int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes)
         return result;
     if (bytes == 0)
         return LEND_CUDA_ERROR_INVALID_VALUE;
-    place = mmap(NULL, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    /* Where the last was freed, if it has room: as a driver's allocator does. */
+    place = mmap(freed_last, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int fd = memfd_create("fake-gpu", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, (off_t)pages) != 0)
         return LEND_CUDA_ERROR_OUT_OF_MEMORY;
@@ -534,7 +536,8 @@ int cuMemFree_v2(uint64_t pointer)
     } else if (!fake_cuda_close_imported_locked(pointer)) {
         size_t pages = ((size_t)allocation->length_bytes + 4095) & ~(size_t)4095;
 
-        (void)munmap((void *)(uintptr_t)allocation->base, pages);
+        freed_last = (void *)(uintptr_t)allocation->base;
+        (void)munmap(freed_last, pages);
         (void)munmap(allocation->bytes, pages);
         (void)close(allocation->fd);
         *allocation = allocations[--allocation_count];

@@ -254,10 +254,10 @@ static void test_a_driver_that_does_not_close_leaves_the_owner_waiting(void **st
 
         begin_read(&world, "local/cuda");
         check(finish(&world, &record, &error), &error);
-        fake_cuda_fail(closing[i], LEND_CUDA_ERROR_INVALID_CONTEXT);
+        /* Of chunks it is enough if one stays. */
+        fake_cuda_fail_nth(closing[i], i == 0 ? 5 : 0, LEND_CUDA_ERROR_INVALID_CONTEXT);
         assert_int_equal(withdraw_region(&world, world.owner.region, &error), LEND_E_BUSY);
         assert_non_null(strstr(error.message, "has its GPU memory open"));
-        fake_cuda_fail(closing[i], 0);
         lend_ticket_release(world.ticket);
         assert_int_equal(lend_transfer_release(world.transfer), LEND_OK);
         lend_lease_release(world.lease);
