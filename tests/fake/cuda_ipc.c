@@ -5,7 +5,6 @@
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -31,8 +30,11 @@ struct handle {
     int64_t fd;
 };
 
+enum { POOLS_MAX = 16 };
+
 /* A pool; of what is imported, another process's. */
 struct pool {
+    bool is_there;
     unsigned handle_types;
     int ordinal;
     int fd; /* that others know it by */
@@ -41,13 +43,14 @@ struct pool {
 };
 
 static struct opened openings[FAKE_CUDA_ALLOCATIONS_MAX];
-static int torn, pool_count;
+static struct pool pools[POOLS_MAX];
+static int torn;
 static bool may_open_own;
 
 void fake_cuda_reset_openings(void)
 {
     memset(openings, 0, sizeof openings);
-    pool_count = 0;
+    memset(pools, 0, sizeof pools);
     torn = 0;
     may_open_own = false;
 }
@@ -225,18 +228,27 @@ int cuIpcCloseMemHandle(uint64_t pointer)
 
 int fake_cuda_pools(void)
 {
-    return pool_count;
+    int count = 0;
+
+    fake_cuda_lock();
+    for (size_t i = 0; i < POOLS_MAX; i++)
+        count += pools[i].is_there;
+    fake_cuda_unlock();
+    return count;
 }
 
 static void *make_pool(const struct pool *pool)
 {
-    struct pool *made = malloc(sizeof *made);
+    void *made = NULL;
 
-    if (made == NULL)
-        return NULL;
-    *made = *pool;
     fake_cuda_lock();
-    pool_count++;
+    for (size_t i = 0; i < POOLS_MAX && made == NULL; i++) {
+        if (pools[i].is_there)
+            continue;
+        pools[i] = *pool;
+        pools[i].is_there = true;
+        made = &pools[i];
+    }
     fake_cuda_unlock();
     return made;
 }
@@ -260,10 +272,7 @@ int cuMemPoolDestroy(void *pool)
     if (result != 0)
         return result;
     (void)close(((struct pool *)pool)->fd);
-    free(pool);
-    fake_cuda_lock();
-    pool_count--;
-    fake_cuda_unlock();
+    ((struct pool *)pool)->is_there = false;
     return result;
 }
 

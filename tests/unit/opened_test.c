@@ -10,6 +10,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -572,6 +573,18 @@ static void test_the_same_of_a_reader_of_a_pool(void **state)
     stop_and_kill_a_reader(make_pooled);
 }
 
+/* Last: of a name space whose first process has ended, no other comes to be. */
+static void test_chunks_are_opened_across_name_spaces_of_processes(void **state)
+{
+    (void)state;
+    if (unshare(CLONE_NEWPID) != 0) {
+        print_message("no PID name space can be made here\n");
+        skip();
+    }
+    chunk_types = LEND_CUDA_HANDLE_FD;
+    stop_and_kill_a_reader(make_chunks);
+}
+
 /* Where nobody can see a process end nothing of it is opened. */
 static bool has_pidfds(void)
 {
@@ -603,6 +616,7 @@ int main(void)
         cmocka_unit_test(test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed),
         cmocka_unit_test(test_the_same_of_a_reader_of_chunks),
         cmocka_unit_test(test_the_same_of_a_reader_of_a_pool),
+        cmocka_unit_test(test_chunks_are_opened_across_name_spaces_of_processes),
     };
 
     if (!has_pidfds()) {
