@@ -8,6 +8,8 @@
  */
 #include "chunks_world.h"
 
+#include "memory/mapped.h"
+
 #include <dirent.h>
 
 struct setup {
@@ -317,6 +319,106 @@ static void test_other_memory_in_place_of_a_chunk_is_not_handed_over(void **stat
     end_world_of(&world);
 }
 
+/* --- what owners say, and what they may lend --- */
+
+static void test_what_an_owner_says_of_its_chunks_is_not_believed(void **state)
+{
+    enum { PARTS = 3 };
+    static const struct {
+        uint32_t kind, type, parts;
+        uint64_t bytes, first, told; /* first: of the first part; told: all that is there, or 0 */
+    } lies[] = {
+        {LEND_DEVICE_CHUNKS, LEND_CUDA_HANDLE_FD, PARTS, 3 * GRAIN, GRAIN, 20},
+        {LEND_DEVICE_CHUNKS, LEND_CUDA_HANDLE_FD, PARTS, 3 * GRAIN, GRAIN, 300},
+        {LEND_DEVICE_CHUNKS, LEND_CUDA_HANDLE_FD, UINT32_MAX, 3 * GRAIN, GRAIN, 0},
+        {LEND_DEVICE_CHUNKS, LEND_CUDA_HANDLE_FD, LEND_DEVICE_PARTS_MAX + 1, 3 * GRAIN, GRAIN, 0},
+        {LEND_DEVICE_CHUNKS, LEND_CUDA_HANDLE_FD, 0, 3 * GRAIN, GRAIN, 0},
+        {LEND_DEVICE_CHUNKS, 3, PARTS, 3 * GRAIN, GRAIN, 0},
+        {LEND_DEVICE_CHUNKS, LEND_CUDA_HANDLE_FD, PARTS, 3 * GRAIN, 0, 0},
+        {LEND_DEVICE_CHUNKS, LEND_CUDA_HANDLE_FD, PARTS, 3 * GRAIN, 2 * GRAIN, 0},
+        {LEND_DEVICE_CHUNKS, LEND_CUDA_HANDLE_FD, PARTS, 4 * GRAIN, GRAIN, 0},
+        {LEND_DEVICE_CHUNKS, LEND_CUDA_HANDLE_FD, PARTS, 3 * GRAIN, UINT64_MAX, 0},
+        {LEND_DEVICE_CHUNKS, LEND_CUDA_HANDLE_FD, PARTS, UINT64_MAX, UINT64_MAX - 2 * GRAIN, 0},
+        {LEND_DEVICE_CHUNKS, LEND_CUDA_HANDLE_FD, PARTS, 0, 0, 0},
+        {LEND_DEVICE_POOLED, LEND_CUDA_HANDLE_FD, PARTS, 3 * GRAIN, GRAIN, 0},
+        {LEND_DEVICE_ALLOCATION, 0, PARTS, 3 * GRAIN, GRAIN, 0},
+        {9, LEND_CUDA_HANDLE_FD, PARTS, 3 * GRAIN, GRAIN, 0},
+    };
+    const size_t whole = sizeof(struct lend_device_share) + PARTS * sizeof(struct lend_device_part);
+    const struct lend_lane lane = {.cuda = &fake_cuda_ops};
+    struct lend_mapped *mapped = NULL;
+    struct lend_error error = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        size_t told = lies[i].told != 0 ? lies[i].told : whole;
+        struct lend_device_share *share = calloc(1, whole);
+        void *exact = malloc(told); /* so that a look behind it is seen */
+
+        assert_non_null(share);
+        assert_non_null(exact);
+        share->kind = lies[i].kind;
+        share->handle_type = lies[i].type;
+        share->part_count = lies[i].parts;
+        share->bytes = lies[i].bytes;
+        for (uint32_t p = 0; p < PARTS; p++)
+            share->parts[p].bytes = p == 0 ? lies[i].first : GRAIN;
+        memcpy(exact, share, told);
+        if (lend_mapped_begin(&lane, exact, told, &mapped, &error) != LEND_E_UNSUPPORTED)
+            fail_msg("lie %zu was believed", i);
+        free(exact);
+        free(share);
+    }
+    assert_null(mapped);
+}
+
+static void test_more_chunks_than_a_share_has_room_for_are_refused(void **state)
+{
+    struct world world = make_world_of(&setups[0]);
+    struct lend_lane lane = {.cuda = &fake_cuda_ops};
+    struct lend_device_memory *memory = NULL;
+    struct lend_device_way way;
+    struct lend_error error = {0};
+
+    (void)state;
+    for (uint64_t i = 0; i <= LEND_DEVICE_PARTS_MAX; i++)
+        check(lend_device_note(&memory, world.owner.memory.address + (i + 1) * GRAIN, i, &error),
+              &error);
+    memory->start = world.owner.memory.address;
+    memory->lane = &lane;
+    assert_int_equal(lend_device_judge(memory, &way, &error), LEND_E_LIMIT);
+    assert_non_null(strstr(error.message, "8193 chunks"));
+    lend_device_release(memory);
+    end_world_of(&world);
+}
+
+static void test_two_allocations_that_touch_are_not_one(void **state)
+{
+    struct world world = make_world("local", true, true);
+    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
+    struct lend_region *region = NULL;
+    struct lend_error error = {0};
+    uint64_t address = world.owner.memory.allocation;
+    struct fake_cuda_allocation next = {
+        .base = address + BYTES + 2 * AHEAD,
+        .length_bytes = AHEAD,
+        .buffer_id = 77,
+        .type = LEND_CUDA_MEMORY_DEVICE,
+    };
+
+    (void)state;
+    fake_cuda_add(&next);
+    check(lend_memory_device(next.base - AHEAD, 2 * AHEAD, 0, &desc.memory, &error), &error);
+    desc.geometry.block_length_bytes = AHEAD;
+    desc.geometry.count = 2;
+    desc.access = LEND_ACCESS_READ;
+    desc.flags = LEND_REGION_SHARE_DEVICE;
+    assert_int_equal(lend_region_register(world.owner.agent, &desc, 1, &region, NULL, &error),
+                     LEND_E_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "several allocations"));
+    end_world(&world);
+}
+
 /* --- several regions of the same chunks --- */
 
 enum { HALF = BLOCKS / 2 };
@@ -479,6 +581,9 @@ int main(void)
         cmocka_unit_test(test_a_driver_that_does_not_close_leaves_the_owner_waiting),
         cmocka_unit_test(test_what_is_wanted_back_while_it_is_opened_is_closed),
         cmocka_unit_test(test_other_memory_in_place_of_a_chunk_is_not_handed_over),
+        cmocka_unit_test(test_what_an_owner_says_of_its_chunks_is_not_believed),
+        cmocka_unit_test(test_more_chunks_than_a_share_has_room_for_are_refused),
+        cmocka_unit_test(test_two_allocations_that_touch_are_not_one),
         cmocka_unit_test(test_regions_of_one_call_that_touch_are_opened_as_one),
         cmocka_unit_test(test_regions_that_share_a_chunk_are_taken_back_with_each_other),
     };
