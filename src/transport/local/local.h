@@ -114,10 +114,11 @@ struct lend_local {
     uint64_t words_bytes;
     uint8_t *nonce; /* a page that is wiped in forked children; NULL: none */
 
-    pthread_mutex_t share_lock; /* a leaf: held for what does not wait */
-    struct lend_list shared;    /* files; share_lock */
-    struct lend_list served;    /* channels that are told of them; share_lock */
-    struct lend_list ghosts;    /* of those that are gone, and have GPU memory open; share_lock */
+    /* A leaf: held for what does not wait, but for a driver that makes a descriptor of a part. */
+    pthread_mutex_t share_lock;
+    struct lend_list shared; /* files; share_lock */
+    struct lend_list served; /* channels that are told of them; share_lock */
+    struct lend_list ghosts; /* of those that are gone, and have GPU memory open; share_lock */
 
     /* All of these are the poller's. */
     struct lend_list half_open; /* oldest first */
