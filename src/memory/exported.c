@@ -82,8 +82,7 @@ static enum lend_status judge_chunks(const struct lend_device_memory *memory, st
         types &= answer.handle_types;
         if (!can_be_opened(types))
             return refuse(memory, address, "a mapped chunk", answer.handle_types,
-                          "see PyTorch's expandable_segments in docs/cuda.md, or cudaMalloc it",
-                          error);
+                          "see expandable_segments in docs/cuda.md, or cudaMalloc it", error);
         address = memory->buffers[i].end;
     }
     *out = (struct lend_device_way){.kind = LEND_DEVICE_CHUNKS, .handle_types = types};

@@ -114,68 +114,51 @@ static void test_all_kinds_are_opened_once_and_copied_from_gpu_to_gpu(void **sta
     }
 }
 
-static void expect_refusal(const struct setup *setup, uint32_t types, const char *what,
+/* Of such memory, with that text and those handle types. */
+static void expect_refusal(void (*make)(struct memory *memory), const char *what, const char *types,
                            const char *remedy)
 {
-    struct world world = make_world_of(setup);
+    struct world world = make_world("local", true, true);
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
     struct lend_region *region = NULL;
     struct memory other = {0};
     struct lend_error error = {0};
 
-    if (setup->make == make_pooled) {
-        end_world_of(&world); /* one pool at a time */
-        make_owner_memory = NULL;
-        world = make_world("local", true, true);
-    }
-    chunk_types = types;
-    setup->make(&other);
-    odd_chunk_types = 0;
+    make(&other);
     desc.flags = LEND_REGION_SHARE_DEVICE;
     check(describe(&other, &desc, &error), &error);
     assert_int_equal(lend_region_register(world.owner.agent, &desc, 1, &region, NULL, &error),
                      LEND_E_UNSUPPORTED);
     assert_non_null(strstr(error.message, what));
-    assert_non_null(strstr(error.message, "(handle types 0x0)"));
+    assert_non_null(strstr(error.message, types));
     assert_non_null(strstr(error.message, remedy));
     desc.flags = 0; /* else it is lent as ever */
     check(lend_region_register(world.owner.agent, &desc, 1, &region, NULL, &error), &error);
     check(withdraw_region(&world, region, &error), &error);
     check(lend_region_deregister(region, &error), &error);
     other.free(&other);
-    end_world_of(&world);
+    end_world(&world);
 }
 
 static void test_what_has_no_handle_is_refused_with_its_place_and_the_remedy(void **state)
 {
+    const char *remedy = "expandable_segments in docs/cuda.md, or cudaMalloc it";
     char what[64];
     uint64_t at = 0;
 
     (void)state;
+    chunk_types = 0;
+    expect_refusal(make_chunks, "(byte 0) is of a mapped chunk", "(handle types 0x0)", remedy);
+    expect_refusal(make_pooled, "(byte 0) is of a memory pool", "(handle types 0x0)",
+                   "handleTypes, or cudaMalloc it");
+    chunk_types = LEND_CUDA_HANDLE_FD;
+    odd_chunk_types = 2; /* of another system's, and so of none here */
     for (uint64_t i = 0; i < 7; i++)
         at += length_of_chunk(i);
     (void)snprintf(what, sizeof what, "(byte %llu) is of a mapped chunk",
                    (unsigned long long)(at - AHEAD));
-    expect_refusal(&setups[0], 0, "(byte 0) is of a mapped chunk",
-                   "expandable_segments in docs/cuda.md, or cudaMalloc it");
-    expect_refusal(&setups[3], 0, "(byte 0) is of a memory pool", "handleTypes, or cudaMalloc it");
-    odd_chunk_types = 2; /* of another system's, and so of none here */
-    struct world world = make_world("local", true, true);
-    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
-    struct lend_region *region = NULL;
-    struct memory other = {0};
-    struct lend_error error = {0};
-    chunk_types = LEND_CUDA_HANDLE_FD;
-    make_chunks(&other);
+    expect_refusal(make_chunks, what, "(handle types 0x2)", remedy);
     odd_chunk_types = 0;
-    desc.flags = LEND_REGION_SHARE_DEVICE;
-    check(describe(&other, &desc, &error), &error);
-    assert_int_equal(lend_region_register(world.owner.agent, &desc, 1, &region, NULL, &error),
-                     LEND_E_UNSUPPORTED);
-    assert_non_null(strstr(error.message, what));
-    assert_non_null(strstr(error.message, "(handle types 0x2)"));
-    other.free(&other);
-    end_world(&world);
 }
 
 /* What may fail, and whose it is. */
@@ -260,17 +243,8 @@ static void test_a_driver_that_does_not_close_leaves_the_owner_waiting(void **st
         fake_cuda_fail_nth(closing[i], i == 0 ? 5 : 0, LEND_CUDA_ERROR_INVALID_CONTEXT);
         assert_int_equal(withdraw_region(&world, world.owner.region, &error), LEND_E_BUSY);
         assert_non_null(strstr(error.message, "has its GPU memory open"));
-        lend_ticket_release(world.ticket);
         assert_int_equal(lend_transfer_release(world.transfer), LEND_OK);
-        lend_lease_release(world.lease);
-        lend_peer_forget(world.peer);
-        lend_agent_destroy(world.reader.agent);
-        lend_agent_destroy(world.owner.agent);
-        free_memory(&world.reader.memory);
-        free_memory(&world.owner.memory);
-        assert_int_equal(rmdir(world.directory), 0);
-        assert_int_equal(cuCtxSetCurrent(NULL), 0);
-        lend_cuda = NULL;
+        abandon_world(&world);
         make_owner_memory = NULL;
     }
 }
@@ -587,13 +561,8 @@ int main(void)
         cmocka_unit_test(test_regions_of_one_call_that_touch_are_opened_as_one),
         cmocka_unit_test(test_regions_that_share_a_chunk_are_taken_back_with_each_other),
     };
-    int fd = lend_sys->pidfd_self();
 
-    if (fd < 0) {
-        puts("SKIP: no pidfd_open() here (valgrind has none), without which no memory of a GPU is "
-             "opened");
+    if (is_without_pidfds())
         return 77;
-    }
-    lend_sys->close(fd);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

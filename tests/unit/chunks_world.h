@@ -127,4 +127,32 @@ static inline enum lend_status withdraw_region(struct world *world, struct lend_
     return status;
 }
 
+/* End a world of which the driver keeps something. */
+static inline void abandon_world(struct world *world)
+{
+    lend_ticket_release(world->ticket);
+    lend_peer_forget(world->peer);
+    lend_lease_release(world->lease);
+    lend_agent_destroy(world->reader.agent);
+    lend_agent_destroy(world->owner.agent);
+    free_memory(&world->reader.memory);
+    free_memory(&world->owner.memory);
+    assert_int_equal(rmdir(world->directory), 0);
+    assert_int_equal(cuCtxSetCurrent(NULL), 0);
+    lend_cuda = NULL;
+}
+
+/* Where nobody can see a process end nothing of it is opened. */
+static inline bool is_without_pidfds(void)
+{
+    int fd = lend_sys->pidfd_self();
+
+    if (fd >= 0)
+        lend_sys->close(fd);
+    else
+        puts("SKIP: no pidfd_open() here (valgrind has none), without which no memory of a GPU is "
+             "opened");
+    return fd < 0;
+}
+
 #endif

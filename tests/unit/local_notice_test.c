@@ -7,8 +7,6 @@
  */
 #include "local_reader.h"
 
-#include <dirent.h>
-
 enum { FDS_SENT_MAX = 3 };
 
 /* Packets that no agent sends */
@@ -353,18 +351,6 @@ static struct lend_shared_file make_parted(void)
     return file;
 }
 
-static int count_descriptors(void)
-{
-    DIR *all = opendir("/proc/self/fd");
-    int count = 0;
-
-    assert_non_null(all);
-    while (readdir(all) != NULL)
-        count++;
-    (void)closedir(all);
-    return count;
-}
-
 /* Until it is here, or does not come. */
 static enum lend_status await_part(uint32_t number, uint32_t index, int *out_fd,
                                    struct lend_error *why)
@@ -404,15 +390,15 @@ static void test_parts_come_when_they_are_asked_for_one_by_one(void **state)
     assert_int_equal(await_part(1, 1, &fd, &why), LEND_OK);
     assert_int_equal(close(fd), 0);
     /* or its file is wanted back; and then none comes. */
-    int descriptors = count_descriptors();
+    int descriptors = stub_count_fds();
     assert_int_equal(ops->part(reader(), 1, 0, &fd, &why), LEND_PENDING);
     stub_settle(&server, NULL);
     stub_settle(&client, NULL);
-    assert_int_equal(count_descriptors(), descriptors + 1);
+    assert_int_equal(stub_count_fds(), descriptors + 1);
     parts_made = 0;
     ops->unshare(server.opened, 1);
     stub_settle(&client, NULL);
-    assert_int_equal(count_descriptors(), descriptors);
+    assert_int_equal(stub_count_fds(), descriptors);
     assert_int_equal(await_part(1, 0, &fd, &why), LEND_E_NO_PATH);
     assert_int_equal(parts_made, 0);
     assert_int_equal(client.sessions[0].hung, LEND_OK);

@@ -373,16 +373,7 @@ static void test_a_gpu_that_hangs_keeps_what_is_open(void **state)
     fake_cuda_drop();
     fake_cuda_hold(0);
     world.transfer = NULL; /* it never ends */
-    lend_ticket_release(world.ticket);
-    lend_peer_forget(world.peer);
-    lend_lease_release(world.lease);
-    lend_agent_destroy(world.reader.agent);
-    lend_agent_destroy(world.owner.agent);
-    free_memory(&world.reader.memory);
-    free_memory(&world.owner.memory);
-    assert_int_equal(rmdir(world.directory), 0);
-    assert_int_equal(cuCtxSetCurrent(NULL), 0);
-    lend_cuda = NULL;
+    abandon_world(&world);
 }
 
 /* --- a reader that is another process --- */
@@ -585,16 +576,6 @@ static void test_chunks_are_opened_across_name_spaces_of_processes(void **state)
     stop_and_kill_a_reader(make_chunks);
 }
 
-/* Where nobody can see a process end nothing of it is opened. */
-static bool has_pidfds(void)
-{
-    int fd = lend_sys->pidfd_self();
-
-    if (fd >= 0)
-        lend_sys->close(fd);
-    return fd >= 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -619,10 +600,7 @@ int main(void)
         cmocka_unit_test(test_chunks_are_opened_across_name_spaces_of_processes),
     };
 
-    if (!has_pidfds()) {
-        puts("SKIP: no pidfd_open() here (valgrind has none), without which no memory of a GPU is "
-             "opened");
+    if (is_without_pidfds())
         return 77;
-    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
