@@ -53,11 +53,12 @@ enum lend_region_flag {
      * rights of access, memory that overlaps no other such region, and transport `nixl`. */
     LEND_REGION_ALLOW_UNFENCED = 16,
     /** The memory is a GPU's, and peers on this host that are processes of this user may open the
-     * allocation that it lies in, the whole of it, so that their GPU copies from it by itself: the
-     * owner's consent to the path "local/cuda". What is opened can be written, too, by a peer that
-     * is not honest; and the driver puts several small allocations (of less than 2 MiB) in one. As
-     * with LEND_REGION_SHARE_FILE an allocation is shared while all of its regions are lent.
-     * Memory of cudaMalloc() alone. */
+     * allocation that it lies in, the whole of it, or all of its mapped chunks, so that their GPU
+     * copies from it by itself: the owner's consent to the path "local/cuda". What is opened can be
+     * written, too, by a peer that is not honest; and the driver puts several small allocations (of
+     * less than 2 MiB) in one. As with LEND_REGION_SHARE_FILE an allocation is shared while all of
+     * its regions are lent. Memory of cudaMalloc(), or chunks or pools that were made with a handle
+     * type (a file descriptor, or a fabric handle); else LEND_E_UNSUPPORTED, and what to do. */
     LEND_REGION_SHARE_DEVICE = 32,
 };
 

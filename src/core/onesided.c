@@ -444,8 +444,13 @@ static enum lend_way choose_for_gpu(struct lend_onesided *own, struct lend_trans
     enum lend_way remote = transfer->direction == LEND_READ ? LEND_WAY_REMOTE : LEND_WAY_WRITTEN;
     struct lend_error pending = {0};
 
-    if (may_open(own, transfer) && place(own, transfer, LEND_WAY_DEVICE, why) == LEND_OK)
-        return LEND_WAY_DEVICE;
+    if (may_open(own, transfer)) {
+        enum lend_status status = place(own, transfer, LEND_WAY_DEVICE, why);
+
+        /* Or it is being opened: then why says nothing. */
+        if (status == LEND_OK || (status == LEND_PENDING && why->status == LEND_OK))
+            return LEND_WAY_DEVICE;
+    }
     if (why->status == LEND_PENDING)
         pending = *why;
     if (may_rail(own, transfer, remote) && place(own, transfer, remote, why) == LEND_OK)

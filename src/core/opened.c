@@ -8,6 +8,7 @@
 #include "core/lease.h"
 #include "core/peer.h"
 #include "core/remote.h"
+#include "memory/mapped.h"
 
 #include <string.h>
 
@@ -21,8 +22,8 @@ struct lend_opened {
     struct lend_list link; /* in lend_onesided::opened */
     uint32_t file;
     const struct lend_lane *lane;
-    uint64_t address;
-    uint64_t bytes;
+    struct lend_mapped *mapped; /* which takes its time */
+    bool is_open;
     uint32_t flying; /* copies from it */
 };
 
@@ -36,9 +37,10 @@ static const struct lend_transport_ops *ops_of(const struct lend_onesided *own)
     return own->session->channel->ops;
 }
 
-/* What the owner says of it, copied: it may change as we look. NULL: it says nothing, and why. */
-static bool read_share(struct lend_onesided *own, uint32_t file, struct lend_device_share *out,
-                       struct lend_error *why)
+/* What the owner says of it, as far as all of these have it in common; copied, as it may change as
+ * we look. False: it says nothing, and why. */
+static bool read_head(struct lend_onesided *own, uint32_t file, struct lend_device_share *out,
+                      struct lend_error *why)
 {
     uint64_t bytes = 0;
     const uint8_t *told = ops_of(own)->mapped(own->session->channel, file, &bytes, why);
@@ -71,7 +73,7 @@ enum lend_status lend_opened_judge(struct lend_onesided *own,
                          "its owner does not let peers open it (LEND_REGION_SHARE_DEVICE)");
     if (ops->words(own->session->channel, &words, why) == NULL)
         return LEND_E_NO_PATH;
-    if (!read_share(own, region->file, &share, why))
+    if (!read_head(own, region->file, &share, why))
         return why != NULL && why->status == LEND_PENDING ? LEND_PENDING : LEND_E_NO_PATH;
     if (region->file_offset_bytes > share.bytes ||
         region->length_bytes > share.bytes - region->file_offset_bytes)
@@ -98,33 +100,78 @@ static bool is_open(struct lend_onesided *own, uint32_t file)
     return false;
 }
 
-static enum lend_status open_file(struct lend_onesided *own, uint32_t file,
-                                  const struct lend_lane *lane, struct lend_opened **out,
-                                  struct lend_error *why)
+static void close_opened(struct lend_onesided *own, struct lend_opened *opened);
+
+static enum lend_status begin_opening(struct lend_onesided *own, uint32_t file,
+                                      const struct lend_lane *lane, struct lend_opened **out,
+                                      struct lend_error *why)
 {
     struct lend_channel *channel = own->session->channel;
-    struct lend_device_share share;
     bool was_open = is_open(own, file);
+    uint64_t bytes = 0;
 
-    if (!read_share(own, file, &share, why) || !ops_of(own)->keep(channel, file, true))
+    const uint8_t *told = ops_of(own)->mapped(channel, file, &bytes, why);
+    if (told == NULL || !ops_of(own)->keep(channel, file, true))
         return LEND_E_NO_PATH;
     struct lend_opened *opened = lend_sys->allocate(sizeof *opened);
     enum lend_status status =
         opened == NULL ? lend_fail(why, LEND_E_NO_MEMORY, "no memory to open GPU memory by")
-                       : lend_lane_open(lane, &share, &opened->address, why);
+                       : lend_mapped_begin(lane, told, bytes, &opened->mapped, why);
     if (status != LEND_OK) {
         lend_sys->release(opened);
         if (!was_open)
             (void)ops_of(own)->keep(channel, file, false);
-        why->status = LEND_E_NO_PATH;
-        return LEND_E_NO_PATH;
+        return status;
     }
     opened->file = file;
     opened->lane = lane;
-    opened->bytes = share.bytes;
     lend_list_append(&own->opened, &opened->link);
     *out = opened;
     return LEND_OK;
+}
+
+/* Part by part: LEND_PENDING, until all are here. */
+static enum lend_status go_on_opening(struct lend_onesided *own, struct lend_opened *opened,
+                                      struct lend_error *why)
+{
+    enum lend_status status = LEND_OK;
+    uint32_t index = 0;
+    int fd = -1;
+
+    if (lend_mapped_wants(opened->mapped, &index)) {
+        if (ops_of(own)->part == NULL)
+            return lend_fail(why, LEND_E_NO_PATH, "transport %s brings no descriptors",
+                             ops_of(own)->name);
+        status = ops_of(own)->part(own->session->channel, opened->file, index, &fd, why);
+    }
+    if (status == LEND_OK)
+        status = lend_mapped_go_on(opened->mapped, fd, why);
+    if (fd >= 0)
+        lend_sys->close(fd);
+    opened->is_open = status == LEND_OK;
+    return status;
+}
+
+/* What of the file is open in that lane, or becomes so. LEND_PENDING; LEND_E_NO_PATH, and why. */
+static enum lend_status open_file(struct lend_onesided *own, uint32_t file,
+                                  const struct lend_lane *lane, struct lend_opened **out,
+                                  struct lend_error *why)
+{
+    enum lend_status status = LEND_OK;
+    struct lend_opened *opened = find(own, file, lane);
+
+    if (opened == NULL)
+        status = begin_opening(own, file, lane, &opened, why);
+    if (status == LEND_OK && !opened->is_open)
+        status = go_on_opening(own, opened, why);
+    if (status != LEND_OK && status != LEND_PENDING) {
+        if (opened != NULL)
+            close_opened(own, opened);
+        why->status = LEND_E_NO_PATH;
+        return LEND_E_NO_PATH;
+    }
+    *out = opened;
+    return status;
 }
 
 /* What the driver does not close stays kept: its owner is to know. */
@@ -133,7 +180,7 @@ static void close_opened(struct lend_onesided *own, struct lend_opened *opened)
     uint32_t file = opened->file;
 
     lend_list_remove(&opened->link);
-    bool is_closed = lend_lane_close(opened->lane, opened->address);
+    bool is_closed = lend_mapped_close(opened->mapped);
     lend_sys->release(opened);
     if (is_closed && !is_open(own, file))
         (void)ops_of(own)->keep(own->session->channel, file, false);
@@ -189,19 +236,17 @@ enum lend_status lend_opened_place(struct lend_onesided *own, struct lend_transf
 {
     for (uint64_t i = 0; i < transfer->region_count; i++) {
         struct lend_source *source = &transfer->sources[i];
-        struct lend_opened *opened = find(own, source->file, transfer->lane);
-        enum lend_status status = LEND_OK;
+        struct lend_opened *opened = NULL;
+        enum lend_status status = open_file(own, source->file, transfer->lane, &opened, why);
 
-        if (opened == NULL)
-            status = open_file(own, source->file, transfer->lane, &opened, why);
         if (status != LEND_OK)
             return status;
         /* The file may have been told of anew since it was judged. */
-        if (source->offset_bytes > opened->bytes ||
-            source->length_bytes > opened->bytes - source->offset_bytes)
+        uint64_t bytes = lend_mapped_bytes(opened->mapped);
+        if (source->offset_bytes > bytes || source->length_bytes > bytes - source->offset_bytes)
             return lend_fail(why, LEND_E_NO_PATH, "its allocation ends before the region does");
         source->opened = opened;
-        transfer->source_extents[i].address += opened->address;
+        transfer->source_extents[i].address += lend_mapped_address(opened->mapped);
     }
     return LEND_OK;
 }
@@ -292,7 +337,10 @@ static void launch(struct lend_onesided *own, struct lend_transfer *transfer)
     struct flight flight;
 
     /* The allocation may be wanted back by now: what is left of it goes another way. */
-    if (lend_onesided_place_opened(own, transfer, &why) != LEND_OK) {
+    enum lend_status status = lend_onesided_place_opened(own, transfer, &why);
+    if (status == LEND_PENDING && why.status == LEND_OK) /* it is being opened */
+        return;
+    if (status != LEND_OK) {
         enum lend_status cause = lend_onesided_judge_word(own, transfer);
 
         if (cause == LEND_OK) {
@@ -308,7 +356,7 @@ static void launch(struct lend_onesided *own, struct lend_transfer *transfer)
     while (add_piece(&flight, &transfer->remote, &transfer->local))
         continue;
     LEND_INVARIANT(flight.count > 0); /* both sides have as many bytes */
-    enum lend_status status = check_buffers(&flight, &why);
+    status = check_buffers(&flight, &why);
     if (status == LEND_OK)
         status = lend_lane_put(transfer->extents[0].device->lane, flight.pieces, flight.count,
                                &transfer->mark, &why);
@@ -447,6 +495,8 @@ void lend_opened_fini(struct lend_onesided *own)
 
 void lend_opened_forget(struct lend_agent *agent)
 {
-    for (struct lend_list *link; (link = lend_list_take_first(&agent->stuck)) != NULL;)
+    for (struct lend_list *link; (link = lend_list_take_first(&agent->stuck)) != NULL;) {
+        lend_mapped_forget(opened_of(link)->mapped);
         lend_sys->release(opened_of(link));
+    }
 }

@@ -8,7 +8,7 @@
  * Reads that the reader's GPU carries out by itself, out of a peer's allocation that was opened.
  * Part of lend_onesided; all of it under the session's lock.
  *
- *     wanted --open--> opened, kept <--> copies fly from it
+ *     wanted --open, part by part--> opened, kept <--> copies fly from it
  *                        | its owner wants it back: nothing more flies; when nothing does,
  *                        `--close--> let go
  *
@@ -22,8 +22,8 @@ enum lend_status lend_opened_judge(struct lend_onesided *own,
                                    const struct lend_metadata_region *region,
                                    struct lend_error *why);
 
-/* Open what the transfer's sources lie in, and turn their offsets into addresses. LEND_E_NO_PATH.
- */
+/* Open what the transfer's sources lie in, and turn their offsets into addresses. LEND_PENDING: it
+ * is being opened, or its owner has not told of it yet. LEND_E_NO_PATH. */
 enum lend_status lend_opened_place(struct lend_onesided *own, struct lend_transfer *transfer,
                                    struct lend_error *why);
 /* Is our side of it memory of GPUs alone, which one lane copies to? */

@@ -2,9 +2,9 @@
 #include "core/share.h"
 
 #include "base/error.h"
+#include "base/sort.h"
 #include "base/sys.h"
 #include "core/region.h"
-#include "memory/lane.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,10 +18,25 @@ static struct lend_file *file_of(struct lend_list *link)
     return LEND_LIST_OWNER(link, struct lend_file, link);
 }
 
-static bool is_same(const struct lend_file *file, const struct lend_backing *backing)
+static bool is_of(const struct lend_file *file, const struct lend_backing *backing)
 {
-    return file->shared.backing.device == backing->device &&
+    return file->device == NULL && file->shared.backing.device == backing->device &&
            file->shared.backing.inode == backing->inode;
+}
+
+/* Does who has the one reach bytes of the other? */
+static bool is_same(const struct lend_file *file, const struct lend_file *other)
+{
+    if (file->device == NULL || other->device == NULL)
+        return other->device == NULL && is_of(file, &other->shared.backing);
+    return lend_device_common(file->device, other->device) > 0;
+}
+
+/* Has it all of these allocations? */
+static bool has_all(const struct lend_file *file, const struct lend_device_memory *memory)
+{
+    return file->device != NULL &&
+           lend_device_common(file->device, memory) == lend_device_end(memory) - memory->start;
 }
 
 static void close_descriptors(struct lend_file *file)
@@ -37,6 +52,7 @@ static void free_file(struct lend_file *file)
 {
     lend_list_remove(&file->link);
     close_descriptors(file);
+    lend_device_release(file->device);
     lend_sys->release(file);
 }
 
@@ -60,7 +76,7 @@ static struct lend_file *find_made(const struct lend_wanted_files *wanted,
                                    const struct lend_backing *backing)
 {
     for (struct lend_list *link = wanted->made.next; link != &wanted->made; link = link->next)
-        if (is_same(file_of(link), backing))
+        if (is_of(file_of(link), backing))
             return file_of(link);
     return NULL;
 }
@@ -99,75 +115,6 @@ static enum lend_status make_file(const struct lend_region_desc *desc,
     }
     *out = file;
     return LEND_OK;
-}
-
-/* A file of which nothing is ours but what it says: how an allocation is opened. */
-static enum lend_status write_share(struct lend_file *file, const struct lend_device_share *share,
-                                    struct lend_error *error)
-{
-    size_t bytes = lend_sys->page_bytes();
-    int fd = lend_sys->memfd_storage("lend-gpu", bytes, false);
-
-    if (fd < 0)
-        return lend_fail_errno(error, -fd, "no memory file to tell of GPU memory by");
-    void *memory = lend_sys->map_file(fd, 0, bytes, true, false);
-    int result = -ENOMEM;
-    if (memory != NULL) {
-        memcpy(memory, share, sizeof *share);
-        lend_sys->unmap(memory, bytes);
-        result = lend_sys->seal(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
-    }
-    if (result == 0)
-        result = file->shared.fd = lend_sys->reopen_read(fd);
-    lend_sys->close(fd);
-    if (result < 0)
-        return lend_fail_errno(error, -result, "a file that tells of GPU memory");
-    file->shared.backing.file_bytes = bytes;
-    return LEND_OK;
-}
-
-/* No file of the kernel's has these numbers. */
-static struct lend_backing backing_of(uint64_t allocation_id)
-{
-    return (struct lend_backing){.device = UINT64_MAX,
-                                 .inode = allocation_id,
-                                 .is_fit_for_mapping = true,
-                                 .is_closed_to_writers = true};
-}
-
-static enum lend_status make_device_file(const struct lend_device_memory *memory,
-                                         struct lend_wanted_files *wanted, struct lend_file **out,
-                                         struct lend_error *error)
-{
-    const struct lend_shared_file shared = {
-        .fd = -1, .backing = backing_of(memory->buffers[0].id), .is_device = true};
-    struct lend_device_share share = {0};
-    struct lend_file *file = add_file(wanted, &shared);
-
-    if (file == NULL)
-        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for an allocation to share");
-    enum lend_status status = lend_device_export(memory, &share, error);
-    if (status == LEND_OK)
-        status = write_share(file, &share, error);
-    if (status != LEND_OK) {
-        free_file(file);
-        return status;
-    }
-    file->base = share.base;
-    *out = file;
-    return LEND_OK;
-}
-
-static enum lend_status want_device(struct lend_verify *item, struct lend_wanted_files *wanted,
-                                    struct lend_file **out)
-{
-    const struct lend_backing backing = backing_of(item->device->buffers[0].id);
-
-    *out = item->device->buffer_count == 1 ? find_made(wanted, &backing) : NULL;
-    if (*out != NULL)
-        return LEND_OK;
-    item->status = make_device_file(item->device, wanted, out, &item->error);
-    return item->status;
 }
 
 static enum lend_status want_file(const struct lend_region_desc *desc,
@@ -267,10 +214,166 @@ static enum lend_status want_run(const struct lend_region_desc *descs, struct le
     return first;
 }
 
+/* --- what it wants of GPUs --- */
+
+/* A file of which nothing is ours but what it says: how memory of a GPU is opened. */
+static enum lend_status write_share(struct lend_file *file, const struct lend_device_share *share,
+                                    struct lend_error *error)
+{
+    size_t page_bytes = lend_sys->page_bytes(), told = lend_device_share_bytes(share);
+    size_t bytes = (told + page_bytes - 1) / page_bytes * page_bytes;
+    int fd = lend_sys->memfd_storage("lend-gpu", bytes, false);
+
+    if (fd < 0)
+        return lend_fail_errno(error, -fd, "no memory file to tell of GPU memory by");
+    void *memory = lend_sys->map_file(fd, 0, bytes, true, false);
+    int result = -ENOMEM;
+    if (memory != NULL) {
+        memcpy(memory, share, told);
+        lend_sys->unmap(memory, bytes);
+        result = lend_sys->seal(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+    }
+    if (result == 0)
+        result = file->shared.fd = lend_sys->reopen_read(fd);
+    lend_sys->close(fd);
+    if (result < 0)
+        return lend_fail_errno(error, -result, "a file that tells of GPU memory");
+    file->shared.backing.file_bytes = bytes;
+    return LEND_OK;
+}
+
+/* A transport's question, while it shares the file: the memory is there, or its owner is in breach
+ * of its word, which is seen. */
+static enum lend_status export_part(const struct lend_shared_file *shared, uint32_t index,
+                                    int *out_fd, struct lend_error *error)
+{
+    const struct lend_file *file =
+        (const struct lend_file *)(const void *)((const char *)shared -
+                                                 offsetof(struct lend_file, shared));
+
+    return lend_device_export_part(file->device, &file->way, index, out_fd, error);
+}
+
+/* Add what of the item's chunks goes beyond the file's. */
+static enum lend_status extend(struct lend_file *file, const struct lend_device_memory *memory,
+                               struct lend_error *error)
+{
+    enum lend_status status = LEND_OK;
+
+    for (uint32_t i = 0; status == LEND_OK && i < memory->buffer_count; i++)
+        if (file->device == NULL || memory->buffers[i].end > lend_device_end(file->device))
+            status = lend_device_note(&file->device, memory->buffers[i].end, memory->buffers[i].id,
+                                      error);
+    return status;
+}
+
+/* One of the item's allocations, whole, of which nothing is written down yet. */
+static enum lend_status add_device_file(const struct lend_verify *item,
+                                        const struct lend_device_way *way,
+                                        struct lend_wanted_files *wanted, struct lend_file **out,
+                                        struct lend_error *error)
+{
+    const struct lend_shared_file shared = {
+        .fd = -1,
+        .backing = {.is_fit_for_mapping = true, .is_closed_to_writers = true},
+        .is_device = true,
+        .part = export_part};
+    struct lend_file *file = add_file(wanted, &shared);
+
+    if (file == NULL)
+        return lend_fail(error, LEND_E_NO_MEMORY, "no memory for an allocation to share");
+    enum lend_status status = extend(file, item->device, error);
+    if (status != LEND_OK) {
+        free_file(file);
+        return status;
+    }
+    file->device->start = item->allocation;
+    file->device->ordinal = item->device->ordinal;
+    file->device->lane = item->device->lane;
+    file->way = *way;
+    *out = file;
+    return LEND_OK;
+}
+
+/* Do the item's chunks lie in the file's, or go on behind them, and are opened as those are? */
+static bool goes_on(const struct lend_file *file, const struct lend_verify *item,
+                    const struct lend_device_way *way)
+{
+    return file != NULL && file->way.kind == LEND_DEVICE_CHUNKS &&
+           way->kind == LEND_DEVICE_CHUNKS && file->way.handle_types == way->handle_types &&
+           file->device->ordinal == item->device->ordinal &&
+           item->allocation <= lend_device_end(file->device) &&
+           file->device->buffer_count + item->device->buffer_count <= LEND_DEVICE_PARTS_MAX;
+}
+
+/* The file of one item, of which those before it in the order of addresses have theirs. */
+static enum lend_status seat(struct lend_verify *item, struct lend_wanted_files *wanted,
+                             struct lend_file **last)
+{
+    struct lend_device_way way;
+    enum lend_status status = lend_device_judge(item->device, &way, &item->error);
+
+    if (status != LEND_OK)
+        return status;
+    if (goes_on(*last, item, &way))
+        return extend(*last, item->device, &item->error);
+    if (*last != NULL && has_all(*last, item->device))
+        return LEND_OK; /* several, of one allocation */
+    return add_device_file(item, &way, wanted, last, &item->error);
+}
+
+static enum lend_status write_all(struct lend_verify *items, uint32_t count,
+                                  struct lend_wanted_files *wanted)
+{
+    enum lend_status first = LEND_OK;
+
+    for (uint32_t i = 0; first == LEND_OK && i < count; i++) {
+        struct lend_device_share *share = NULL;
+        struct lend_file *file = wanted->of[i];
+
+        if (file == NULL || file->device == NULL || file->shared.fd >= 0)
+            continue;
+        first = lend_device_export(file->device, &file->way, &share, &items[i].error);
+        if (first == LEND_OK)
+            first = write_share(file, share, &items[i].error);
+        lend_sys->release(share);
+        items[i].status = first;
+    }
+    return first;
+}
+
+static enum lend_status want_devices(const struct lend_region_desc *descs,
+                                     struct lend_verify *items, uint32_t count,
+                                     struct lend_wanted_files *wanted)
+{
+    struct lend_sorted *places = lend_sys->allocate(2 * (size_t)count * sizeof *places);
+    enum lend_status first = LEND_OK;
+    struct lend_file *last = NULL;
+    size_t found = 0;
+
+    if (places == NULL)
+        return items[0].status = lend_fail(&items[0].error, LEND_E_NO_MEMORY,
+                                           "no memory to sort %u regions", count);
+    for (uint32_t i = 0; i < count; i++)
+        if (shares_device(&descs[i]))
+            places[found++] = (struct lend_sorted){items[i].memory.address, &items[i]};
+    const struct lend_sorted *sorted = lend_sort(places, found);
+    for (size_t i = 0; i < found; i++) {
+        struct lend_verify *item = sorted[i].value;
+
+        item->status = seat(item, wanted, &last);
+        first = first == LEND_OK ? item->status : first;
+        wanted->of[item - items] = item->status == LEND_OK ? last : NULL;
+    }
+    lend_sys->release(places);
+    return first == LEND_OK ? write_all(items, count, wanted) : first;
+}
+
 enum lend_status lend_files_want(const struct lend_region_desc *descs, struct lend_verify *items,
                                  uint32_t count, struct lend_wanted_files *out)
 {
     enum lend_status first = LEND_OK;
+    bool has_device = false;
     uint32_t at = 0;
 
     *out = (struct lend_wanted_files){0};
@@ -293,12 +396,12 @@ enum lend_status lend_files_want(const struct lend_region_desc *descs, struct le
             enum lend_status status = want_run(&descs[at], &items[at], length, out, &out->of[at]);
             first = first == LEND_OK ? status : first;
         } else if (shares_device(&descs[at])) {
-            enum lend_status status = want_device(&items[at], out, &out->of[at]);
-            first = first == LEND_OK ? status : first;
+            has_device = true;
         }
         at += length;
     }
-    return first;
+    enum lend_status status = has_device ? want_devices(descs, items, count, out) : LEND_OK;
+    return first == LEND_OK ? status : first;
 }
 
 void lend_files_drop(struct lend_wanted_files *wanted)
@@ -334,8 +437,7 @@ static bool is_mapped_locked(struct lend_agent *agent, struct lend_file *file, c
 static bool is_held_locked(struct lend_agent *agent, const struct lend_file *file, char *who)
 {
     for (struct lend_list *link = agent->files.next; link != &agent->files; link = link->next)
-        if (is_same(file_of(link), &file->shared.backing) &&
-            is_mapped_locked(agent, file_of(link), who))
+        if (is_same(file_of(link), file) && is_mapped_locked(agent, file_of(link), who))
             return true;
     return false;
 }
@@ -352,12 +454,26 @@ static void share_locked(struct lend_agent *agent, struct lend_file *file)
     }
 }
 
+/* Is every region lent that lies in it, or in another that has bytes of it? */
+static bool may_be_shared_locked(struct lend_agent *agent, const struct lend_file *file)
+{
+    for (struct lend_list *link = agent->files.next; link != &agent->files; link = link->next) {
+        const struct lend_file *other = file_of(link);
+
+        bool is_taken = other->closed > 0 || (other->is_spent && other->references > 0);
+
+        if (is_taken && is_same(other, file))
+            return false;
+    }
+    return true;
+}
+
 void lend_files_share_locked(struct lend_agent *agent)
 {
     for (struct lend_list *link = agent->files.next; link != &agent->files; link = link->next) {
         struct lend_file *file = file_of(link);
 
-        if (file->references > 0 && file->closed == 0 && !file->is_told && !file->is_spent)
+        if (file->references > 0 && !file->is_told && may_be_shared_locked(agent, file))
             share_locked(agent, file);
     }
 }
@@ -403,14 +519,16 @@ static void leave_locked(struct lend_region *region)
 
 /* The agent's file that it is, not counting one that only this region is in. */
 static struct lend_file *find_locked(const struct lend_region *region,
-                                     const struct lend_backing *backing)
+                                     const struct lend_file *wanted)
 {
     struct lend_list *const files = &region->agent->files;
 
     for (struct lend_list *link = files->next; link != files; link = link->next) {
         struct lend_file *file = file_of(link);
 
-        if (is_same(file, backing) && file->references > (region->file == file ? 1 : 0))
+        bool is_it = wanted->device != NULL ? has_all(file, wanted->device) : is_same(file, wanted);
+
+        if (is_it && file->references > (region->file == file ? 1 : 0))
             return file;
     }
     return NULL;
@@ -430,7 +548,7 @@ enum lend_status lend_file_attach_locked(struct lend_region *region, struct lend
 {
     struct lend_agent *agent = region->agent;
     bool may_punch = (region->flags & LEND_REGION_PUNCH_OUT) != 0;
-    struct lend_file *file = find_locked(region, &wanted->shared.backing);
+    struct lend_file *file = find_locked(region, wanted);
 
     if ((file != NULL ? file : wanted)->shared.consents_to_owner != may_punch)
         return lend_fail(error, LEND_E_INVALID,
@@ -451,18 +569,20 @@ enum lend_status lend_file_attach_locked(struct lend_region *region, struct lend
     file->references++;
     region->file = file;
     region->file_offset_bytes =
-        file->shared.is_device ? region->memory.address - file->base : offset_bytes;
+        file->device != NULL ? region->memory.address - file->device->start : offset_bytes;
     return LEND_OK;
 }
 
 void lend_file_detach_locked(struct lend_region *region)
 {
+    const struct lend_agent *agent = region->agent;
     struct lend_file *file = region->file;
 
     if (file == NULL)
         return;
-    if (region->is_file_closed)
-        file->is_spent = true;
+    for (struct lend_list *link = agent->files.next; link != &agent->files; link = link->next)
+        if (region->is_file_closed && is_same(file_of(link), file))
+            file_of(link)->is_spent = true;
     leave_locked(region);
     if (file->references == 0)
         sweep_locked(region->agent);
@@ -477,14 +597,16 @@ uint32_t lend_file_number_locked(const struct lend_region *region)
 
 void lend_file_close_locked(struct lend_region *region)
 {
+    struct lend_agent *agent = region->agent;
     struct lend_file *file = region->file;
 
     if (file == NULL || region->is_file_closed)
         return;
     region->is_file_closed = true;
     file->closed++;
-    if (file->is_told)
-        unshare_locked(region->agent, file);
+    for (struct lend_list *link = agent->files.next; link != &agent->files; link = link->next)
+        if (file_of(link)->is_told && is_same(file_of(link), file))
+            unshare_locked(agent, file_of(link));
 }
 
 /* A region that is still lent, and has bytes of the file in common with this one; or NULL. */
@@ -551,7 +673,7 @@ enum lend_status lend_file_await_locked(struct lend_region *region, bool is_late
                          region->name, (unsigned long long)region->id, who,
                          file->shared.is_device ? "GPU memory open" : "file mapped");
     }
-    if (file->closed == file->references)
+    if (file->closed == file->references && file->device == NULL) /* which keeps no memory alive */
         close_descriptors(file);
     return LEND_OK;
 }

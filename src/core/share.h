@@ -3,6 +3,7 @@
 #define LEND_CORE_SHARE_H
 
 #include "core/agent.h"
+#include "memory/mapped.h"
 #include "memory/verify.h"
 
 struct lend_region;
@@ -17,14 +18,20 @@ struct lend_region;
  * of those was resumed. What was deregistered after it was withdrawn is its owner's for good: then
  * the file is spent, and is never shared again for as long as regions are in it.
  *
+ * Of mapped chunks of a GPU's memory, those that regions of one call touch, and that lie side by
+ * side, are one such file. Regions of a later call may lie in some of its chunks and in others, and
+ * are in a file of their own then; of files that have a chunk in common, one is closed with the
+ * other.
+ *
  * A descriptor keeps the memory of its file alive, so that a file all of whose regions are closed,
  * and that nobody maps any more, gives its descriptors up; the next region in it brings new ones.
  */
 struct lend_file {
     struct lend_list link; /* in agent->files, or in a call's lend_wanted_files */
     struct lend_shared_file shared;
-    int write_fd;        /* a duplicate of the caller's, to punch with; -1: there is none */
-    uint64_t base;       /* of memory of a GPU: where the allocation begins */
+    int write_fd; /* a duplicate of the caller's, to punch with; -1: there is none */
+    struct lend_device_memory *device; /* it tells of these whole allocations; NULL: of no GPU's, */
+    struct lend_device_way way;        /* and how they are opened */
     uint32_t references; /* regions that lie in it; 0: of use to transports alone, or to nobody */
     uint32_t closed;     /* regions of it that are withdrawn or suspended */
     bool is_told;        /* transports share it */

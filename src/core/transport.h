@@ -65,6 +65,11 @@ struct lend_shared_file {
                                them from writing (LEND_REGION_PUNCH_OUT) */
     bool is_device;         /* what stands in it lets a peer open memory of a GPU: for peers of our
                                own user, and held until they say otherwise or their process ends */
+
+    /* A new descriptor of that part of a GPU's memory, for such a peer alone, which asks for one
+     * after the other. Asks the driver; while the file is shared. NULL: it has none. */
+    enum lend_status (*part)(const struct lend_shared_file *file, uint32_t index, int *out_fd,
+                             struct lend_error *error);
 };
 
 /* One connection. A transport puts it first in its own struct, and fills in ops. */
@@ -484,6 +489,11 @@ struct lend_transport_ops {
      * whatever its owner wants: what was opened by it is not closed yet. False: it is not mapped
      * any more. */
     bool (*keep)(struct lend_channel *channel, uint32_t file, bool keeps);
+    /* Reader: the owner's descriptor of that part of what the file lets us open; the caller's to
+     * close. LEND_PENDING: it was asked for, and the session is woken when it is here; why is left
+     * alone. One at a time. LEND_E_NO_PATH: it does not come; why. */
+    enum lend_status (*part)(struct lend_channel *channel, uint32_t file, uint32_t index,
+                             int *out_fd, struct lend_error *why);
     /* Reader: changes with every file that is mapped, wanted back or let go; never 0. */
     uint64_t (*mapping_stamp)(struct lend_channel *channel);
     /* Reader: how to read the owner's process, if it can be named at all. LEND_E_NO_PATH. */

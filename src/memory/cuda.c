@@ -62,6 +62,25 @@ static const struct {
     {"cuIpcGetMemHandle", offsetof(struct lend_cuda_ops, ipc_get), false},
     {"cuIpcOpenMemHandle_v2", offsetof(struct lend_cuda_ops, ipc_open), false},
     {"cuIpcCloseMemHandle", offsetof(struct lend_cuda_ops, ipc_close), false},
+    {"cuMemHostRegister_v2", offsetof(struct lend_cuda_ops, host_register), false},
+    {"cuMemHostUnregister", offsetof(struct lend_cuda_ops, host_unregister), false},
+    {"cuMemGetAllocationGranularity", offsetof(struct lend_cuda_ops, chunk_granularity), false},
+    {"cuMemCreate", offsetof(struct lend_cuda_ops, chunk_create), false},
+    {"cuMemRelease", offsetof(struct lend_cuda_ops, chunk_release), false},
+    {"cuMemRetainAllocationHandle", offsetof(struct lend_cuda_ops, chunk_retain), false},
+    {"cuMemExportToShareableHandle", offsetof(struct lend_cuda_ops, chunk_export), false},
+    {"cuMemImportFromShareableHandle", offsetof(struct lend_cuda_ops, chunk_import), false},
+    {"cuMemAddressReserve", offsetof(struct lend_cuda_ops, range_reserve), false},
+    {"cuMemAddressFree", offsetof(struct lend_cuda_ops, range_free), false},
+    {"cuMemMap", offsetof(struct lend_cuda_ops, map), false},
+    {"cuMemUnmap", offsetof(struct lend_cuda_ops, unmap), false},
+    {"cuMemSetAccess", offsetof(struct lend_cuda_ops, set_access), false},
+    {"cuMemPoolExportToShareableHandle", offsetof(struct lend_cuda_ops, pool_export), true},
+    {"cuMemPoolExportPointer", offsetof(struct lend_cuda_ops, pool_export_pointer), true},
+    {"cuMemPoolImportFromShareableHandle", offsetof(struct lend_cuda_ops, pool_import), true},
+    {"cuMemPoolImportPointer", offsetof(struct lend_cuda_ops, pool_import_pointer), true},
+    {"cuMemPoolSetAccess", offsetof(struct lend_cuda_ops, pool_set_access), true},
+    {"cuMemPoolDestroy", offsetof(struct lend_cuda_ops, pool_destroy), true},
 };
 
 enum lend_status lend_cuda_load(const char *name, struct lend_cuda_ops *out,
@@ -87,6 +106,9 @@ enum lend_status lend_cuda_load(const char *name, struct lend_cuda_ops *out,
         }
         memcpy((char *)&ops + symbols[i].offset, &symbol, sizeof symbol);
     }
+    if (ops.pool_export_pointer == NULL || ops.pool_import == NULL ||
+        ops.pool_import_pointer == NULL || ops.pool_set_access == NULL || ops.pool_destroy == NULL)
+        ops.pool_export = NULL;
     *out = ops;
     return LEND_OK;
 }

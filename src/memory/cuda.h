@@ -24,6 +24,35 @@ struct lend_cuda_batch {
     uint32_t flags;
 };
 
+/* CUmemLocation, of a device: its ordinal. */
+struct lend_cuda_location {
+    uint32_t type;
+    int32_t id;
+};
+
+/* CUmemAllocationProp: what a chunk of memory is made as. */
+struct lend_cuda_chunk {
+    uint32_t type;
+    uint32_t handle_types; /* that it can be exported as, a bit each */
+    struct lend_cuda_location location;
+    void *reserved;
+    uint8_t compression;
+    uint8_t is_rdma_capable; /* a NIC may read and write it */
+    uint16_t usage;
+    uint8_t reserved_too[4];
+};
+
+/* CUmemAccessDesc: who may do what with mapped chunks, or with a pool's memory. */
+struct lend_cuda_access {
+    struct lend_cuda_location location;
+    uint32_t rights;
+};
+
+/* CUmemPoolPtrExportData, and CUmemFabricHandle, which is as long. */
+struct lend_cuda_ticket {
+    uint8_t bytes[LEND_CUDA_IPC_BYTES];
+};
+
 /*
  * The door to the CUDA driver: what we use of libcuda.so.1, which is opened on first need, so that
  * the library loads where there is none. Prototypes and numbers are those of the driver's ABI
@@ -84,6 +113,39 @@ struct lend_cuda_ops {
     int (*ipc_get)(struct lend_cuda_ipc *out, uint64_t pointer);
     int (*ipc_open)(uint64_t *out_pointer, struct lend_cuda_ipc handle, unsigned flags);
     int (*ipc_close)(uint64_t pointer);
+
+    /* Memory of the host that somebody else has allocated: pinned, and known to the driver. */
+    int (*host_register)(void *memory, size_t bytes, unsigned flags);
+    int (*host_unregister)(void *memory);
+
+    /* Chunks of memory, and ranges of addresses that they are mapped to. A chunk is there until its
+     * handles are released and its mappings are gone, in whatever process. */
+    int (*chunk_granularity)(size_t *out, const struct lend_cuda_chunk *chunk, int kind);
+    int (*chunk_create)(uint64_t *out_handle, size_t bytes, const struct lend_cuda_chunk *chunk,
+                        unsigned long long flags);
+    int (*chunk_release)(uint64_t handle);
+    int (*chunk_retain)(uint64_t *out_handle, void *mapped); /* one handle more, to be released */
+    /* out is an int, or a struct lend_cuda_ticket, as the type says; and so is handle, but for the
+     * descriptor, which stands there instead of an address. */
+    int (*chunk_export)(void *out, uint64_t handle, int type, unsigned long long flags);
+    int (*chunk_import)(uint64_t *out_handle, void *handle, int type);
+    int (*range_reserve)(uint64_t *out, size_t bytes, size_t alignment, uint64_t wanted,
+                         unsigned long long flags);
+    int (*range_free)(uint64_t address, size_t bytes);
+    int (*map)(uint64_t address, size_t bytes, size_t offset, uint64_t handle,
+               unsigned long long flags);
+    int (*unmap)(uint64_t address, size_t bytes); /* as it was mapped, no part of that */
+    int (*set_access)(uint64_t address, size_t bytes, const struct lend_cuda_access *access,
+                      size_t count);
+
+    /* Memory pools, whole and allocation by allocation. pool_export is NULL before CUDA 11.2. What
+     * is imported is freed as if it had been allocated, before its owner frees it. */
+    int (*pool_export)(void *out, void *pool, int type, unsigned long long flags);
+    int (*pool_export_pointer)(struct lend_cuda_ticket *out, uint64_t pointer);
+    int (*pool_import)(void **out_pool, void *handle, int type, unsigned long long flags);
+    int (*pool_import_pointer)(uint64_t *out, void *pool, struct lend_cuda_ticket *ticket);
+    int (*pool_set_access)(void *pool, const struct lend_cuda_access *access, size_t count);
+    int (*pool_destroy)(void *pool);
 };
 
 enum {
@@ -108,12 +170,23 @@ enum {
     LEND_CUDA_IPC_PEER_ACCESS = 1,        /* of ipc_open(): from another GPU as well */
     LEND_CUDA_FLUSH_CURRENT_CONTEXT = 0,  /* target of flush_remote_writes(), */
     LEND_CUDA_FLUSH_TO_OWNER = 100,       /* and scope of it: what that context's GPU begins */
+    LEND_CUDA_HANDLE_FD = 1,              /* of a chunk, or a pool: a descriptor, */
+    LEND_CUDA_HANDLE_FABRIC = 8,          /* or 64 bytes that the GPUs of a fabric know */
+    LEND_CUDA_CHUNK_PINNED = 1,           /* type of a chunk: it moves nowhere */
+    LEND_CUDA_LOCATION_DEVICE = 1,
+    LEND_CUDA_ACCESS_READ = 1,
+    LEND_CUDA_ACCESS_READ_WRITE = 3,
 };
 
 /* CUdevice_attribute, those that we ask for. */
 enum {
     LEND_CUDA_DEVICE_FLUSH_OPTIONS = 117,   /* bit 0: there is flush_remote_writes() */
     LEND_CUDA_DEVICE_WRITES_ORDERING = 118, /* the scope that needs no flush; 0: none */
+    LEND_CUDA_DEVICE_HAS_CHUNKS = 102,   /* it can have memory of chunks, */
+    LEND_CUDA_DEVICE_HAS_FD = 103,       /* exported as descriptors, */
+    LEND_CUDA_DEVICE_RDMA_CHUNKS = 110,  /* for a NIC to reach, */
+    LEND_CUDA_DEVICE_HAS_FABRIC = 128,   /* exported to other GPUs of its fabric */
+    LEND_CUDA_DEVICE_HOST_NUMA_ID = 134, /* the NUMA node next to it; -1: none is */
 };
 
 /* CUpointer_attribute, those that we ask for. */
@@ -127,6 +200,7 @@ enum {
     LEND_CUDA_POINTER_IS_IPC_CAPABLE = 10, /* by ipc_get() */
     LEND_CUDA_POINTER_MAPPED = 13,
     LEND_CUDA_POINTER_HANDLE_TYPES = 14, /* that it can be exported as, a bit each */
+    LEND_CUDA_POINTER_POOL = 17,         /* its pool; NULL: it is of none */
 };
 
 /* CUmemorytype; 0 for what CUDA does not know. */

@@ -72,6 +72,25 @@ const struct lend_device_buffer *lend_device_buffer_at(const struct lend_device_
     return &memory->buffers[first];
 }
 
+uint64_t lend_device_common(const struct lend_device_memory *a, const struct lend_device_memory *b)
+{
+    uint64_t at = a->start > b->start ? a->start : b->start;
+    uint64_t end =
+        lend_device_end(a) < lend_device_end(b) ? lend_device_end(a) : lend_device_end(b);
+    uint64_t common = 0;
+
+    while (at < end) {
+        const struct lend_device_buffer *one = lend_device_buffer_at(a, at);
+        const struct lend_device_buffer *other = lend_device_buffer_at(b, at);
+        uint64_t next = one->end < other->end ? one->end : other->end;
+
+        if (one->id == other->id)
+            common += next - at;
+        at = next;
+    }
+    return common;
+}
+
 enum lend_status lend_device_check(uint64_t address, uint64_t id, struct lend_error *error)
 {
     const struct lend_cuda_ops *cuda = NULL;

@@ -36,6 +36,14 @@ struct lend_device_memory *lend_device_copy(const struct lend_device_memory *mem
 const struct lend_device_buffer *lend_device_buffer_at(const struct lend_device_memory *memory,
                                                        uint64_t address);
 
+/* How many bytes lie in allocations that both know, where both have them. */
+uint64_t lend_device_common(const struct lend_device_memory *a, const struct lend_device_memory *b);
+/* One past its last allocation's last byte. */
+static inline uint64_t lend_device_end(const struct lend_device_memory *memory)
+{
+    return memory->buffers[memory->buffer_count - 1].end;
+}
+
 /* Is what lies at the address still the allocation of that id? LEND_E_STALE: it was freed, or
  * freed and allocated anew. */
 enum lend_status lend_device_check(uint64_t address, uint64_t id, struct lend_error *error);

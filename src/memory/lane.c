@@ -6,9 +6,6 @@
 
 #include <string.h>
 
-_Static_assert(LEND_DEVICE_HANDLE_BYTES == sizeof(struct lend_cuda_ipc),
-               "a share has room for a handle");
-
 enum { BATCH_MAX = 256 };
 
 void lend_lanes_init(struct lend_lanes *lanes)
@@ -433,103 +430,14 @@ void lend_lane_free(const struct lend_lane *lane, uint64_t address)
     leave(lane);
 }
 
-/* --- allocations of others --- */
+/* --- for what else needs its context --- */
 
-static enum lend_status refuse_export(const struct lend_device_memory *memory,
-                                      uint64_t handle_types, struct lend_error *error)
+enum lend_status lend_lane_enter(const struct lend_lane *lane, struct lend_error *error)
 {
-    return lend_fail(
-        error, LEND_E_UNSUPPORTED,
-        "0x%llx is of %s (handle types 0x%llx), which CUDA IPC does not open: allocate it with "
-        "cudaMalloc (PyTorch: no expandable_segments)",
-        (unsigned long long)memory->start,
-        memory->buffer_count > 1 ? "several mapped chunks" : "a mapped chunk or a memory pool",
-        (unsigned long long)handle_types);
+    return enter(lane, error);
 }
 
-static enum lend_status export_in_context(const struct lend_device_memory *memory,
-                                          struct lend_device_share *out, struct lend_error *error)
+void lend_lane_leave(const struct lend_lane *lane)
 {
-    const struct lend_cuda_ops *cuda = memory->lane->cuda;
-    struct lend_cuda_ipc handle;
-    uint64_t end = 0;
-    enum lend_status status = lend_cuda_find_range(cuda, memory->start, &out->base, &end, error);
-
-    if (status != LEND_OK)
-        return status;
-    int result = cuda->ipc_get(&handle, out->base);
-    if (result != LEND_CUDA_SUCCESS)
-        return lend_cuda_fail(error, cuda, result, "cuIpcGetMemHandle");
-    out->bytes = end - out->base;
-    out->id = memory->buffers[0].id;
-    memcpy(out->handle, handle.bytes, sizeof out->handle);
-    return LEND_OK;
-}
-
-enum lend_status lend_device_export(const struct lend_device_memory *memory,
-                                    struct lend_device_share *out, struct lend_error *error)
-{
-    const struct lend_cuda_ops *cuda = memory->lane->cuda;
-    uint64_t is_capable = 0, handle_types = 0; /* wider than what any driver writes */
-    int attributes[] = {LEND_CUDA_POINTER_IS_IPC_CAPABLE, LEND_CUDA_POINTER_HANDLE_TYPES};
-    void *values[] = {&is_capable, &handle_types};
-
-    int result = cuda->pointer_get_attributes(2, attributes, values, memory->start);
-    if (result != LEND_CUDA_SUCCESS)
-        return lend_cuda_fail(error, cuda, result, "cuPointerGetAttributes");
-    if (memory->buffer_count != 1 || is_capable == 0)
-        return refuse_export(memory, handle_types, error);
-    enum lend_status status = enter(memory->lane, error);
-    if (status != LEND_OK)
-        return status;
-    status = export_in_context(memory, out, error);
-    leave(memory->lane);
-    return status;
-}
-
-/* What a peer says of its allocation is not believed: a copy beyond it would break our context. */
-static enum lend_status check_opened(const struct lend_lane *lane, uint64_t address, uint64_t bytes,
-                                     struct lend_error *error)
-{
-    uint64_t base = 0, end = 0;
-    enum lend_status status = lend_cuda_find_range(lane->cuda, address, &base, &end, error);
-
-    if (status != LEND_OK || end - address >= bytes)
-        return status;
-    return lend_fail(error, LEND_E_UNSUPPORTED,
-                     "the peer's GPU memory is %llu bytes where it was opened, and %llu as it says",
-                     (unsigned long long)(end - address), (unsigned long long)bytes);
-}
-
-enum lend_status lend_lane_open(const struct lend_lane *lane, const struct lend_device_share *share,
-                                uint64_t *out_address, struct lend_error *error)
-{
-    enum lend_status status = enter(lane, error);
-    struct lend_cuda_ipc handle;
-    uint64_t address = 0;
-
-    if (status != LEND_OK)
-        return status;
-    memcpy(handle.bytes, share->handle, sizeof handle.bytes);
-    int result = lane->cuda->ipc_open(&address, handle, LEND_CUDA_IPC_PEER_ACCESS);
-    if (result != LEND_CUDA_SUCCESS) {
-        status = lend_cuda_fail(error, lane->cuda, result, "cuIpcOpenMemHandle");
-    } else {
-        status = check_opened(lane, address, share->bytes, error);
-        if (status != LEND_OK)
-            (void)lane->cuda->ipc_close(address); /* why it was refused is told */
-    }
     leave(lane);
-    if (status == LEND_OK)
-        *out_address = address;
-    return status;
-}
-
-bool lend_lane_close(const struct lend_lane *lane, uint64_t address)
-{
-    if (enter(lane, NULL) != LEND_OK)
-        return false;
-    int result = lane->cuda->ipc_close(address);
-    leave(lane);
-    return result == LEND_CUDA_SUCCESS;
 }

@@ -96,28 +96,9 @@ enum lend_status lend_lane_allocate(const struct lend_lane *lane, size_t bytes, 
                                     struct lend_error *error);
 void lend_lane_free(const struct lend_lane *lane, uint64_t address);
 
-/*
- * Allocations that other processes of this host open, and read by their own GPU's copies. What is
- * opened can be written as well: the driver has no other way.
+/* The lane's context is the thread's current one until leave(); the one before it comes back then.
  */
-enum { LEND_DEVICE_HANDLE_BYTES = 64 };
-
-struct lend_device_share {
-    uint64_t id;    /* of the allocation, the driver's, */
-    uint64_t base;  /* where its owner has it, */
-    uint64_t bytes; /* all of it */
-    uint8_t handle[LEND_DEVICE_HANDLE_BYTES];
-};
-
-/* Make it of the allocation that the memory lies in. LEND_E_UNSUPPORTED: it lies in several, or in
- * one that the driver lets nobody open; which, and what to do. LEND_E_DEVICE. */
-enum lend_status lend_device_export(const struct lend_device_memory *memory,
-                                    struct lend_device_share *out, struct lend_error *error);
-/* Open another process's, as it says that it is: *out_address is that of its first byte in the
- * lane's context. LEND_E_UNSUPPORTED: it is not as long, or cannot be opened; why. */
-enum lend_status lend_lane_open(const struct lend_lane *lane, const struct lend_device_share *share,
-                                uint64_t *out_address, struct lend_error *error);
-/* False: the driver did not, and it is open still. */
-bool lend_lane_close(const struct lend_lane *lane, uint64_t address);
+enum lend_status lend_lane_enter(const struct lend_lane *lane, struct lend_error *error);
+void lend_lane_leave(const struct lend_lane *lane);
 
 #endif

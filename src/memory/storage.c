@@ -59,9 +59,11 @@ static bool is_gpu(const struct lend_storage_desc *desc)
 static enum lend_status copy_desc(const struct lend_storage_desc *desc,
                                   struct lend_storage_desc *out, struct lend_error *error)
 {
-    const size_t before = offsetof(struct lend_storage_desc, device);
+    const size_t first = offsetof(struct lend_storage_desc, device);
+    const size_t before = offsetof(struct lend_storage_desc, memory);
 
-    if (desc->struct_size != sizeof *desc && desc->struct_size != before)
+    if (desc->struct_size != sizeof *desc && desc->struct_size != before &&
+        desc->struct_size != first)
         return lend_fail(error, LEND_E_VERSION, "lend_storage_desc is %u bytes, not %zu",
                          desc->struct_size, sizeof *desc);
     *out = (struct lend_storage_desc)LEND_STORAGE_DESC_INIT;
@@ -78,11 +80,18 @@ static enum lend_status check_desc(const struct lend_storage_desc *desc, struct 
                          desc->reserved);
     if (desc->kind != 0 && desc->kind != LEND_MEMORY_SYSTEM && !is_gpu(desc))
         return lend_fail(error, LEND_E_INVALID, "storage of kind %u of memory", desc->kind);
-    if (is_gpu(desc) ? desc->flags != 0 || desc->device < 0 : desc->device != 0)
+    bool is_pinned = desc->kind == LEND_MEMORY_PINNED;
+    uint32_t may = is_pinned ? LEND_STORAGE_ON_NODE : 0;
+    if (is_gpu(desc) ? (desc->flags & ~may) != 0 || desc->device < 0 : desc->device != 0)
         return lend_fail(error, LEND_E_INVALID,
                          "storage of kind %u with flags 0x%x, on device %d: flags are for the "
                          "host's, and a device for a GPU's or pinned memory",
                          desc->kind, desc->flags, desc->device);
+    if (desc->memory != NULL && (!is_pinned || desc->flags != 0))
+        return lend_fail(error, LEND_E_INVALID,
+                         "lend_storage_desc.memory with kind %u and flags 0x%x: it is for memory "
+                         "of the host that is to be pinned (LEND_MEMORY_PINNED) where it is",
+                         desc->kind, desc->flags);
     if (desc->length_bytes == 0 || desc->length_bytes > LEND_MEMORY_BYTES_MAX)
         return lend_fail(error, LEND_E_INVALID, "storage of %llu bytes; 1 to %llu can be had",
                          (unsigned long long)desc->length_bytes,
@@ -283,10 +292,18 @@ static enum lend_status create(const struct lend_storage_desc *desc, struct lend
     made->live_tag = LIVE_TAG;
     made->fd = -1;
     made->length_bytes = (desc->length_bytes + page_bytes - 1) & ~(page_bytes - 1);
+    if (desc->memory != NULL)
+        made->length_bytes = desc->length_bytes; /* what is behind it is none of ours */
 
     if (is_gpu(desc)) {
-        status = lend_gpu_storage_create((enum lend_memory_kind)desc->kind, desc->device,
-                                         made->length_bytes, &made->gpu, error);
+        const struct lend_gpu_wish wish = {
+            .kind = (enum lend_memory_kind)desc->kind,
+            .ordinal = desc->device,
+            .bytes = made->length_bytes,
+            .node = (desc->flags & LEND_STORAGE_ON_NODE) != 0 ? (int64_t)desc->numa_node : -1,
+            .memory = desc->memory,
+        };
+        status = lend_gpu_storage_create(&wish, &made->gpu, error);
         if (status == LEND_OK)
             *out = LEND_TAKE(made);
         return status;
@@ -331,6 +348,13 @@ uint64_t lend_storage_length_bytes(const struct lend_storage *storage)
 int32_t lend_storage_fd(const struct lend_storage *storage)
 {
     return is_live(storage) ? storage->fd : -1;
+}
+
+const char *lend_storage_note(const struct lend_storage *storage)
+{
+    if (!is_live(storage))
+        return NULL;
+    return storage->gpu != NULL ? lend_gpu_storage_note(storage->gpu) : "a sealed memfd";
 }
 
 enum lend_status lend_storage_describe(const struct lend_storage *storage, uint64_t offset_bytes,

@@ -12,7 +12,7 @@
 
 enum {
     ALLOCATIONS_MAX = FAKE_CUDA_ALLOCATIONS_MAX,
-    FUNCTIONS_MAX = 48,
+    FUNCTIONS_MAX = 96,
     DEVICE_COUNT = 2,
     STACK_MAX = 16,
     WORK_MAX = 16384,
@@ -52,6 +52,7 @@ static uint64_t lie_base, lie_bytes;
 static int retained, kept;
 static bool is_initialized, is_held;
 static uint64_t buffer_id_last;
+static void *freed_last;
 static struct work works[WORK_MAX]; /* a ring, in the order in which it was put in */
 static uint64_t work_put, work_done;
 static char contexts[DEVICE_COUNT]; /* whose addresses stand for contexts */
@@ -105,7 +106,7 @@ int fake_cuda_enter_anywhere(const char *name)
     return enter(name);
 }
 
-int fake_cuda_current(void)
+int fake_cuda_ordinal(void)
 {
     return pushed > 0 && stack[pushed - 1] == &contexts[1];
 }
@@ -170,6 +171,7 @@ void fake_cuda_reset(void)
     is_initialized = is_held = false;
     fake_cuda_reset_openings();
     fake_cuda_reset_remote();
+    fake_cuda_reset_chunks();
     work_put = work_done = 0;
 }
 
@@ -265,6 +267,11 @@ static void count(int *counter, int more)
     (void)pthread_mutex_lock(&lock);
     *counter += more;
     (void)pthread_mutex_unlock(&lock);
+}
+
+void fake_cuda_keep(int more)
+{
+    count(&kept, more);
 }
 
 int cuInit(unsigned flags)
@@ -407,11 +414,11 @@ static bool answer(const struct fake_cuda_allocation *allocation, int attribute,
     case LEND_CUDA_POINTER_IS_MANAGED: *(bool *)value = known->is_managed != 0; return true;
     case LEND_CUDA_POINTER_DEVICE_ORDINAL: *(int *)value = known->ordinal; return true;
     case LEND_CUDA_POINTER_IS_IPC_CAPABLE:
-        *(bool *)value = known->type == LEND_CUDA_MEMORY_DEVICE && !known->is_contextless;
+        *(bool *)value =
+            known->type == LEND_CUDA_MEMORY_DEVICE && !known->is_contextless && known->pool == NULL;
         return true;
-    case LEND_CUDA_POINTER_HANDLE_TYPES:
-        *(uint64_t *)value = known->is_contextless != 0;
-        return true;
+    case LEND_CUDA_POINTER_HANDLE_TYPES: *(uint64_t *)value = known->handle_types; return true;
+    case LEND_CUDA_POINTER_POOL: *(void **)value = known->pool; return true;
     case LEND_CUDA_POINTER_MAPPED: *(bool *)value = known->is_reserved == 0; return true;
     default: return false;
     }
@@ -464,6 +471,11 @@ int cuMemGetAddressRange_v2(uint64_t *out_base, size_t *out_bytes, uint64_t poin
 
 /* --- memory --- */
 
+uint64_t fake_cuda_next_id(void)
+{
+    return ((uint64_t)getpid() << 32) + __atomic_add_fetch(&buffer_id_last, 1, __ATOMIC_SEQ_CST);
+}
+
 int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes)
 {
     size_t pages = (bytes + 4095) & ~(size_t)4095;
@@ -474,7 +486,8 @@ int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes)
         return result;
     if (bytes == 0)
         return LEND_CUDA_ERROR_INVALID_VALUE;
-    place = mmap(NULL, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    /* Where the last was freed, if it has room: as a driver's allocator does. */
+    place = mmap(freed_last, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int fd = memfd_create("fake-gpu", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, (off_t)pages) != 0)
         return LEND_CUDA_ERROR_OUT_OF_MEMORY;
@@ -485,10 +498,9 @@ int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes)
     struct fake_cuda_allocation allocation = {
         .base = (uint64_t)(uintptr_t)place,
         .length_bytes = bytes,
-        .buffer_id =
-            ((uint64_t)getpid() << 32) + __atomic_add_fetch(&buffer_id_last, 1, __ATOMIC_SEQ_CST),
+        .buffer_id = fake_cuda_next_id(),
         .type = LEND_CUDA_MEMORY_DEVICE,
-        .ordinal = stack[pushed - 1] == &contexts[1],
+        .ordinal = fake_cuda_ordinal(),
         .bytes = inside,
         .fd = fd,
     };
@@ -505,12 +517,13 @@ int cuMemFree_v2(uint64_t pointer)
         return result;
     (void)pthread_mutex_lock(&lock);
     struct fake_cuda_allocation *allocation = find_allocation(pointer);
-    if (allocation == NULL || allocation->base != pointer) {
+    if (allocation == NULL || allocation->base != pointer || allocation->chunk != 0) {
         result = LEND_CUDA_ERROR_INVALID_VALUE;
-    } else {
+    } else if (!fake_cuda_close_imported_locked(pointer)) {
         size_t pages = ((size_t)allocation->length_bytes + 4095) & ~(size_t)4095;
 
-        (void)munmap((void *)(uintptr_t)allocation->base, pages);
+        freed_last = (void *)(uintptr_t)allocation->base;
+        (void)munmap(freed_last, pages);
         (void)munmap(allocation->bytes, pages);
         (void)close(allocation->fd);
         *allocation = allocations[--allocation_count];
@@ -648,7 +661,7 @@ static uint8_t *reach_locked(uint64_t pointer, size_t bytes)
 {
     const struct fake_cuda_allocation *allocation = find_allocation(pointer);
 
-    if (allocation == NULL || allocation->bytes == NULL ||
+    if (allocation == NULL || allocation->bytes == NULL || allocation->is_closed ||
         allocation->type != LEND_CUDA_MEMORY_DEVICE ||
         bytes > allocation->length_bytes - (pointer - allocation->base))
         return NULL;
@@ -662,6 +675,8 @@ static int put(uint64_t device, const struct work *wanted, bool is_to_device)
 
     (void)pthread_mutex_lock(&lock);
     uint8_t *bytes = reach_locked(device, work.bytes);
+    if (bytes != NULL && is_to_device && find_allocation(device)->is_read_only)
+        bytes = NULL;
     if (is_to_device)
         work.to = bytes;
     else
@@ -690,7 +705,7 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stre
     return result != 0 ? result : put(to, &work, true);
 }
 
-int fake_cuda_put(uint64_t to, uint64_t from, size_t bytes, void *stream)
+int fake_cuda_put_one(uint64_t to, uint64_t from, size_t bytes, void *stream)
 {
     struct work work = {.stream = stream, .bytes = bytes, .source = from};
 
@@ -750,38 +765,3 @@ int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes)
 
     return result != 0 ? result : copy_now(to, &work, true);
 }
-
-const struct lend_cuda_ops fake_cuda_ops = {
-    .init = cuInit,
-    .get_error_name = cuGetErrorName,
-    .device_get = cuDeviceGet,
-    .device_get_attribute = cuDeviceGetAttribute,
-    .device_get_pci = cuDeviceGetPCIBusId,
-    .flush_remote_writes = cuFlushGPUDirectRDMAWrites,
-    .primary_context_retain = cuDevicePrimaryCtxRetain,
-    .primary_context_release = cuDevicePrimaryCtxRelease_v2,
-    .context_push = cuCtxPushCurrent_v2,
-    .context_pop = cuCtxPopCurrent_v2,
-    .pointer_get_attributes = cuPointerGetAttributes,
-    .memory_get_range = cuMemGetAddressRange_v2,
-    .pointer_set_attribute = cuPointerSetAttribute,
-    .memory_get_handle = cuMemGetHandleForAddressRange,
-    .stream_create = cuStreamCreate,
-    .stream_destroy = cuStreamDestroy_v2,
-    .event_create = cuEventCreate,
-    .event_destroy = cuEventDestroy_v2,
-    .event_record = cuEventRecord,
-    .event_query = cuEventQuery,
-    .copy_to_host = cuMemcpyDtoHAsync_v2,
-    .copy_to_device = cuMemcpyHtoDAsync_v2,
-    .copy_on_device = cuMemcpyDtoDAsync_v2,
-    .copy_batch = cuMemcpyBatchAsync,
-    .fill = cuMemsetD8Async,
-    .host_allocate = cuMemHostAlloc,
-    .host_free = cuMemFreeHost,
-    .allocate = cuMemAlloc_v2,
-    .free = cuMemFree_v2,
-    .ipc_get = cuIpcGetMemHandle,
-    .ipc_open = cuIpcOpenMemHandle_v2,
-    .ipc_close = cuIpcCloseMemHandle,
-};

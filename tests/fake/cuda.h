@@ -24,13 +24,18 @@ struct fake_cuda_allocation {
     uint64_t base;
     uint64_t length_bytes;
     uint64_t buffer_id;
-    unsigned type;      /* LEND_CUDA_MEMORY_... */
-    int ordinal;        /* of the GPU */
-    int is_managed;     /* cudaMallocManaged */
-    int is_reserved;    /* an address range with no memory mapped to it */
-    int is_contextless; /* mapped chunk or memory pool: belongs to no context */
-    uint8_t *bytes;     /* where its bytes are; NULL: there are none, and nothing copies them */
-    int fd;             /* of the file that they are in, for other processes; 0: there is none */
+    unsigned type;         /* LEND_CUDA_MEMORY_... */
+    int ordinal;           /* of the GPU */
+    int is_managed;        /* cudaMallocManaged */
+    int is_reserved;       /* an address range with no memory mapped to it */
+    int is_contextless;    /* mapped chunk or memory pool: belongs to no context */
+    uint8_t *bytes;        /* where its bytes are; NULL: there are none, and nothing copies them */
+    int fd;                /* of the file that they are in, for other processes; 0: there is none */
+    unsigned handle_types; /* that it may be exported as */
+    void *pool;            /* that it is of */
+    unsigned chunk;        /* that is mapped there; 0: none is */
+    int is_closed;         /* mapped, and nobody may read or write it yet, */
+    int is_read_only;      /* or read it alone */
 };
 
 /* Two GPUs, no allocations, nothing fails, cuInit() to be called. */
@@ -90,8 +95,25 @@ void fake_cuda_open_own(int is_allowed);
 int fake_cuda_opened(void);
 int fake_cuda_torn(void);
 
+/* Chunks and ranges of addresses that are there, and pools; what was imported counts by itself. */
+int fake_cuda_chunks(void);
+int fake_cuda_pools(void);
+/* What a GPU answers when it is asked for that attribute. */
+void fake_cuda_attribute(int attribute, int value);
+
+/* The first fields of CUmemPoolProps. */
+struct fake_cuda_pool_desc {
+    uint32_t type;
+    uint32_t handle_types;
+    uint32_t location_type;
+    int32_t ordinal;
+};
+
 struct lend_cuda_ipc;
 struct lend_cuda_batch;
+struct lend_cuda_chunk;
+struct lend_cuda_access;
+struct lend_cuda_ticket;
 int cuInit(unsigned flags);
 int cuGetErrorName(int result, const char **out);
 int cuDeviceGet(int *out_device, int ordinal);
@@ -129,6 +151,32 @@ int cuMemcpyBatchAsync(uint64_t *to, uint64_t *from, size_t *bytes, size_t count
 int cuIpcGetMemHandle(struct lend_cuda_ipc *out, uint64_t pointer);
 int cuIpcOpenMemHandle_v2(uint64_t *out_pointer, struct lend_cuda_ipc handle, unsigned flags);
 int cuIpcCloseMemHandle(uint64_t pointer);
+int cuMemGetAllocationGranularity(size_t *out, const struct lend_cuda_chunk *chunk, int kind);
+int cuMemCreate(uint64_t *out_handle, size_t bytes, const struct lend_cuda_chunk *wanted,
+                unsigned long long flags);
+int cuMemRelease(uint64_t handle);
+int cuMemRetainAllocationHandle(uint64_t *out_handle, void *mapped);
+int cuMemExportToShareableHandle(void *out, uint64_t handle, int type, unsigned long long flags);
+int cuMemImportFromShareableHandle(uint64_t *out_handle, void *shared, int type);
+int cuMemAddressReserve(uint64_t *out, size_t bytes, size_t alignment, uint64_t wanted,
+                        unsigned long long flags);
+int cuMemAddressFree(uint64_t address, size_t bytes);
+int cuMemMap(uint64_t address, size_t bytes, size_t offset, uint64_t handle,
+             unsigned long long flags);
+int cuMemUnmap(uint64_t address, size_t bytes);
+int cuMemSetAccess(uint64_t address, size_t bytes, const struct lend_cuda_access *access,
+                   size_t count);
+int cuMemPoolCreate(void **out_pool, const struct fake_cuda_pool_desc *desc);
+int cuMemPoolDestroy(void *pool);
+int cuMemAllocFromPoolAsync(uint64_t *out_pointer, size_t bytes, void *pool, void *stream);
+int cuMemPoolExportToShareableHandle(void *out, void *pool, int type, unsigned long long flags);
+int cuMemPoolExportPointer(struct lend_cuda_ticket *out, uint64_t pointer);
+int cuMemPoolImportFromShareableHandle(void **out_pool, void *shared, int type,
+                                       unsigned long long flags);
+int cuMemPoolImportPointer(uint64_t *out, void *pool, struct lend_cuda_ticket *ticket);
+int cuMemPoolSetAccess(void *pool, const struct lend_cuda_access *access, size_t count);
+int cuMemHostRegister_v2(void *memory, size_t bytes, unsigned flags);
+int cuMemHostUnregister(void *memory);
 int cuMemHostAlloc(void **out, size_t bytes, unsigned flags);
 int cuMemFreeHost(void *memory);
 

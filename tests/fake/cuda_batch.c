@@ -3,7 +3,35 @@
 #include "fake/cuda_inside.h"
 #include "memory/cuda.h"
 
-/* Of the fake CUDA driver: copies that are made many at once. */
+/* Of the fake CUDA driver: copies that are made many at once, or are of many. */
+
+/* As far as the allocation goes that the address lies in; of no allocation, for ever. */
+static size_t length_there(uint64_t address)
+{
+    fake_cuda_lock();
+    const struct fake_cuda_allocation *it = fake_cuda_find_locked(address);
+    size_t length = it != NULL ? it->length_bytes - (address - it->base) : SIZE_MAX;
+    fake_cuda_unlock();
+    return length;
+}
+
+/* To a GPU, chunks that are mapped side by side are one piece of memory. */
+int fake_cuda_put(uint64_t to, uint64_t from, size_t bytes, void *stream)
+{
+    int result = LEND_CUDA_SUCCESS;
+
+    while (bytes > 0 && result == LEND_CUDA_SUCCESS) {
+        size_t there = length_there(to), here = length_there(from);
+        size_t piece = here < there ? here : there;
+
+        piece = piece < bytes ? piece : bytes;
+        result = fake_cuda_put_one(to, from, piece, stream);
+        to += piece;
+        from += piece;
+        bytes -= piece;
+    }
+    return result;
+}
 
 int cuMemcpyBatchAsync(uint64_t *to, uint64_t *from, size_t *bytes, size_t count,
                        struct lend_cuda_batch *attributes, size_t *attribute_starts,

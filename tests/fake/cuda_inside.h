@@ -8,7 +8,7 @@
 
 /* What the files of the fake CUDA driver share. */
 
-enum { FAKE_CUDA_ALLOCATIONS_MAX = 160 };
+enum { FAKE_CUDA_ALLOCATIONS_MAX = 2500 };
 
 /* Count a call of a function that needs a context; what it fails with, or 0. */
 int fake_cuda_enter(const char *name);
@@ -21,15 +21,29 @@ struct fake_cuda_allocation *fake_cuda_find_locked(uint64_t pointer);
 bool fake_cuda_add_locked(const struct fake_cuda_allocation *allocation);
 void fake_cuda_remove_locked(struct fake_cuda_allocation *allocation);
 /* A copy between any two of what a processor reaches, and what a GPU does. */
+int fake_cuda_put_one(uint64_t to, uint64_t from, size_t bytes, void *stream);
+/* The same, of as many allocations as there are side by side. */
 int fake_cuda_put(uint64_t to, uint64_t from, size_t bytes, void *stream);
 /* Copies that are under way, and read from it. */
 int fake_cuda_count_reading_locked(const struct fake_cuda_allocation *allocation);
+
+/* So many more are to be given back: fake_cuda_kept(). */
+void fake_cuda_keep(int more);
+/* The GPU whose context is current. */
+int fake_cuda_ordinal(void);
+/* One that no allocation of any process has. */
+uint64_t fake_cuda_next_id(void);
 
 void fake_cuda_reset_openings(void);
 void fake_cuda_reset_remote(void);
 /* What NICs have written is there, on that GPU; < 0: on all. */
 void fake_cuda_arrive_locked(int ordinal);
-/* The GPU whose context is current. */
-int fake_cuda_current(void);
+void fake_cuda_reset_chunks(void);
+/* What of the driver's chunks that attribute tells. */
+int fake_cuda_chunk_attribute(int attribute);
+/* The addresses are nobody's any more, and were opened by cuMemPoolImportPointer(). */
+bool fake_cuda_close_imported_locked(uint64_t pointer);
+/* Copies of it that are under way when it is closed are torn. */
+void fake_cuda_note_torn_locked(const struct fake_cuda_allocation *allocation);
 
 #endif

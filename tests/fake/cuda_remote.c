@@ -55,7 +55,7 @@ int cuDeviceGetAttribute(int *out, int attribute, int device)
         return LEND_CUDA_ERROR_INVALID_DEVICE;
     *out = attribute == LEND_CUDA_DEVICE_FLUSH_OPTIONS     ? flush_options
            : attribute == LEND_CUDA_DEVICE_WRITES_ORDERING ? writes_ordering
-                                                           : 0;
+                                                           : fake_cuda_chunk_attribute(attribute);
     return LEND_CUDA_SUCCESS;
 }
 
@@ -106,7 +106,7 @@ int cuFlushGPUDirectRDMAWrites(int target, int scope)
     if (target != LEND_CUDA_FLUSH_CURRENT_CONTEXT || scope != LEND_CUDA_FLUSH_TO_OWNER)
         return LEND_CUDA_ERROR_INVALID_VALUE;
     fake_cuda_lock();
-    fake_cuda_arrive_locked(fake_cuda_current());
+    fake_cuda_arrive_locked(fake_cuda_ordinal());
     fake_cuda_unlock();
     return LEND_CUDA_SUCCESS;
 }

@@ -46,11 +46,13 @@ static void send_raw(int socket, const struct packet *packet)
     if (packet->type != LEND_LOCAL_WORDS && packet->type != LEND_LOCAL_READY &&
         packet->type != LEND_LOCAL_PROBE)
         put(bytes, &count, &packet->number, 4);
+    if (packet->type >= LEND_LOCAL_WANT_PART)
+        count += 4; /* the first */
     if (packet->type == LEND_LOCAL_FILE || packet->type == LEND_LOCAL_WORDS)
         put(bytes, &count, &packet->bytes, 8);
     if (packet->type == LEND_LOCAL_PROBE)
         count += 24;
-    if (packet->type == LEND_LOCAL_NO_FILE) {
+    if (packet->type == LEND_LOCAL_NO_FILE || packet->type == LEND_LOCAL_NO_PART) {
         put(bytes, &count, &text_bytes, 4);
         if (text_bytes > 0)
             put(bytes, &count, packet->text, text_bytes);
@@ -141,6 +143,9 @@ static void test_a_reader_believes_no_packet(void **state)
         {"let go of what never was", LEND_LOCAL_LET_GO, .number = 2},
         {"what readers send", LEND_LOCAL_LEFT, .number = 1},
         {"what readers send last", LEND_LOCAL_LEFT_ALL, .number = 0},
+        {"what readers ask", LEND_LOCAL_WANT_PART, .number = 1},
+        {"a part unasked", LEND_LOCAL_PART, 1, 0, {good}, .fd_count = 1},
+        {"no part unasked", LEND_LOCAL_NO_PART, 1, .text = "no"},
         {"something else", LEND_LOCAL_FILE, 5, FILE_BYTES, {null}, 1, .refusal = "no memory file"},
         {"what may shrink",
          LEND_LOCAL_FILE,
@@ -271,6 +276,9 @@ static void test_an_owner_believes_no_packet(void **state)
         {"a cut one", LEND_LOCAL_LEFT, 1, .cut = 1},
         {"a long one", LEND_LOCAL_LEFT, 1, .extra = 1},
         {"one with a descriptor", LEND_LOCAL_LEFT, 1, 0, {null}, .fd_count = 1},
+        {"a part of what it has not", LEND_LOCAL_WANT_PART, .number = 5},
+        {"a part of a file of the host's", LEND_LOCAL_WANT_PART, .number = 1},
+        {"a part", LEND_LOCAL_PART, 1, 0, {null}, .fd_count = 1},
         {"a file", LEND_LOCAL_FILE, 5, FILE_BYTES, {null}, .fd_count = 1},
         {"no file", LEND_LOCAL_NO_FILE, 5, .text = "no"},
         {"let go", LEND_LOCAL_LET_GO, .number = 1},
@@ -319,6 +327,140 @@ static void test_leaving_twice_is_an_offence(void **state)
     (void)close(file.fd);
 }
 
+/* --- parts of a GPU's memory --- */
+
+static int parts_made;
+
+static enum lend_status make_part(const struct lend_shared_file *file, uint32_t index, int *out_fd,
+                                  struct lend_error *error)
+{
+    (void)file;
+    if (index == 7)
+        return lend_fail(error, LEND_E_DEVICE, "no part %u", index);
+    *out_fd = make_memory(FILE_BYTES, F_SEAL_SHRINK);
+    parts_made++;
+    return LEND_OK;
+}
+
+static struct lend_shared_file make_parted(void)
+{
+    struct lend_shared_file file = make_file(1);
+
+    file.is_device = true;
+    file.part = make_part;
+    return file;
+}
+
+/* Until it is here, or does not come. */
+static enum lend_status await_part(uint32_t number, uint32_t index, int *out_fd,
+                                   struct lend_error *why)
+{
+    enum lend_status status = ops->part(reader(), number, index, out_fd, why);
+
+    for (int i = 0; i < 3 && status == LEND_PENDING; i++) {
+        stub_settle(&server, NULL);
+        stub_settle(&client, NULL);
+        status = ops->part(reader(), number, index, out_fd, why);
+    }
+    return status;
+}
+
+static void test_parts_come_when_they_are_asked_for_one_by_one(void **state)
+{
+    struct lend_shared_file file = make_parted();
+    struct lend_error why = {0};
+    int fd = -1;
+
+    (void)state;
+    open_both();
+    ops->share(server.opened, &file);
+    connect_both();
+    parts_made = 0;
+    for (uint32_t i = 0; i < 5; i++) {
+        assert_int_equal(await_part(1, i, &fd, &why), LEND_OK);
+        assert_true(lend_sys_real.seals(fd) > 0);
+        assert_int_equal(close(fd), 0);
+        assert_int_equal(parts_made, i + 1);
+    }
+    assert_int_equal(await_part(1, 7, &fd, &why), LEND_E_NO_PATH);
+    assert_string_equal(why.message, "no part 7");
+    assert_int_equal(await_part(5, 0, &fd, &why), LEND_E_NO_PATH); /* it is told of no such file */
+    /* One that nobody waits for any more goes when another is wanted, */
+    assert_int_equal(ops->part(reader(), 1, 0, &fd, &why), LEND_PENDING);
+    assert_int_equal(await_part(1, 1, &fd, &why), LEND_OK);
+    assert_int_equal(close(fd), 0);
+    /* or its file is wanted back; and then none comes. */
+    int descriptors = stub_count_fds();
+    assert_int_equal(ops->part(reader(), 1, 0, &fd, &why), LEND_PENDING);
+    stub_settle(&server, NULL);
+    stub_settle(&client, NULL);
+    assert_int_equal(stub_count_fds(), descriptors + 1);
+    parts_made = 0;
+    ops->unshare(server.opened, 1);
+    stub_settle(&client, NULL);
+    assert_int_equal(stub_count_fds(), descriptors);
+    assert_int_equal(await_part(1, 0, &fd, &why), LEND_E_NO_PATH);
+    assert_int_equal(parts_made, 0);
+    assert_int_equal(client.sessions[0].hung, LEND_OK);
+    assert_int_equal(server.sessions[0].hung, LEND_OK);
+    close_both();
+    (void)close(file.fd);
+}
+
+static void test_a_part_that_crosses_the_wish_to_have_it_back_is_refused(void **state)
+{
+    struct lend_shared_file file = make_parted();
+    struct lend_error why = {0};
+    int fd = -1;
+
+    (void)state;
+    open_both();
+    ops->share(server.opened, &file);
+    connect_both();
+    parts_made = 0;
+    assert_int_equal(ops->part(reader(), 1, 0, &fd, &why), LEND_PENDING);
+    ops->unshare(server.opened, 1); /* before the owner has seen what is asked */
+    stub_settle(&server, NULL);
+    stub_settle(&client, NULL);
+    assert_int_equal(parts_made, 0);
+    assert_int_equal(client.sessions[0].hung, LEND_OK);
+    step_reader();
+    stub_settle(&server, NULL);
+    assert_false(is_held(1));
+    close_both();
+    (void)close(file.fd);
+}
+
+static void test_a_part_with_two_descriptors_or_none_ends_the_connection(void **state)
+{
+    int good = make_memory(FILE_BYTES, F_SEAL_SHRINK);
+    const struct packet packets[] = {
+        {"two", LEND_LOCAL_PART, 1, 0, {good, good}, .fd_count = 2},
+        {"none", LEND_LOCAL_PART, 1, 0, {-1}, .fd_count = 0},
+        {"no part with one", LEND_LOCAL_NO_PART, 1, 0, {good}, .fd_count = 1, .text = "no"},
+        {"a text that is no text", LEND_LOCAL_NO_PART, 1, .text = "\033[31m"},
+    };
+    struct lend_error why = {0};
+    int fd = -1;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof packets / sizeof packets[0]; i++) {
+        struct lend_shared_file file = make_parted();
+
+        open_both();
+        ops->share(server.opened, &file);
+        connect_both();
+        assert_int_equal(ops->part(reader(), 1, 0, &fd, &why), LEND_PENDING);
+        send_raw(owners_socket(), &packets[i]);
+        stub_settle(&client, NULL);
+        if (client.sessions[0].hung != LEND_E_CORRUPT)
+            fail_msg("%s: ended with %d", packets[i].what, client.sessions[0].hung);
+        close_both();
+        (void)close(file.fd);
+    }
+    (void)close(good);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +470,9 @@ int main(void)
         STUB_TEST(test_refusals_without_end_are_forgotten_and_take_no_room),
         STUB_TEST(test_an_owner_believes_no_packet),
         STUB_TEST(test_leaving_twice_is_an_offence),
+        STUB_TEST(test_parts_come_when_they_are_asked_for_one_by_one),
+        STUB_TEST(test_a_part_that_crosses_the_wish_to_have_it_back_is_refused),
+        STUB_TEST(test_a_part_with_two_descriptors_or_none_ends_the_connection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

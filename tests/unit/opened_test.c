@@ -6,10 +6,11 @@
  * (tests/fake/cuda.c), which is told to let a process open its own; and a reader in a process of
  * its own, which is stopped and killed. Nothing here shows what a GPU does.
  */
-#include "staged_world.h"
+#include "chunks_world.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -20,21 +21,6 @@ static struct world make_open_world(void)
     owner_flags = 0;
     fake_cuda_open_own(1);
     return world;
-}
-
-/* Connected, and told of what is shared. */
-static void connect_both(struct world *world)
-{
-    struct lend_error error = {0};
-    enum lend_status status = LEND_E_TIMEOUT;
-
-    for (int i = 0; i < STEPS_MAX && status == LEND_E_TIMEOUT; i++) {
-        status = lend_peer_connect(world->peer, 0, &error);
-        step(world);
-    }
-    check(status, &error);
-    for (int i = 0; i < 100; i++)
-        step(world);
 }
 
 static void begin_read(struct world *world, const char *paths)
@@ -59,13 +45,7 @@ static void hold_under_way(struct world *world)
 
 static enum lend_status withdraw(struct world *world, struct lend_error *error)
 {
-    enum lend_status status = LEND_E_BUSY;
-
-    for (int i = 0; i < 1000 && status == LEND_E_BUSY; i++) {
-        status = lend_region_withdraw(world->owner.region, LEND_WITHDRAW_FORCE, 0, error);
-        step(world);
-    }
-    return status;
+    return withdraw_region(world, world->owner.region, error);
 }
 
 static void test_a_read_is_copied_from_gpu_to_gpu(void **state)
@@ -171,7 +151,8 @@ static void test_memory_that_nobody_can_open_is_refused_with_the_remedy(void **s
     desc.flags = LEND_REGION_SHARE_DEVICE;
     assert_int_equal(lend_region_register(world.owner.agent, &desc, 1, &region, NULL, &error),
                      LEND_E_UNSUPPORTED);
-    assert_non_null(strstr(error.message, "several mapped chunks (handle types 0x1)"));
+    assert_non_null(strstr(error.message, "(byte 0) is of a mapped chunk"));
+    assert_non_null(strstr(error.message, "(handle types 0x0)"));
     assert_non_null(strstr(error.message, "expandable_segments"));
     check(lend_memory_system(world.context, 1, &desc.memory, &error), &error);
     assert_int_equal(lend_region_register(world.owner.agent, &desc, 1, &region, NULL, &error),
@@ -392,16 +373,7 @@ static void test_a_gpu_that_hangs_keeps_what_is_open(void **state)
     fake_cuda_drop();
     fake_cuda_hold(0);
     world.transfer = NULL; /* it never ends */
-    lend_ticket_release(world.ticket);
-    lend_peer_forget(world.peer);
-    lend_lease_release(world.lease);
-    lend_agent_destroy(world.reader.agent);
-    lend_agent_destroy(world.owner.agent);
-    free_memory(&world.reader.memory);
-    free_memory(&world.owner.memory);
-    assert_int_equal(rmdir(world.directory), 0);
-    assert_int_equal(cuCtxSetCurrent(NULL), 0);
-    lend_cuda = NULL;
+    abandon_world(&world);
 }
 
 /* --- a reader that is another process --- */
@@ -431,9 +403,10 @@ struct letter {
     uint8_t ticket[LEND_TICKET_BYTES_MAX];
 };
 
-/* Reads until the copy is under way, says so, and goes on for ever. */
+/* Reads once, reads again until the copy is under way, says so, and goes on for ever. */
 static void run_reader(struct world *world, int in, int out)
 {
+    struct lend_transfer_record record = {.struct_size = sizeof record};
     struct lend_error error = {0};
     struct letter letter;
 
@@ -452,6 +425,13 @@ static void run_reader(struct world *world, int in, int out)
     check(lend_peer_connect(world->peer, MINUTE, &error), &error);
     check(prepare(world, LEND_READ, "local/cuda", &error), &error);
     check(post(world, &error), &error);
+    while (lend_transfer_test(world->transfer) == LEND_PENDING)
+        (void)lend_agent_progress(world->reader.agent, 1000000, NULL);
+    check(lend_transfer_describe(world->transfer, &record, &error), &error);
+    assert_int_equal(record.status, LEND_OK);
+    assert_string_equal(record.path, "local/cuda");
+    expect_moved(world, LEND_READ);
+    check(post(world, &error), &error);
     fake_cuda_hold(1);
     while (fake_cuda_under_way() == 0)
         (void)lend_agent_progress(world->reader.agent, 0, NULL);
@@ -460,7 +440,6 @@ static void run_reader(struct world *world, int in, int out)
         (void)lend_agent_progress(world->reader.agent, 1000000, NULL);
 }
 
-/* Who was killed leaves its socket behind. */
 /* Until a copy of the reader's is under way. */
 static void await_sign(struct world *world, pid_t reader, int from)
 {
@@ -473,6 +452,7 @@ static void await_sign(struct world *world, pid_t reader, int from)
     }
 }
 
+/* Who was killed leaves its socket behind. */
 static void empty(const char *directory)
 {
     DIR *all = opendir(directory);
@@ -483,7 +463,13 @@ static void empty(const char *directory)
     (void)closedir(all);
 }
 
-static void test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed(void **state)
+static void make_plain(struct memory *memory)
+{
+    make_memory(memory, true);
+}
+
+/* With an owner of such memory. */
+static void stop_and_kill_a_reader(void (*make)(struct memory *memory))
 {
     struct world world = {.transport = "local"};
     struct lend_error error = {0};
@@ -491,7 +477,6 @@ static void test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed(
     int there[2], back[2];
     char name[48];
 
-    (void)state;
     fake_cuda_reset();
     lend_cuda = &fake_cuda_ops;
     assert_int_equal(cuInit(0), 0);
@@ -499,7 +484,9 @@ static void test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed(
     assert_int_equal(cuCtxSetCurrent(world.context), 0);
     (void)snprintf(world.directory, sizeof world.directory, "/tmp/lend-staged-XXXXXX");
     assert_non_null(mkdtemp(world.directory));
-    make_memory(&world.owner.memory, true); /* before they part, so that both know it */
+    make(&world.owner.memory); /* before they part; chunks and pools are opened as others' are */
+    fill(&world.owner.memory, 1);
+    store(&world.owner.memory);
     assert_int_equal(pipe(there), 0);
     assert_int_equal(pipe(back), 0);
     pid_t child = fork();
@@ -551,17 +538,42 @@ static void test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed(
     assert_int_equal(cuDevicePrimaryCtxRelease_v2(0), 0);
     assert_int_equal(fake_cuda_held(), 0);
     assert_int_equal(fake_cuda_kept(), 0);
+    assert_int_equal(fake_cuda_chunks(), 0);
     lend_cuda = NULL;
 }
 
-/* Where nobody can see a process end nothing of it is opened. */
-static bool has_pidfds(void)
+static void test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed(void **state)
 {
-    int fd = lend_sys->pidfd_self();
+    (void)state;
+    stop_and_kill_a_reader(make_plain);
+}
 
-    if (fd >= 0)
-        lend_sys->close(fd);
-    return fd >= 0;
+static void test_the_same_of_a_reader_of_chunks(void **state)
+{
+    (void)state;
+    chunk_types = LEND_CUDA_HANDLE_FD;
+    stop_and_kill_a_reader(make_chunks);
+    chunk_types = LEND_CUDA_HANDLE_FABRIC;
+    stop_and_kill_a_reader(make_chunks);
+}
+
+static void test_the_same_of_a_reader_of_a_pool(void **state)
+{
+    (void)state;
+    chunk_types = LEND_CUDA_HANDLE_FD;
+    stop_and_kill_a_reader(make_pooled);
+}
+
+/* Last: of a name space whose first process has ended, no other comes to be. */
+static void test_chunks_are_opened_across_name_spaces_of_processes(void **state)
+{
+    (void)state;
+    if (unshare(CLONE_NEWPID) != 0) {
+        print_message("no PID name space can be made here\n");
+        skip();
+    }
+    chunk_types = LEND_CUDA_HANDLE_FD;
+    stop_and_kill_a_reader(make_chunks);
 }
 
 int main(void)
@@ -583,12 +595,12 @@ int main(void)
         cmocka_unit_test(test_what_cannot_be_opened_is_staged_or_refused),
         cmocka_unit_test(test_a_gpu_that_hangs_keeps_what_is_open),
         cmocka_unit_test(test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed),
+        cmocka_unit_test(test_the_same_of_a_reader_of_chunks),
+        cmocka_unit_test(test_the_same_of_a_reader_of_a_pool),
+        cmocka_unit_test(test_chunks_are_opened_across_name_spaces_of_processes),
     };
 
-    if (!has_pidfds()) {
-        puts("SKIP: no pidfd_open() here (valgrind has none), without which no memory of a GPU is "
-             "opened");
+    if (is_without_pidfds())
         return 77;
-    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -350,106 +350,6 @@ static void test_a_quiet_agent_asks_for_its_memory_once_in_a_while(void **state)
     end_world(&world);
 }
 
-/* --- storage --- */
-
-static void test_storage_of_a_gpu_is_zeroed_and_lent_like_other_memory(void **state)
-{
-    struct lend_storage_desc desc = LEND_STORAGE_DESC_INIT;
-    struct lend_region_desc part = LEND_REGION_DESC_INIT;
-    struct world world = make_world("loopback", true, true);
-    struct lend_transfer_record record;
-    struct lend_storage *storage = NULL;
-    struct lend_error error = {0};
-
-    (void)state;
-    desc.kind = LEND_MEMORY_DEVICE;
-    desc.length_bytes = BYTES;
-    check(lend_storage_create(&desc, &storage, &error), &error);
-    uint64_t address = (uint64_t)(uintptr_t)lend_storage_address(storage);
-    assert_int_equal(lend_storage_fd(storage), -1);
-    uint8_t *bytes = fake_cuda_bytes(address);
-    for (size_t i = 0; i < BYTES; i++)
-        assert_int_equal(bytes[i], 0);
-    check(lend_storage_describe(storage, 0, BYTES, &part, &error), &error);
-    assert_int_equal(part.memory.kind, LEND_MEMORY_DEVICE);
-    assert_int_equal(part.flags, 0); /* consent is for its owner to give */
-    part.geometry.block_length_bytes = BLOCK;
-    part.geometry.count = BLOCKS;
-    part.access = LEND_ACCESS_READ;
-    part.flags = LEND_REGION_SHARE_DEVICE; /* which it can have */
-    check(lend_region_register(world.owner.agent, &part, 1, &world.owner.region, NULL, &error),
-          &error);
-    lend_peer_forget(world.peer);
-    meet(&world);
-    struct memory before = world.owner.memory;
-    world.owner.memory.bytes = bytes;
-    begin(&world, LEND_READ);
-    check(finish(&world, &record, &error), &error);
-    expect_moved(&world, LEND_READ);
-    world.owner.memory = before;
-    check(lend_region_withdraw(world.owner.region, LEND_WITHDRAW_FORCE, MINUTE, &error), &error);
-    lend_storage_destroy(storage);
-    assert_null(fake_cuda_bytes(address));
-    end_world(&world);
-}
-
-static void test_storage_that_is_pinned_is_the_hosts(void **state)
-{
-    struct lend_storage_desc desc = LEND_STORAGE_DESC_INIT;
-    struct lend_region_desc part = LEND_REGION_DESC_INIT;
-    struct world world = make_world("loopback", false, false);
-    struct lend_storage *storage = NULL;
-    struct lend_error error = {0};
-
-    (void)state;
-    desc.kind = LEND_MEMORY_PINNED;
-    desc.length_bytes = 5000;
-    check(lend_storage_create(&desc, &storage, &error), &error);
-    uint8_t *bytes = lend_storage_address(storage);
-    for (size_t i = 0; i < lend_storage_length_bytes(storage); i++)
-        assert_int_equal(bytes[i], 0);
-    bytes[4999] = 7;
-    check(lend_storage_describe(storage, 4096, 904, &part, &error), &error);
-    assert_int_equal(part.memory.kind, LEND_MEMORY_PINNED);
-    assert_int_equal(part.memory.address, (uintptr_t)bytes + 4096);
-    lend_storage_destroy(storage);
-    end_world(&world);
-}
-
-static void test_storage_of_a_driver_that_fails_leaves_nothing(void **state)
-{
-    static const char *const functions[] = {
-        "cuMemAlloc",    "cuMemsetD8Async",          "cuStreamCreate",
-        "cuEventCreate", "cuDevicePrimaryCtxRetain",
-    };
-    struct lend_storage_desc desc = LEND_STORAGE_DESC_INIT;
-    struct world world = make_world("loopback", false, false);
-    struct lend_storage *storage = NULL;
-    struct lend_error error = {0};
-
-    (void)state;
-    desc.length_bytes = 4096;
-    desc.kind = LEND_MEMORY_DISK;
-    assert_int_equal(lend_storage_create(&desc, &storage, &error), LEND_E_INVALID);
-    desc.kind = LEND_MEMORY_DEVICE;
-    desc.device = 5;
-    assert_int_equal(lend_storage_create(&desc, &storage, &error), LEND_E_DEVICE);
-    desc.device = 1;
-    desc.flags = LEND_STORAGE_ON_NODE;
-    assert_int_equal(lend_storage_create(&desc, &storage, &error), LEND_E_INVALID);
-    desc.flags = 0;
-    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
-        fake_cuda_fail(functions[i], LEND_CUDA_ERROR_NOT_FOUND);
-        assert_int_equal(lend_storage_create(&desc, &storage, &error), LEND_E_DEVICE);
-        fake_cuda_fail(functions[i], 0);
-    }
-    fake_cuda_fail("cuMemAlloc", LEND_CUDA_ERROR_OUT_OF_MEMORY);
-    assert_int_equal(lend_storage_create(&desc, &storage, &error), LEND_E_NO_MEMORY);
-    assert_non_null(strstr(error.message, "GPU 1"));
-    assert_null(storage);
-    end_world(&world);
-}
-
 /* --- suspended, and lent again --- */
 
 static void test_a_region_that_comes_back_elsewhere_is_registered_anew(void **state)
@@ -780,9 +680,6 @@ int main(void)
         cmocka_unit_test(test_memory_of_the_reader_that_goes_is_no_success),
         cmocka_unit_test(test_memory_that_is_freed_while_nothing_moves_is_noticed),
         cmocka_unit_test(test_a_quiet_agent_asks_for_its_memory_once_in_a_while),
-        cmocka_unit_test(test_storage_of_a_gpu_is_zeroed_and_lent_like_other_memory),
-        cmocka_unit_test(test_storage_that_is_pinned_is_the_hosts),
-        cmocka_unit_test(test_storage_of_a_driver_that_fails_leaves_nothing),
         cmocka_unit_test(test_a_region_that_comes_back_elsewhere_is_registered_anew),
         cmocka_unit_test(test_a_write_lease_ends_when_the_last_copy_has_landed),
         cmocka_unit_test(test_a_read_lease_ends_at_once_and_withdraw_waits),

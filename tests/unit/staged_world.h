@@ -43,6 +43,7 @@ struct memory {
     uint64_t allocation;
     uint64_t address;
     uint8_t *bytes;
+    void (*free)(struct memory *memory); /* NULL: as it is usual */
 };
 
 struct side {
@@ -85,8 +86,9 @@ static inline void make_memory(struct memory *memory, bool is_device)
 }
 
 static bool has_mosaics;
-static bool has_old_driver;  /* that copies piece by piece */
-static uint32_t owner_flags; /* of its region */
+static bool has_old_driver;                              /* that copies piece by piece */
+static uint32_t owner_flags;                             /* of its region */
+static void (*make_owner_memory)(struct memory *memory); /* NULL: as it is usual */
 
 /* Many allocations that touch: more than one copy is told of, and their borders lie in blocks. */
 static inline void make_mosaic(struct memory *memory)
@@ -114,7 +116,9 @@ static inline void make_mosaic(struct memory *memory)
 
 static inline void free_memory(struct memory *memory)
 {
-    if (memory->is_mosaic) {
+    if (memory->free != NULL) {
+        memory->free(memory);
+    } else if (memory->is_mosaic) {
         assert_int_equal(munmap((void *)(uintptr_t)memory->allocation, BYTES), 0);
         free(memory->bytes);
     } else if (memory->is_device)
@@ -147,7 +151,9 @@ static inline void make_side(struct world *world, struct side *side, const char 
     config.flags = LEND_AGENT_MANUAL_PROGRESS;
     config.transfer_timeout_ns = MINUTE;
     check(lend_agent_create(&config, &side->agent, &error), &error);
-    if (is_device && has_mosaics)
+    if (side == &world->owner && make_owner_memory != NULL)
+        make_owner_memory(&side->memory);
+    else if (is_device && has_mosaics)
         make_mosaic(&side->memory);
     else if (side->memory.bytes == NULL)
         make_memory(&side->memory, is_device);
@@ -236,6 +242,8 @@ static inline void end_world(struct world *world)
     assert_int_equal(fake_cuda_under_way(), 0);
     assert_int_equal(fake_cuda_opened(), 0);
     assert_int_equal(fake_cuda_torn(), 0);
+    assert_int_equal(fake_cuda_chunks(), 0);
+    assert_int_equal(fake_cuda_pools(), 0);
     lend_cuda = NULL;
 }
 

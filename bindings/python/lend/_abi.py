@@ -198,7 +198,7 @@ class PathInfo(Sized):
 class StorageDesc(Sized):
     _fields_ = [("struct_size", c_uint32), ("flags", c_uint32), ("length_bytes", c_uint64),
                 ("numa_node", c_uint32), ("kind", c_uint32), ("name", c_char_p),
-                ("device", c_int32), ("reserved", c_uint32)]
+                ("device", c_int32), ("reserved", c_uint32), ("memory", c_void_p)]
 
 
 class Found(Structure):
@@ -245,7 +245,7 @@ FUNCTIONS = {
     "lend_explain": "ippQIpIpp", "lend_explain_text": "ippQIpzpp",
     "lend_storage_create": "ippp", "lend_storage_address": "pp",
     "lend_storage_length_bytes": "Qp", "lend_storage_describe": "ipQQpp",
-    "lend_storage_destroy": "vp",
+    "lend_storage_destroy": "vp", "lend_storage_note": "sp",
 }
 
 KINDS = {"p": c_void_p, "s": c_char_p, "z": c_size_t, "Q": c_uint64, "I": c_uint32,

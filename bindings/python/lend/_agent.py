@@ -296,6 +296,7 @@ class Storage:
 
     With ``pinned=True`` the CUDA driver allocates host memory that is locked for every GPU, and
     with ``device=N`` memory of a GPU, which has no buffer: lend the storage itself.
+    ``storage.note`` is a line that says what it was made of, and why of nothing better.
 
     >>> storage = Storage(4096)
     >>> storage.buffer.nbytes
@@ -322,6 +323,7 @@ class Storage:
         self._handle = handle.value
         self.address: int = lib.lend_storage_address(handle)
         self.length_bytes: int = lib.lend_storage_length_bytes(handle)
+        self.note: str = lib.lend_storage_note(handle).decode()
         if device is not None:
             self._bytes = None
             weakref.finalize(self, lib.lend_storage_destroy, self._handle).atexit = False

@@ -419,7 +419,7 @@ static bool take_packet(struct lend_local_channel *channel, struct lend_local_pa
     struct lend_error why = {.status = LEND_OK};
     bool is_client = channel->mappings != NULL;
     if (!is_client)
-        (void)lend_local_take_left(channel, packet, &why);
+        (void)lend_local_take_said(channel, packet, &why);
     else if (channel->is_answered && lend_local_is_notice(packet))
         (void)lend_local_take_notice(channel, packet, &why);
     else

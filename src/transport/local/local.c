@@ -397,6 +397,7 @@ const struct lend_transport_ops lend_transport_local = {
     .words = lend_local_words,
     .mapped = lend_local_mapped,
     .keep = lend_local_keep,
+    .part = lend_local_part,
     .mapping_stamp = lend_local_mapping_stamp,
     .process = lend_local_process,
     .is_alive = lend_local_is_alive,

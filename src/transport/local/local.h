@@ -26,9 +26,14 @@
  *     client: <---------- file + fd | no file, as they come; let go {number} ------------- server
  *     client: ----------- left {number}: it is mapped here no more ----------------------> server
  *     client: ----------- left all: the last packet, and nothing is mapped here, ever ---> server
+ *     client: ----------- want part {number, index}: of memory of a GPU -----------------> server
+ *     client: <---------- part {number, index} + fd | no part {number, index, text} ------ server
  *
  * The client sends no frame before it is ready, so that after the greeting it knows what it may map
  * (local/mapped) and whose memory it may read (local/cross-memory).
+ *
+ * Of memory of a GPU it wants the parts one after the other, as it opens them: neither end has more
+ * than one of their descriptors at a time.
  *
  * The other end is dead when its socket hangs up (all of its descriptors are close-on-exec, so exec
  * counts) or when its process ends (its pidfd: a child that it forked may hold the socket).
@@ -71,12 +76,16 @@ enum lend_local_notice_type {
     LEND_LOCAL_LET_GO,    /* {number}: unmap it */
     LEND_LOCAL_LEFT,      /* {number}, to the owner: it is not mapped, or no more */
     LEND_LOCAL_LEFT_ALL,  /* to the owner: none is, nor those that we are still to be told of */
+    LEND_LOCAL_WANT_PART, /* {number, index}, to the owner: that part's descriptor is wanted, */
+    LEND_LOCAL_PART,      /* {number, index} + which is this */
+    LEND_LOCAL_NO_PART,   /* {number, index, text}: why there is none */
 };
 
 /* One of them, but for its descriptor. What a type has not is 0. */
 struct lend_local_notice {
     enum lend_local_notice_type type;
     uint32_t number;
+    uint32_t index; /* of a part */
     uint64_t bytes; /* of the file */
     uint64_t nonce_address;
     uint8_t nonce[LEND_NONCE_BYTES];
@@ -105,10 +114,11 @@ struct lend_local {
     uint64_t words_bytes;
     uint8_t *nonce; /* a page that is wiped in forked children; NULL: none */
 
-    pthread_mutex_t share_lock; /* a leaf: held for what does not wait */
-    struct lend_list shared;    /* files; share_lock */
-    struct lend_list served;    /* channels that are told of them; share_lock */
-    struct lend_list ghosts;    /* of those that are gone, and have GPU memory open; share_lock */
+    /* A leaf: held for what does not wait, but for a driver that makes a descriptor of a part. */
+    pthread_mutex_t share_lock;
+    struct lend_list shared; /* files; share_lock */
+    struct lend_list served; /* channels that are told of them; share_lock */
+    struct lend_list ghosts; /* of those that are gone, and have GPU memory open; share_lock */
 
     /* All of these are the poller's. */
     struct lend_list half_open; /* oldest first */
@@ -235,7 +245,7 @@ bool lend_local_notice_decode(const struct lend_local_packet *packet,
 /* Tell a new client what is shared. False: it cannot be told, and so not be served. */
 bool lend_local_introduce(struct lend_local_channel *channel);
 /* A packet from a client. LEND_E_CORRUPT: no client sends that. */
-enum lend_status lend_local_take_left(struct lend_local_channel *channel,
+enum lend_status lend_local_take_said(struct lend_local_channel *channel,
                                       const struct lend_local_packet *packet,
                                       struct lend_error *error);
 /* It is told nothing more, and holds nothing. Nothing happens in a forked child. */
@@ -260,6 +270,8 @@ const uint8_t *lend_local_mapped(struct lend_channel *base, uint32_t file, uint6
                                  struct lend_error *why);
 uint64_t lend_local_mapping_stamp(struct lend_channel *base);
 bool lend_local_keep(struct lend_channel *base, uint32_t file, bool keeps);
+enum lend_status lend_local_part(struct lend_channel *base, uint32_t file, uint32_t index,
+                                 int *out_fd, struct lend_error *why);
 /* Before the end: unmap all that is not kept, and say so. */
 void lend_local_leave(struct lend_local_channel *channel);
 enum lend_status lend_local_process(struct lend_channel *base, struct lend_process *out,

@@ -41,6 +41,15 @@ struct absent {
     char why[LEND_LOCAL_TEXT_MAX + 1];
 };
 
+/* The part that was asked for last. */
+struct part {
+    enum { PART_NONE, PART_ASKED, PART_HERE, PART_REFUSED } state;
+    uint32_t number; /* of the file */
+    uint32_t index;
+    int fd; /* PART_HERE */
+    char why[LEND_LOCAL_TEXT_MAX + 1];
+};
+
 struct lend_local_mappings {
     /* The poller's until the channel is ready; then they stay as they are. */
     const _Atomic uint64_t *words;
@@ -59,6 +68,7 @@ struct lend_local_mappings {
     struct file files[LEND_LOCAL_FILES_MAX];
     struct absent absent[LEND_LOCAL_ABSENT_MAX]; /* the last that were told */
     uint32_t absent_next;
+    struct part part;
 };
 
 static struct lend_local_channel *channel_of(struct lend_channel *base)
@@ -77,10 +87,18 @@ struct lend_local_mappings *lend_local_mappings_create(void)
     return mappings;
 }
 
+static void drop_part(struct lend_local_mappings *mappings)
+{
+    if (mappings->part.state == PART_HERE)
+        lend_sys->close(mappings->part.fd);
+    mappings->part.state = PART_NONE;
+}
+
 void lend_local_mappings_destroy(struct lend_local_mappings *mappings, bool forked)
 {
     if (mappings == NULL)
         return;
+    drop_part(mappings);
     /* None of it is in a forked child, and something else may be there by now. */
     if (!forked) {
         for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++)
@@ -305,9 +323,35 @@ static enum lend_status take_let_go(struct lend_local_mappings *mappings, uint32
     if (file == NULL || file->state != MAPPED)
         return lend_fail(error, LEND_E_CORRUPT, "the peer wants back file %u, which we have not",
                          number);
+    if (mappings->part.state == PART_HERE && mappings->part.number == number)
+        drop_part(mappings);
     file->state = LEAVING;
     change_stamp(mappings); /* who keeps it looks, and does so no more */
     plan_letting_go(mappings);
+    return LEND_OK;
+}
+
+/* What we asked for; one that nobody waits for any more is dropped when the next is wanted. */
+static enum lend_status take_part(struct lend_local_mappings *mappings,
+                                  struct lend_local_packet *packet,
+                                  const struct lend_local_notice *notice, struct lend_error *error)
+{
+    struct part *part = &mappings->part;
+
+    if (part->state != PART_ASKED || part->number != notice->number ||
+        part->index != notice->index ||
+        (notice->type == LEND_LOCAL_PART && packet->is_whole && packet->fd_count != 1))
+        return lend_fail(error, LEND_E_CORRUPT, "the peer sent a part %u of file %u unasked",
+                         notice->index, notice->number);
+    part->state = PART_REFUSED;
+    (void)snprintf(part->why, sizeof part->why, "%s",
+                   notice->type == LEND_LOCAL_PART ? "this process had no room for a descriptor"
+                                                   : notice->text);
+    if (notice->type == LEND_LOCAL_PART && packet->is_whole) {
+        part->state = PART_HERE;
+        part->fd = packet->fds[0];
+        packet->fds[0] = -1;
+    }
     return LEND_OK;
 }
 
@@ -323,6 +367,8 @@ static enum lend_status take_locked(struct lend_local_channel *channel,
     case LEND_LOCAL_FILE: return take_file(mappings, packet, notice, error);
     case LEND_LOCAL_NO_FILE: return take_no_file(mappings, notice, error);
     case LEND_LOCAL_LET_GO: return take_let_go(mappings, notice->number, error);
+    case LEND_LOCAL_PART:
+    case LEND_LOCAL_NO_PART: return take_part(mappings, packet, notice, error);
     case LEND_LOCAL_WORDS:
         if (is_early)
             return take_words(channel, packet, notice->bytes, error);
@@ -341,7 +387,8 @@ static enum lend_status take_locked(struct lend_local_channel *channel,
         atomic_store_explicit(&channel->is_ready, true, memory_order_release);
         return LEND_OK;
     case LEND_LOCAL_LEFT:
-    case LEND_LOCAL_LEFT_ALL: break;
+    case LEND_LOCAL_LEFT_ALL:
+    case LEND_LOCAL_WANT_PART: break;
     }
     return lend_fail(error, LEND_E_CORRUPT, "the peer sent a packet that no agent sends then");
 }
@@ -353,7 +400,8 @@ enum lend_status lend_local_take_notice(struct lend_local_channel *channel,
 
     if (!lend_local_notice_decode(packet, &notice))
         return lend_fail(error, LEND_E_CORRUPT, "the peer sent a packet that no agent sends then");
-    bool brings = notice.type == LEND_LOCAL_FILE || notice.type == LEND_LOCAL_WORDS;
+    bool brings = notice.type == LEND_LOCAL_FILE || notice.type == LEND_LOCAL_WORDS ||
+                  notice.type == LEND_LOCAL_PART;
     if (!brings && (packet->fd_count > 0 || !packet->is_whole))
         return lend_fail(error, LEND_E_CORRUPT, "the peer sent descriptors that nobody expects");
 
@@ -419,6 +467,8 @@ void lend_local_leave(struct lend_local_channel *channel)
     if (mappings == NULL || channel->socket.fd < 0)
         return;
     (void)pthread_mutex_lock(&mappings->map_lock);
+    if (mappings->part.state == PART_HERE)
+        drop_part(mappings);
     for (size_t i = 0; i < LEND_LOCAL_FILES_MAX; i++) {
         struct file *file = &mappings->files[i];
 
@@ -517,6 +567,56 @@ bool lend_local_keep(struct lend_channel *base, uint32_t number, bool keeps)
         file->is_kept = keeps;
     (void)pthread_mutex_unlock(&mappings->map_lock);
     return is_there;
+}
+
+/* Ask for it. An owner that does not read now will later; one that is gone is seen as such. */
+static void ask_part(const struct lend_local_channel *channel, uint32_t number, uint32_t index)
+{
+    const struct lend_local_notice notice = {
+        .type = LEND_LOCAL_WANT_PART, .number = number, .index = index};
+
+    if (lend_local_notice_send(channel->socket.fd, &notice, -1) > 0)
+        channel->mappings->part =
+            (struct part){.state = PART_ASKED, .number = number, .index = index};
+}
+
+static enum lend_status find_part(const struct lend_local_channel *channel, uint32_t number,
+                                  uint32_t index, int *out_fd, struct lend_error *why)
+{
+    struct lend_local_mappings *mappings = channel->mappings;
+    struct part *part = &mappings->part;
+    const struct file *file = find_file(mappings, number);
+
+    if (file == NULL || file->state != MAPPED)
+        return lend_fail(why, LEND_E_NO_PATH, "the peer is taking file %u back", number);
+    if (!channel->base.is_private) /* a driver is to look at it */
+        return lend_fail(
+            why, LEND_E_NO_PATH,
+            "descriptors of GPU memory are taken from processes of our own user alone");
+    if (part->state == PART_ASKED)
+        return LEND_PENDING;
+    if (part->state == PART_NONE || part->number != number || part->index != index) {
+        drop_part(mappings);
+        ask_part(channel, number, index);
+        return LEND_PENDING;
+    }
+    bool is_here = part->state == PART_HERE;
+    part->state = PART_NONE;
+    if (!is_here)
+        return lend_fail(why, LEND_E_NO_PATH, "%s", part->why);
+    *out_fd = part->fd;
+    return LEND_OK;
+}
+
+enum lend_status lend_local_part(struct lend_channel *base, uint32_t file, uint32_t index,
+                                 int *out_fd, struct lend_error *why)
+{
+    const struct lend_local_channel *channel = channel_of(base);
+
+    (void)pthread_mutex_lock(&channel->mappings->map_lock);
+    enum lend_status status = find_part(channel, file, index, out_fd, why);
+    (void)pthread_mutex_unlock(&channel->mappings->map_lock);
+    return status;
 }
 
 uint64_t lend_local_mapping_stamp(struct lend_channel *base)

@@ -36,8 +36,17 @@ enum { DRAIN_MAX = 2 * (LEND_LOCAL_FILES_MAX + LEND_LOCAL_ABSENT_MAX) };
 
 static bool has_number(enum lend_local_notice_type type)
 {
-    return type == LEND_LOCAL_FILE || type == LEND_LOCAL_NO_FILE || type == LEND_LOCAL_LET_GO ||
-           type == LEND_LOCAL_LEFT;
+    return type >= LEND_LOCAL_FILE && type != LEND_LOCAL_READY && type != LEND_LOCAL_LEFT_ALL;
+}
+
+static bool has_index(enum lend_local_notice_type type)
+{
+    return type >= LEND_LOCAL_WANT_PART;
+}
+
+static bool has_text(enum lend_local_notice_type type)
+{
+    return type == LEND_LOCAL_NO_FILE || type == LEND_LOCAL_NO_PART;
 }
 
 static bool has_bytes(enum lend_local_notice_type type)
@@ -56,13 +65,15 @@ ssize_t lend_local_notice_send(int socket, const struct lend_local_notice *notic
     lend_write_u32(&writer, notice->type);
     if (has_number(notice->type))
         lend_write_u32(&writer, notice->number);
+    if (has_index(notice->type))
+        lend_write_u32(&writer, notice->index);
     if (has_bytes(notice->type))
         lend_write_u64(&writer, notice->bytes);
     if (notice->type == LEND_LOCAL_PROBE) {
         lend_write_u64(&writer, notice->nonce_address);
         lend_write_bytes(&writer, notice->nonce, sizeof notice->nonce);
     }
-    if (notice->type == LEND_LOCAL_NO_FILE) {
+    if (has_text(notice->type)) {
         lend_write_u32(&writer, (uint32_t)text_bytes);
         lend_write_bytes(&writer, notice->text, text_bytes);
     }
@@ -99,7 +110,7 @@ bool lend_local_notice_decode(const struct lend_local_packet *packet, struct len
 
     uint32_t magic = lend_read_u32(&reader);
     uint32_t type = lend_read_u32(&reader);
-    if (magic != NOTICE_MAGIC || type < LEND_LOCAL_WORDS || type > LEND_LOCAL_LEFT_ALL)
+    if (magic != NOTICE_MAGIC || type < LEND_LOCAL_WORDS || type > LEND_LOCAL_NO_PART)
         return false;
     notice.type = (enum lend_local_notice_type)type;
     if (has_number(notice.type)) {
@@ -107,6 +118,8 @@ bool lend_local_notice_decode(const struct lend_local_packet *packet, struct len
         if (notice.number == 0)
             return false;
     }
+    if (has_index(notice.type))
+        notice.index = lend_read_u32(&reader);
     if (has_bytes(notice.type)) {
         notice.bytes = lend_read_u64(&reader);
         if (notice.bytes == 0)
@@ -116,7 +129,7 @@ bool lend_local_notice_decode(const struct lend_local_packet *packet, struct len
         notice.nonce_address = lend_read_u64(&reader);
         lend_read_bytes(&reader, notice.nonce, sizeof notice.nonce);
     }
-    if (notice.type == LEND_LOCAL_NO_FILE && !read_text(&reader, notice.text))
+    if (has_text(notice.type) && !read_text(&reader, notice.text))
         return false;
     if (!lend_reader_done(&reader))
         return false;
@@ -353,7 +366,64 @@ static bool note_left(struct lend_local_channel *channel, const struct lend_loca
     return true;
 }
 
-enum lend_status lend_local_take_left(struct lend_local_channel *channel,
+/* The file, while it is shared; under share_lock, which holds up who ends that. */
+static const struct lend_shared_file *find_shared(struct lend_local *local, uint32_t number)
+{
+    for (struct lend_list *link = local->shared.next; link != &local->shared; link = link->next) {
+        const struct lend_shared_file *file = LEND_LIST_OWNER(link, struct shared, link)->file;
+
+        if (file->number == number)
+            return file;
+    }
+    return NULL;
+}
+
+/* The lock is held until the driver has made the descriptor: whoever takes the memory back waits so
+ * long, and nothing of it is handed over afterwards. */
+static enum lend_status give_part(struct lend_local_channel *channel, uint32_t number,
+                                  uint32_t index, struct lend_error *error)
+{
+    const struct lend_shared_file *file = find_shared(channel->local, number);
+    struct lend_local_notice notice = {.type = LEND_LOCAL_PART, .number = number, .index = index};
+    struct lend_error why = {.message = "the peer is taking it back"};
+    int socket = channel->socket.fd, fd = -1;
+
+    if (file != NULL && file->part != NULL && file->part(file, index, &fd, &why) == LEND_OK) {
+        ssize_t sent = lend_local_notice_send(socket, &notice, fd);
+
+        lend_sys->close(fd);
+        if (sent > 0)
+            return LEND_OK;
+        (void)lend_fail(&why, LEND_E_SYSTEM, "the descriptor of part %u could not be sent (%s)",
+                        index, strerrordesc_np((int)-sent));
+    }
+    notice.type = LEND_LOCAL_NO_PART;
+    (void)snprintf(notice.text, sizeof notice.text, "%s", why.message);
+    make_printable(notice.text);
+    if (lend_local_notice_send(socket, &notice, -1) > 0)
+        return LEND_OK;
+    return lend_fail(error, LEND_E_PEER_DEAD, "the peer does not take what it has asked for");
+}
+
+static enum lend_status take_said_locked(struct lend_local_channel *channel,
+                                         const struct lend_local_notice *notice,
+                                         struct lend_error *error)
+{
+    if (notice->type == LEND_LOCAL_WANT_PART) {
+        const struct lend_local_held *held = find_held(channel, notice->number);
+
+        if (held != NULL && held->is_device)
+            return give_part(channel, notice->number, notice->index, error);
+        return lend_fail(error, LEND_E_CORRUPT,
+                         "the peer wants a part of file %u, which it has not", notice->number);
+    }
+    if (note_left(channel, notice))
+        return LEND_OK;
+    return lend_fail(error, LEND_E_CORRUPT, "the peer has let go of file %u, which it has not",
+                     notice->number);
+}
+
+enum lend_status lend_local_take_said(struct lend_local_channel *channel,
                                       const struct lend_local_packet *packet,
                                       struct lend_error *error)
 {
@@ -362,16 +432,14 @@ enum lend_status lend_local_take_left(struct lend_local_channel *channel,
 
     /* Descriptors of clients are not even taken. */
     if (!packet->is_whole || !lend_local_notice_decode(packet, &notice) ||
-        (notice.type != LEND_LOCAL_LEFT && notice.type != LEND_LOCAL_LEFT_ALL))
+        (notice.type != LEND_LOCAL_LEFT && notice.type != LEND_LOCAL_LEFT_ALL &&
+         notice.type != LEND_LOCAL_WANT_PART))
         return lend_fail(error, LEND_E_CORRUPT, "the peer sent a packet that no agent sends then");
 
     (void)pthread_mutex_lock(&local->share_lock);
-    bool was_held = note_left(channel, &notice);
+    enum lend_status status = take_said_locked(channel, &notice, error);
     (void)pthread_mutex_unlock(&local->share_lock);
-    if (!was_held)
-        return lend_fail(error, LEND_E_CORRUPT, "the peer has let go of file %u, which it has not",
-                         notice.number);
-    return LEND_OK;
+    return status;
 }
 
 /* The next thing that was said there; 0: nothing now; negative: nothing any more. */
