@@ -51,6 +51,7 @@ test-rdma:
 # No part of it: what needs an NVIDIA GPU. It takes a C compiler and no network (docs/hardware.md).
 test-gpu:
 	@tests/hw/run.sh
+	@tests/hw/kernel.sh
 
 # DESTDIR is a packager's root for the tree of PREFIX. A new library of this system is told to its
 # linker.

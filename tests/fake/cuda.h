@@ -59,7 +59,7 @@ int fake_cuda_calls(const char *function);
 int fake_cuda_held(void);
 /* Flags of exports of memory as dma-buf that are refused; 0: none is. */
 void fake_cuda_refuse_exports(unsigned mask);
-/* Streams, events and pinned memory that were made and not given back. */
+/* Streams, events, code and pinned memory that were made and not given back. */
 int fake_cuda_kept(void);
 
 /* A process may open what it has itself made for others to open: no driver allows that, but a test
@@ -105,6 +105,12 @@ int cuMemcpyBatchAsync(uint64_t *to, uint64_t *from, size_t *bytes, size_t count
 int cuIpcGetMemHandle(struct lend_cuda_ipc *out, uint64_t pointer);
 int cuIpcOpenMemHandle_v2(uint64_t *out_pointer, struct lend_cuda_ipc handle, unsigned flags);
 int cuIpcCloseMemHandle(uint64_t pointer);
+int cuModuleLoadData(void **out_module, const void *text);
+int cuModuleUnload(void *module);
+int cuModuleGetFunction(void **out_function, void *module, const char *name);
+int cuLaunchKernel(void *function, unsigned blocks_x, unsigned blocks_y, unsigned blocks_z,
+                   unsigned threads_x, unsigned threads_y, unsigned threads_z,
+                   unsigned shared_bytes, void *stream, void **arguments, void **extra);
 int cuMemHostAlloc(void **out, size_t bytes, unsigned flags);
 int cuMemFreeHost(void *memory);
 

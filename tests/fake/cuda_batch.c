@@ -3,7 +3,7 @@
 #include "fake/cuda_inside.h"
 #include "memory/cuda.h"
 
-/* Of the fake CUDA driver: copies that are made many at once. */
+/* Of the fake CUDA driver: copies that are made many at once, and those that are waited for. */
 
 int cuMemcpyBatchAsync(uint64_t *to, uint64_t *from, size_t *bytes, size_t count,
                        struct lend_cuda_batch *attributes, size_t *attribute_starts,
@@ -26,4 +26,26 @@ int cuMemcpyBatchAsync(uint64_t *to, uint64_t *from, size_t *bytes, size_t count
             *failed_at = i - 1;
     }
     return result;
+}
+
+/* All that was put in before is done first, as by the legacy default stream. */
+static int copy_now(const char *name, uint64_t to, uint64_t from, size_t bytes)
+{
+    int result = fake_cuda_enter(name);
+
+    if (result == 0)
+        result = fake_cuda_put(to, from, bytes, NULL);
+    if (result == 0)
+        fake_cuda_finish();
+    return result;
+}
+
+int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes)
+{
+    return copy_now("cuMemcpyDtoH", (uint64_t)(uintptr_t)to, from, bytes);
+}
+
+int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes)
+{
+    return copy_now("cuMemcpyHtoD", to, (uint64_t)(uintptr_t)from, bytes);
 }

@@ -86,6 +86,7 @@ static inline void make_memory(struct memory *memory, bool is_device)
 
 static bool has_mosaics;
 static bool has_old_driver;  /* that copies piece by piece */
+static bool has_no_kernel;   /* it does not translate ours; nor does an old one */
 static uint32_t owner_flags; /* of its region */
 
 /* Many allocations that touch: more than one copy is told of, and their borders lie in blocks. */
@@ -197,6 +198,8 @@ static inline struct world make_world(const char *transport, bool owner_is_devic
     old_ops = fake_cuda_ops;
     old_ops.copy_batch = NULL;
     lend_cuda = has_old_driver ? &old_ops : &fake_cuda_ops;
+    if (has_old_driver || has_no_kernel)
+        fake_cuda_fail("cuModuleLoadData", 209); /* CUDA_ERROR_NO_BINARY_FOR_GPU */
     assert_int_equal(cuInit(0), 0);
     assert_int_equal(cuDevicePrimaryCtxRetain(&world.context, 0), 0);
     assert_int_equal(cuCtxSetCurrent(world.context), 0);
