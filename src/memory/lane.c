@@ -344,6 +344,27 @@ enum lend_status lend_lane_put(struct lend_lane *lane, const struct lend_lane_pi
     return status;
 }
 
+enum lend_status lend_lane_follow(struct lend_lane *lane, uint64_t stream,
+                                  struct lend_lane_mark *mark, struct lend_error *error)
+{
+    enum lend_status status = enter(lane, error);
+
+    if (status != LEND_OK)
+        return status;
+    status = make_mark(lane, mark, error);
+    if (status == LEND_OK) {
+        int result = lane->cuda->event_record(mark->event, (void *)(uintptr_t)stream);
+
+        mark->is_set = result == LEND_CUDA_SUCCESS;
+        if (!mark->is_set)
+            status = lend_cuda_fail(error, lane->cuda, result, "cuEventRecord in that stream");
+    }
+    leave(lane);
+    if (status != LEND_OK)
+        lend_lane_drop_mark(mark);
+    return status;
+}
+
 /* After these no work of the context goes on: it is at an end, or the GPU was reset. */
 static bool is_fatal(int result)
 {

@@ -53,6 +53,7 @@ static size_t allocation_count;
 static struct function functions[FUNCTIONS_MAX];
 static uint64_t lie_base, lie_bytes;
 static int retained, kept;
+static void *recorded;                          /* the stream of the last event */
 static unsigned refused_exports;                /* bit n: those with flags n */
 static bool is_initialized, is_held, is_broken; /* by a kernel that went astray */
 static uint64_t buffer_id_last;
@@ -247,6 +248,11 @@ int fake_cuda_calls(const char *function)
     int calls = find_function(function)->calls;
     (void)pthread_mutex_unlock(&lock);
     return calls;
+}
+
+void *fake_cuda_recorded(void)
+{
+    return recorded;
 }
 
 int fake_cuda_held(void)
@@ -599,6 +605,7 @@ int cuEventRecord(void *event, void *stream)
         return result;
     (void)pthread_mutex_lock(&lock);
     *it = (struct event){.stream = stream, .after = work_put};
+    recorded = stream;
     (void)pthread_mutex_unlock(&lock);
     return LEND_CUDA_SUCCESS;
 }

@@ -55,6 +55,8 @@ void fake_cuda_drop(void);
 int fake_cuda_under_way(void);
 /* Calls of that function since the reset. */
 int fake_cuda_calls(const char *function);
+/* The stream behind whose work an event was recorded last. */
+void *fake_cuda_recorded(void);
 /* Contexts pushed and not popped by this thread, primary contexts retained and not released. */
 int fake_cuda_held(void);
 /* Flags of exports of memory as dma-buf that are refused; 0: none is. */

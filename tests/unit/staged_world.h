@@ -86,6 +86,7 @@ static inline void make_memory(struct memory *memory, bool is_device)
 
 static bool has_mosaics;
 static bool has_old_driver;  /* that copies piece by piece */
+static bool has_threads;     /* that make the progress */
 static bool has_no_kernel;   /* it does not translate ours; nor does an old one */
 static uint32_t owner_flags; /* of its region */
 
@@ -145,7 +146,7 @@ static inline void make_side(struct world *world, struct side *side, const char 
     config.local_directory = world->directory;
     if (strcmp(world->transport, "tcp") == 0)
         config.listen = "127.0.0.1";
-    config.flags = LEND_AGENT_MANUAL_PROGRESS;
+    config.flags = has_threads ? 0 : LEND_AGENT_MANUAL_PROGRESS;
     config.transfer_timeout_ns = MINUTE;
     check(lend_agent_create(&config, &side->agent, &error), &error);
     if (is_device && has_mosaics)
