@@ -41,20 +41,6 @@ static void grant_ticket(struct world *world)
     check(lend_ticket_import(world->peer, bytes, count, &world->ticket, &error), &error);
 }
 
-static void connect_both(struct world *world)
-{
-    struct lend_error error = {0};
-    enum lend_status status = LEND_E_TIMEOUT;
-
-    for (int i = 0; i < STEPS_MAX && status == LEND_E_TIMEOUT; i++) {
-        status = lend_peer_connect(world->peer, 0, &error);
-        step(world);
-    }
-    check(status, &error);
-    for (int i = 0; i < 100; i++)
-        step(world);
-}
-
 /* A read of all blocks, posted while the stream's work is under way. */
 static struct world begin_waiting(const char *path)
 {

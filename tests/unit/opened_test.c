@@ -22,21 +22,6 @@ static struct world make_open_world(void)
     return world;
 }
 
-/* Connected, and told of what is shared. */
-static void connect_both(struct world *world)
-{
-    struct lend_error error = {0};
-    enum lend_status status = LEND_E_TIMEOUT;
-
-    for (int i = 0; i < STEPS_MAX && status == LEND_E_TIMEOUT; i++) {
-        status = lend_peer_connect(world->peer, 0, &error);
-        step(world);
-    }
-    check(status, &error);
-    for (int i = 0; i < 100; i++)
-        step(world);
-}
-
 static void begin_read(struct world *world, const char *paths)
 {
     struct lend_error error = {0};

@@ -287,6 +287,21 @@ static inline void step(struct world *world)
     (void)lend_agent_progress(world->owner.agent, 0, NULL);
 }
 
+/* Connected, and told of what is shared. */
+static inline void connect_both(struct world *world)
+{
+    struct lend_error error = {0};
+    enum lend_status status = LEND_E_TIMEOUT;
+
+    for (int i = 0; i < STEPS_MAX && status == LEND_E_TIMEOUT; i++) {
+        status = lend_peer_connect(world->peer, 0, &error);
+        step(world);
+    }
+    check(status, &error);
+    for (int i = 0; i < 100; i++)
+        step(world);
+}
+
 static inline enum lend_status finish(struct world *world, struct lend_transfer_record *record,
                                       struct lend_error *error)
 {
