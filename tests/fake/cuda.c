@@ -53,6 +53,8 @@ static size_t allocation_count;
 static struct function functions[FUNCTIONS_MAX];
 static uint64_t lie_base, lie_bytes;
 static int retained, kept;
+static const volatile uint32_t *gate; /* nothing is over before that is at least */
+static uint32_t gate_value;
 static void *recorded;                          /* the stream of the last event */
 static unsigned refused_exports;                /* bit n: those with flags n */
 static bool is_initialized, is_held, is_broken; /* by a kernel that went astray */
@@ -168,6 +170,7 @@ void fake_cuda_reset(void)
     retained = kept = pushed = 0;
     is_initialized = is_held = is_broken = false;
     fake_cuda_reset_pinned();
+    gate = NULL;
     fake_cuda_reset_openings();
     work_put = work_done = 0;
     refused_exports = 0;
@@ -610,6 +613,20 @@ int cuEventRecord(void *event, void *stream)
     return LEND_CUDA_SUCCESS;
 }
 
+/* All streams wait, and for one word at a time. */
+int cuStreamWaitValue32_v2(void *stream, uint64_t address, uint32_t value, unsigned flags)
+{
+    int result = enter_context("cuStreamWaitValue32");
+
+    if (result != 0 || stream == NULL || flags != 0 || !fake_cuda_is_pinned_locked(address, 4))
+        return result != 0 ? result : LEND_CUDA_ERROR_INVALID_VALUE;
+    (void)pthread_mutex_lock(&lock);
+    gate = (const volatile uint32_t *)(uintptr_t)address;
+    gate_value = value;
+    (void)pthread_mutex_unlock(&lock);
+    return LEND_CUDA_SUCCESS;
+}
+
 static void do_work_locked(uint64_t until)
 {
     for (; work_done < until; work_done++) {
@@ -639,7 +656,9 @@ int cuEventQuery(void *event)
     if (result != 0)
         return result;
     (void)pthread_mutex_lock(&lock);
-    if (is_held || (it->asked++ == 0 && work_done < it->after))
+    if (gate != NULL && *gate >= gate_value)
+        gate = NULL;
+    if (is_held || gate != NULL || (it->asked++ == 0 && work_done < it->after))
         result = LEND_CUDA_ERROR_NOT_READY;
     else
         do_work_locked(it->after);

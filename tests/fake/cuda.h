@@ -107,6 +107,7 @@ int cuMemcpyBatchAsync(uint64_t *to, uint64_t *from, size_t *bytes, size_t count
 int cuIpcGetMemHandle(struct lend_cuda_ipc *out, uint64_t pointer);
 int cuIpcOpenMemHandle_v2(uint64_t *out_pointer, struct lend_cuda_ipc handle, unsigned flags);
 int cuIpcCloseMemHandle(uint64_t pointer);
+int cuStreamWaitValue32_v2(void *stream, uint64_t address, uint32_t value, unsigned flags);
 int cuModuleLoadData(void **out_module, const void *text);
 int cuModuleUnload(void *module);
 int cuModuleGetFunction(void **out_function, void *module, const char *name);

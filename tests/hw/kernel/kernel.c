@@ -8,6 +8,7 @@
  * does; ends with the number of failures.
  */
 #include "../driver.h"
+#include "kernel.h"
 #include "memory/cuda.h"
 #include "memory/lane.h"
 
@@ -207,6 +208,7 @@ int main(void)
     if (mirror == NULL)
         return 2;
     test_moves();
+    failures += !test_behind_stream();
     for (enum way way = ON_DEVICE; way <= TO_DEVICE; way++) {
         for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++)
             measure(way, lengths[i], 256);
