@@ -49,12 +49,20 @@ enum lend_grant_flag {
      * leaves it alone. No peer copies by itself under it, the owner always serves.
      */
     LEND_GRANT_STANDING = 1,
+    /**
+     * The blocks are still being written by what lend_grant_desc::stream has to do at this moment:
+     * the lease is live and has its ticket at once, and transfers under it wait, whatever path they
+     * take, until that work is over. What is put into the stream later is not waited for. If the
+     * work fails (its context breaks down), the lease is revoked. It is for reading alone, and its
+     * time to live runs meanwhile, as do the transfers' deadlines.
+     */
+    LEND_GRANT_AFTER_STREAM = 2,
 };
 
 /** What to grant. Initialise with LEND_GRANT_DESC_INIT. */
 struct lend_grant_desc {
     uint32_t struct_size; /**< sizeof(struct lend_grant_desc) as compiled; one that ends behind
-                               user_data is of a version that is still taken. */
+                               user_data or reserved is of a version that is still taken. */
     uint32_t access;      /**< One or both of ::lend_access. */
     const struct lend_block_set *sets;
     uint32_t set_count; /**< 1 .. LEND_GRANT_SETS_MAX; 0 for a standing lease. */
@@ -69,6 +77,10 @@ struct lend_grant_desc {
     uint64_t user_data;       /**< Given back in lend_lease_info. */
     uint32_t flags;           /**< ::lend_grant_flag. */
     uint32_t reserved;
+    /** With LEND_GRANT_AFTER_STREAM: a CUstream (cudaStream_t) of the context that the first
+     * region of memory of a GPU belongs to, not one that is being captured; 0: its default stream.
+     * lend uses it in this call alone. */
+    uint64_t stream;
 };
 
 enum { LEND_GRANT_SETS_MAX = 64 };
@@ -87,8 +99,9 @@ LEND_API void lend_grant_desc_init(struct lend_grant_desc *desc);
  * @param desc   copied, arrays too.
  * @param out    on success, a handle; give it back with lend_lease_release(). Untouched on failure.
  * @retval LEND_E_INVALID       null arguments, no block, an unknown access bit, a bearer lease
- * without time to live, unknown flags, sets for a standing lease, a region that is named twice, a
- * region or peer of another agent.
+ * without time to live, unknown flags, sets for a standing lease, LEND_GRANT_AFTER_STREAM for a
+ * lease that permits writing or has no region of memory of a GPU, a stream without that flag, a
+ * region that is named twice, a region or peer of another agent.
  * @retval LEND_E_OUT_OF_RANGE  a block that the region does not have; with its position.
  * @retval LEND_E_ACCESS        a region was not registered for this access.
  * @retval LEND_E_REVOKED       a region is withdrawn.

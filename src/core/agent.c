@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/fork.h"
 #include "base/sys.h"
+#include "core/awaited.h"
 #include "core/lease.h"
 #include "core/notification.h"
 #include "core/opened.h"
@@ -380,6 +381,7 @@ static void init_lists(struct lend_agent *agent)
         &agent->live_leases, &agent->ended_leases,  &agent->peer_list, &agent->transfer_list,
         &agent->sessions,    &agent->notifications, &agent->zeroing,   &agent->logs,
         &agent->stages,      &agent->files,         &agent->snapshots, &agent->stuck,
+        &agent->awaited,
     };
 
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
@@ -488,6 +490,7 @@ static void demolish(struct lend_agent *agent, bool forked)
     lend_pool_fini(&agent->tickets);
     lend_stages_fini(agent, forked);
     lend_opened_forget(agent);
+    lend_awaited_fini(agent, forked);
     lend_leases_fini(agent);
     lend_regions_fini(agent, !forked);
     if (!forked)

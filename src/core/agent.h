@@ -96,6 +96,7 @@ struct lend_agent {
     uint64_t lease_expiry_ns;      /* the earliest; UINT64_MAX: none */
     uint64_t freed_look_at_ns;     /* when to look for memory that was freed; UINT64_MAX: never */
     uint32_t freed_looked;         /* allocations that the last look has come by */
+    struct lend_list awaited;      /* what leases wait for: struct lend_awaited */
     struct lend_pool peers;
     struct lend_list peer_list;
     struct lend_pool tickets;

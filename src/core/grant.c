@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/awaited.h"
 #include "core/lease.h"
 #include "core/peer.h"
 
@@ -23,17 +24,28 @@ static bool is_standing(const struct lend_grant_desc *desc)
     return (desc->flags & LEND_GRANT_STANDING) != 0;
 }
 
+static bool is_behind_stream(const struct lend_grant_desc *desc)
+{
+    return (desc->flags & LEND_GRANT_AFTER_STREAM) != 0;
+}
+
 static enum lend_status check_desc(struct lend_agent *agent, const struct lend_grant_desc *desc,
                                    struct lend_error *error)
 {
     const uint32_t both = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
+    const uint32_t known = LEND_GRANT_STANDING | LEND_GRANT_AFTER_STREAM;
 
     if (desc->access == 0 || (desc->access & ~both) != 0)
         return lend_fail(error, LEND_E_INVALID, "access 0x%x is not read, write or both",
                          desc->access);
-    if ((desc->flags & ~(uint32_t)LEND_GRANT_STANDING) != 0 || desc->reserved != 0)
+    if ((desc->flags & ~known) != 0 || desc->reserved != 0)
         return lend_fail(error, LEND_E_INVALID, "unknown flags 0x%x, or reserved is not 0",
-                         desc->flags & ~(uint32_t)LEND_GRANT_STANDING);
+                         desc->flags & ~known);
+    if (!is_behind_stream(desc) ? desc->stream != 0 : desc->access != LEND_ACCESS_READ)
+        return lend_fail(error, LEND_E_INVALID,
+                         "access 0x%x behind stream 0x%llx, flags 0x%x: LEND_GRANT_AFTER_STREAM "
+                         "says that there is one, and is for reading alone",
+                         desc->access, (unsigned long long)desc->stream, desc->flags);
     if (is_standing(desc) && (desc->sets != NULL || desc->set_count != 0))
         return lend_fail(error, LEND_E_INVALID, "%u sets of blocks for a standing lease, on all",
                          desc->set_count);
@@ -224,12 +236,14 @@ static enum lend_status begin_locked(struct lend_lease *lease, uint64_t time_to_
 static enum lend_status copy_desc(struct lend_agent *agent, const struct lend_grant_desc *desc,
                                   struct lend_grant_desc *out, struct lend_error *error)
 {
-    /* Programs were compiled with this, before there were standing leases. */
+    /* Programs were compiled with these, before there were standing leases, and streams. */
     const size_t first_size = offsetof(struct lend_grant_desc, flags);
+    const size_t second_size = offsetof(struct lend_grant_desc, stream);
 
-    if (desc->struct_size != sizeof *desc && desc->struct_size != first_size)
-        return lend_fail(error, LEND_E_VERSION, "lend_grant_desc is %u bytes, not %zu or %zu",
-                         desc->struct_size, sizeof *desc, first_size);
+    if (desc->struct_size != sizeof *desc && desc->struct_size != first_size &&
+        desc->struct_size != second_size)
+        return lend_fail(error, LEND_E_VERSION, "lend_grant_desc is %u bytes, not %zu, %zu or %zu",
+                         desc->struct_size, sizeof *desc, first_size, second_size);
     lend_grant_desc_init(out);
     memcpy(out, desc, desc->struct_size);
     return check_desc(agent, out, error);
@@ -292,6 +306,7 @@ enum lend_status lend_lease_grant(struct lend_agent *agent, const struct lend_gr
 {
     struct lend_grant_desc own;
     uint32_t region_count = 0;
+    struct lend_awaited *awaited = NULL;
     enum lend_status status = lend_agent_check(agent, error);
 
     if (status != LEND_OK)
@@ -314,6 +329,8 @@ enum lend_status lend_lease_grant(struct lend_agent *agent, const struct lend_gr
     status = resolve(lease, &own, region_count, error);
     if (status == LEND_OK)
         status = check_devices(lease, error);
+    if (status == LEND_OK && is_behind_stream(&own))
+        status = lend_awaited_create(lease, own.stream, &awaited, error);
 
     (void)pthread_mutex_lock(&agent->lock);
     if (status == LEND_OK)
@@ -322,10 +339,14 @@ enum lend_status lend_lease_grant(struct lend_agent *agent, const struct lend_gr
         lease->object.live_tag = LEND_TAG_LEASE;
     else
         lend_lease_drop_locked(lease);
-    uint64_t timer = agent->lease_expiry_ns;
+    if (status == LEND_OK && awaited != NULL)
+        lend_awaited_begin_locked(awaited, lease);
+    uint64_t timer = awaited != NULL ? 0 : agent->lease_expiry_ns;
     (void)pthread_mutex_unlock(&agent->lock);
-    if (status != LEND_OK)
+    if (status != LEND_OK) {
+        lend_awaited_destroy(awaited);
         return status;
+    }
     lend_poller_timer(&agent->poller, timer);
     *out = lease;
     return LEND_OK;

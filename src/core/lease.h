@@ -36,6 +36,7 @@ struct lend_lease {
     bool has_peer;
     bool is_standing; /* on all regions: no parts, and every request counts in its regions */
     bool is_live;
+    _Atomic bool is_awaited; /* a GPU still writes its blocks: awaited.h */
     uint8_t peer_incarnation[LEND_INCARNATION_BYTES];
     struct lend_list live_link;  /* in lend_agent::live_leases, then ::ended_leases */
     struct lend_lease_info info; /* what does not change while it lives, and the end */

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/awaited.h"
 #include "core/lease_keys.h"
 #include "core/rail.h"
 #include "wire/view.h"
@@ -124,6 +125,16 @@ static size_t answer(struct lend_session *session, struct lend_look *look,
     return refuse(&why, bytes, capacity);
 }
 
+/* The oldest that can be answered; those of leases whose blocks are not there yet wait. */
+static uint32_t first_of(const struct lend_looks *looks, struct lend_agent *agent)
+{
+    uint32_t first = 0;
+
+    while (first < looks->count && lend_awaited_is_named(agent, &looks->waiting[first].name))
+        first++;
+    return first;
+}
+
 bool lend_look_pump(struct lend_looks *looks, struct lend_session *session,
                     const struct lend_lease_user *user)
 {
@@ -135,15 +146,18 @@ bool lend_look_pump(struct lend_looks *looks, struct lend_session *session,
         session->wanted_room = sizeof bytes;
         return false;
     }
-    size_t count =
-        answer(session, &looks->waiting[0], user, bytes, lend_session_message_max(session));
+    uint32_t first = first_of(looks, session->agent);
+    if (first == looks->count)
+        return false;
+    struct lend_look *look = &looks->waiting[first];
+    size_t count = answer(session, look, user, bytes, lend_session_message_max(session));
     LEND_INVARIANT(count <= sizeof bytes);
     if (!lend_rail_say(session) || lend_session_room(session) < sizeof bytes) {
         session->wanted_room = sizeof bytes;
         return true; /* what it said has left; the answer is made anew when there is room */
     }
-    (void)lend_session_send(session, LEND_FRAME_VIEW, looks->waiting[0].id, bytes, count);
+    (void)lend_session_send(session, LEND_FRAME_VIEW, look->id, bytes, count);
     looks->count--;
-    memmove(&looks->waiting[0], &looks->waiting[1], looks->count * sizeof looks->waiting[0]);
+    memmove(look, look + 1, (looks->count - first) * sizeof *look);
     return true;
 }

@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-enum { PIECES_MAX = 256, BUFFERS_MAX = 8 }; /* of one copy */
+enum { PIECES_MAX = LEND_KERNEL_PIECES_MAX, BUFFERS_MAX = 8 }; /* of one copy */
 
 #define COPY_BYTES_MAX (UINT64_C(64) << 20)
 #define LOOK_AGAIN_NS  UINT64_C(2000)
@@ -256,6 +256,7 @@ enum lend_status lend_opened_place(struct lend_onesided *own, struct lend_transf
 struct flight {
     uint64_t bytes;
     uint32_t count;
+    uint32_t count_max;
     struct lend_lane_piece pieces[PIECES_MAX];
     uint32_t buffer_count;
     struct {
@@ -295,7 +296,7 @@ static bool add_piece(struct flight *flight, struct lend_cursor *from, struct le
     struct lend_segment here, there;
     uint64_t extent = 0;
 
-    if (flight->count == PIECES_MAX || flight->bytes >= COPY_BYTES_MAX ||
+    if (flight->count == flight->count_max || flight->bytes >= COPY_BYTES_MAX ||
         !lend_cursor_next_of_extent(to, COPY_BYTES_MAX - flight->bytes, &here, &extent))
         return false;
     const struct lend_device_buffer *buffer =
@@ -353,6 +354,7 @@ static void launch(struct lend_onesided *own, struct lend_transfer *transfer)
     }
     flight.bytes = 0;
     flight.count = flight.buffer_count = 0;
+    flight.count_max = lend_lane_pieces_max(transfer->extents[0].device->lane);
     while (add_piece(&flight, &transfer->remote, &transfer->local))
         continue;
     LEND_INVARIANT(flight.count > 0); /* both sides have as many bytes */

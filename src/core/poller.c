@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/sys.h"
 #include "core/agent.h"
+#include "core/awaited.h"
 #include "core/freed.h"
 #include "core/lease.h"
 #include "core/session.h"
@@ -469,6 +470,7 @@ static void run_timers(struct lend_poller *poller, uint64_t now)
     lend_poller_timer(poller, lend_sessions_timers(poller->agent, now));
     lend_poller_timer(poller, lend_leases_expire(poller->agent, now));
     lend_poller_timer(poller, lend_freed_look(poller->agent, now));
+    lend_poller_timer(poller, lend_awaited_look(poller->agent, now));
 }
 
 /* --- turns --- */

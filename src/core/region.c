@@ -179,10 +179,17 @@ static enum lend_status check_name_locked(struct lend_agent *agent, const char *
 
 void lend_region_check_item(struct lend_agent *agent, struct lend_verify *item)
 {
+    struct lend_error why;
+
     if (item->status == LEND_OK)
         item->status = lend_region_check_moves(agent, item->memory.kind, &item->error);
     if (item->status == LEND_OK && item->device != NULL)
         item->status = lend_lane_assign(&agent->lanes, item->device, &item->error);
+    if (item->status == LEND_OK && item->device != NULL &&
+        lend_lane_equip(&agent->lanes, item->device->lane, &why) != LEND_OK)
+        lend_agent_log(agent, LEND_LOG_WARNING,
+                       "GPU %d has no kernel for small pieces, which makes them slow: %s",
+                       item->device->ordinal, why.message);
 }
 
 /* What a region is to be put among: those with lower ids. All have, for one that comes back. */

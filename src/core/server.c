@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/sys.h"
+#include "core/awaited.h"
 #include "core/lease.h"
 #include "core/look.h"
 #include "core/notification.h"
@@ -420,6 +421,8 @@ static bool pump_request(struct server *server, struct lend_served_request *requ
 
     if (!lend_served_is_over(request) && lend_served_check_standing(request) != LEND_OK)
         end_request(server, request, LEND_E_REVOKED);
+    if (request->phase == LEND_SERVED_MOVE && lend_lease_is_awaited(request->lease))
+        return moved; /* we are woken */
     if (request->lane != NULL)
         moved |= pump_staged(server, request);
     if (lend_served_is_summing(request)) {

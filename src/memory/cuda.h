@@ -107,6 +107,15 @@ struct lend_cuda_ops {
     int (*allocate)(uint64_t *out_pointer, size_t bytes);
     int (*free)(uint64_t pointer);
 
+    /* Code of ours: translated for the context that is current, found in it by name, and run by
+     * that many threads. Arguments are copied by the call. */
+    int (*module_load)(void **out_module, const void *text);
+    int (*module_unload)(void *module);
+    int (*module_find)(void **out_function, void *module, const char *name);
+    int (*launch)(void *function, unsigned blocks_x, unsigned blocks_y, unsigned blocks_z,
+                  unsigned threads_x, unsigned threads_y, unsigned threads_z, unsigned shared_bytes,
+                  void *stream, void **arguments, void **extra);
+
     /* Of a whole allocation, by any address in it; and the address of its first byte where another
      * process has opened it, in the context that is current then. What is opened twice there has
      * one address, and is closed twice. The process that made it cannot open it. */

@@ -93,7 +93,9 @@ static enum lend_status make(struct lend_lane *lane, const struct lend_device_me
     lane->ordinal = memory->ordinal;
     lane->stream = NULL;
     lane->is_primary = false;
+    lane->was_equipped = false;
     atomic_init(&lane->has_no_batches, false);
+    lane->kernel = (struct lend_kernel){0};
     enum lend_status status = lend_cuda_open(&lane->cuda, error);
 
     if (status == LEND_OK && memory->context == NULL)
@@ -146,6 +148,28 @@ enum lend_status lend_lane_assign(struct lend_lanes *lanes, struct lend_device_m
     return status;
 }
 
+enum lend_status lend_lane_equip(struct lend_lanes *lanes, struct lend_lane *lane,
+                                 struct lend_error *error)
+{
+    enum lend_status status = LEND_OK;
+    const char *what = NULL;
+
+    (void)pthread_mutex_lock(&lanes->lock);
+    if (!lane->was_equipped) {
+        status = enter(lane, error);
+        if (status == LEND_OK) {
+            int result = lend_kernel_load(&lane->kernel, lane->cuda, &what);
+
+            leave(lane);
+            if (result != LEND_CUDA_SUCCESS)
+                status = lend_cuda_fail(error, lane->cuda, result, what);
+        }
+        lane->was_equipped = true;
+    }
+    (void)pthread_mutex_unlock(&lanes->lock);
+    return status;
+}
+
 void lend_lanes_fini(struct lend_lanes *lanes, bool forked)
 {
     for (uint32_t i = 0; i < lanes->count && !forked; i++) {
@@ -153,6 +177,7 @@ void lend_lanes_fini(struct lend_lanes *lanes, bool forked)
 
         if (enter(lane, NULL) == LEND_OK) {
             (void)lane->cuda->stream_destroy(lane->stream);
+            lend_kernel_unload(&lane->kernel, lane->cuda);
             leave(lane);
         }
         release_primary(lane);
@@ -191,6 +216,37 @@ static bool is_copy(const struct lend_lane_piece *piece)
     return piece->from != 0 || piece->host != NULL;
 }
 
+/* How many pieces from the first on are small, and enough of them to be copied by the kernel; else
+ * 0. */
+static uint32_t small_of(const struct lend_lane_piece *pieces, uint32_t count)
+{
+    uint32_t length = 0;
+
+    while (length < count && is_copy(&pieces[length]) &&
+           pieces[length].bytes <= LEND_KERNEL_BYTES_MAX)
+        length++;
+    return length >= LEND_KERNEL_PIECES_LEAST ? length : 0;
+}
+
+uint32_t lend_lane_pieces_max(const struct lend_lane *lane)
+{
+    return lend_kernel_is_there(&lane->kernel) ? LEND_KERNEL_PIECES_MAX : BATCH_MAX;
+}
+
+/* Where a piece comes from, and where it goes. A GPU has pinned memory at the host's address. */
+static struct lend_kernel_piece ends_of(const struct lend_lane_piece *piece)
+{
+    uint64_t host = (uint64_t)(uintptr_t)piece->host;
+
+    return (struct lend_kernel_piece){
+        .to = piece->from != 0 || piece->is_to_device ? piece->device : host,
+        .from = piece->from != 0      ? piece->from
+                : piece->is_to_device ? host
+                                      : piece->device,
+        .bytes = piece->bytes,
+    };
+}
+
 /* How many copies from the first on are one call; 0: it is to be made by itself. */
 static uint32_t batch_of(const struct lend_lane *lane, const struct lend_lane_piece *pieces,
                          uint32_t count)
@@ -214,13 +270,11 @@ static int put_batch(const struct lend_lane *lane, const struct lend_lane_piece 
     size_t bytes[BATCH_MAX], start = 0, failed_at = 0;
 
     for (uint32_t i = 0; i < count; i++) {
-        const struct lend_lane_piece *piece = &pieces[i];
-        uint64_t host = (uint64_t)(uintptr_t)piece->host;
-        bool is_to_device = piece->from != 0 || piece->is_to_device;
+        const struct lend_kernel_piece ends = ends_of(&pieces[i]);
 
-        to[i] = is_to_device ? piece->device : host;
-        from[i] = piece->from != 0 ? piece->from : piece->is_to_device ? host : piece->device;
-        bytes[i] = piece->bytes;
+        to[i] = ends.to;
+        from[i] = ends.from;
+        bytes[i] = ends.bytes;
     }
     return lane->cuda->copy_batch(to, from, bytes, count, &how, &start, 1, &failed_at,
                                   lane->stream);
@@ -229,28 +283,38 @@ static int put_batch(const struct lend_lane *lane, const struct lend_lane_piece 
 /* Put in the next of them: many by one call, where the driver can. *done counts those that may be
  * under way, were it only because it is not known. */
 static enum lend_status put_next(struct lend_lane *lane, const struct lend_lane_piece *pieces,
-                                 uint32_t count, uint32_t *done, struct lend_error *error)
+                                 uint32_t count, uint32_t *done, struct lend_lane_mark *mark,
+                                 struct lend_error *error)
 {
-    uint32_t batch = batch_of(lane, pieces + *done, count - *done);
+    const struct lend_lane_piece *next = pieces + *done;
+    const char *what = "cuLaunchKernel";
+    uint32_t length = 0;
+    struct lend_kernel_piece *rows =
+        lend_kernel_room(&lane->kernel, &mark->table, small_of(next, count - *done), &length);
+    int result;
 
-    if (batch > 0) {
-        int result = put_batch(lane, pieces + *done, batch);
-
-        if (result == LEND_CUDA_ERROR_NOT_SUPPORTED) { /* of this context, or this GPU */
+    if (rows != NULL) {
+        for (uint32_t i = 0; i < length; i++)
+            rows[i] = ends_of(&next[i]);
+        result = lend_kernel_launch(&lane->kernel, lane->cuda, lane->stream, &mark->table, length);
+    } else {
+        length = batch_of(lane, next, count - *done);
+        if (length == 0)
+            return put_piece(lane, &pieces[(*done)++], error);
+        what = "cuMemcpyBatchAsync";
+        result = put_batch(lane, next, length);
+        if (result == LEND_CUDA_ERROR_NOT_SUPPORTED) /* of this context, or this GPU */
             atomic_store_explicit(&lane->has_no_batches, true, memory_order_relaxed);
-            return LEND_OK;
-        }
-        *done += batch;
-        return result == LEND_CUDA_SUCCESS
-                   ? LEND_OK
-                   : lend_cuda_fail(error, lane->cuda, result, "cuMemcpyBatchAsync");
     }
-    return put_piece(lane, &pieces[(*done)++], error);
+    if (result == LEND_CUDA_ERROR_NOT_SUPPORTED)
+        return LEND_OK; /* they go another way */
+    *done += length;
+    return result == LEND_CUDA_SUCCESS ? LEND_OK : lend_cuda_fail(error, lane->cuda, result, what);
 }
 
 /* An event belongs to the context that it was made in. Made before there is work, so that none is
  * without one for want of memory. */
-static enum lend_status make_mark(const struct lend_lane *lane, struct lend_lane_mark *mark,
+static enum lend_status make_mark(struct lend_lane *lane, struct lend_lane_mark *mark,
                                   struct lend_error *error)
 {
     if (mark->lane != lane)
@@ -285,7 +349,7 @@ enum lend_status lend_lane_put(struct lend_lane *lane, const struct lend_lane_pi
     if (status == LEND_OK) {
         status = make_mark(lane, mark, error);
         while (status == LEND_OK && done < count)
-            status = put_next(lane, pieces, count, &done, error);
+            status = put_next(lane, pieces, count, &done, mark, error);
         if (done > 0)
             (void)set_mark(mark); /* tried again when it is asked */
         leave(lane);
@@ -293,6 +357,27 @@ enum lend_status lend_lane_put(struct lend_lane *lane, const struct lend_lane_pi
     if (done == 0) { /* nothing is under way that a mark could tell of */
         lend_lane_drop_mark(mark);
     }
+    return status;
+}
+
+enum lend_status lend_lane_follow(struct lend_lane *lane, uint64_t stream,
+                                  struct lend_lane_mark *mark, struct lend_error *error)
+{
+    enum lend_status status = enter(lane, error);
+
+    if (status != LEND_OK)
+        return status;
+    status = make_mark(lane, mark, error);
+    if (status == LEND_OK) {
+        int result = lane->cuda->event_record(mark->event, (void *)(uintptr_t)stream);
+
+        mark->is_set = result == LEND_CUDA_SUCCESS;
+        if (!mark->is_set)
+            status = lend_cuda_fail(error, lane->cuda, result, "cuEventRecord in that stream");
+    }
+    leave(lane);
+    if (status != LEND_OK)
+        lend_lane_drop_mark(mark);
     return status;
 }
 
@@ -309,7 +394,7 @@ static bool is_fatal(int result)
 
 enum lend_status lend_lane_ask(struct lend_lane_mark *mark, struct lend_error *error)
 {
-    const struct lend_lane *lane = mark->lane;
+    struct lend_lane *lane = mark->lane;
     int result = LEND_CUDA_SUCCESS;
 
     if (lane == NULL)
@@ -320,11 +405,11 @@ enum lend_status lend_lane_ask(struct lend_lane_mark *mark, struct lend_error *e
     }
     if (mark->is_set)
         result = lane->cuda->event_query(mark->event);
-    if (mark->is_set && result == LEND_CUDA_SUCCESS)
-        return LEND_OK;
-    if (is_fatal(result))
-        return lend_cuda_fail(error, lane->cuda, result, "a copy of GPU memory");
-    return LEND_PENDING;
+    bool is_good = mark->is_set && result == LEND_CUDA_SUCCESS;
+    if (!is_good && !is_fatal(result))
+        return LEND_PENDING;
+    lend_kernel_give_back(&lane->kernel, &mark->table);
+    return is_good ? LEND_OK : lend_cuda_fail(error, lane->cuda, result, "a copy of GPU memory");
 }
 
 void lend_lane_drop_mark(struct lend_lane_mark *mark)

@@ -3,6 +3,7 @@
 #define LEND_MEMORY_LANE_H
 
 #include "memory/device.h"
+#include "memory/kernel.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -26,9 +27,11 @@ struct lend_lane {
     void *stream;
     int32_t ordinal;
     bool is_primary;             /* the context is the device's primary one, and retained by us */
+    bool was_equipped;           /* or was tried to be; lend_lanes::lock */
     _Atomic bool has_no_batches; /* the driver has them, and does not make them here */
     bool orders_remote_writes;   /* what NICs have written is seen by what the GPU begins after; */
     bool flushes_remote_writes;  /* or else after a flush */
+    struct lend_kernel kernel;   /* for small pieces, once it was equipped */
 };
 
 struct lend_lanes {
@@ -46,11 +49,18 @@ void lend_lanes_fini(struct lend_lanes *lanes, bool forked);
 enum lend_status lend_lane_assign(struct lend_lanes *lanes, struct lend_device_memory *memory,
                                   struct lend_error *error);
 
+/* Have the lane copy many small pieces at once, if nobody has before. LEND_E_DEVICE, told once: the
+ * driver does not translate our code, and each is copied by itself, or by the driver's batches. */
+enum lend_status lend_lane_equip(struct lend_lanes *lanes, struct lend_lane *lane,
+                                 struct lend_error *error);
+/* How many pieces it is well to put in by one call. */
+uint32_t lend_lane_pieces_max(const struct lend_lane *lane);
+
 /* A piece of work: between the host's memory and the device's, within that, or zeros (both of host
  * and from are none). */
 struct lend_lane_piece {
     uint64_t device;
-    void *host;
+    void *host;    /* of lend_lane_pin() */
     uint64_t from; /* device memory that is copied to `device`; 0: it is not that */
     uint64_t bytes;
     bool is_to_device; /* from the host's */
@@ -58,9 +68,10 @@ struct lend_lane_piece {
 
 /* What tells when work is over. */
 struct lend_lane_mark {
-    const struct lend_lane *lane; /* NULL: it was never set */
+    struct lend_lane *lane; /* NULL: it was never set */
     void *event;
-    bool is_set; /* behind the last work; else it is to be tried again */
+    bool is_set;                    /* behind the last work; else it is to be tried again */
+    struct lend_kernel_table table; /* that the work reads, until it is known to be over */
 };
 
 /* Put in the pieces and a mark behind them. A failure may come when some of the pieces are under
@@ -71,7 +82,10 @@ enum lend_status lend_lane_put(struct lend_lane *lane, const struct lend_lane_pi
 /* Is all over that was put in before the mark? LEND_PENDING: no, or it cannot be known.
  * LEND_E_DEVICE: its context has broken down, and with it all work has ended. */
 enum lend_status lend_lane_ask(struct lend_lane_mark *mark, struct lend_error *error);
-/* There is no work before it. */
+/* Set it behind what another stream of the lane's context has now; 0: the default stream. */
+enum lend_status lend_lane_follow(struct lend_lane *lane, uint64_t stream,
+                                  struct lend_lane_mark *mark, struct lend_error *error);
+/* There is no work before it, or none that anybody minds. */
 void lend_lane_drop_mark(struct lend_lane_mark *mark);
 
 /* Where the lane's GPU is, as "0000:3B:00.0". False: the driver does not say. */

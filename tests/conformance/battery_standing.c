@@ -240,7 +240,7 @@ static void test_descriptions_of_standing_leases_are_checked(void **state)
     grant.set_count = 1;
     EXPECT(owner_grant(pair, &grant, &lease, &error), LEND_E_INVALID, &error);
     SAYS(&error, "standing");
-    grant.flags = 2;
+    grant.flags = 4;
     EXPECT(owner_grant(pair, &grant, &lease, &error), LEND_E_INVALID, &error);
     SAYS(&error, "unknown flags");
     grant.flags = 0;
@@ -250,6 +250,9 @@ static void test_descriptions_of_standing_leases_are_checked(void **state)
     /* As programs have it that were compiled before: what lies behind is none of it. */
     grant.struct_size = offsetof(struct lend_grant_desc, flags);
     grant.time_to_live_ns = SECONDS;
+    EXPECT(owner_grant(pair, &grant, &lease, &error), LEND_OK, &error);
+    grant.struct_size = offsetof(struct lend_grant_desc, stream);
+    grant.reserved = 0;
     EXPECT(owner_grant(pair, &grant, &lease, &error), LEND_OK, &error);
     grant.struct_size++;
     EXPECT(owner_grant(pair, &grant, &lease, &error), LEND_E_VERSION, &error);

@@ -15,6 +15,7 @@ enum {
     FUNCTIONS_MAX = 96,
     DEVICE_COUNT = 2,
     STACK_MAX = 16,
+    ILLEGAL_ADDRESS = 700,
     WORK_MAX = 16384,
     NOT_INITIALIZED = 3,
     INVALID_HANDLE = 400,
@@ -36,6 +37,7 @@ struct work {
     uint64_t source;     /* the address of that, if it is device memory's */
     size_t bytes;
     unsigned char value;
+    struct fake_cuda_launch launch; /* of which count is not 0: that, and no copy */
 };
 
 struct event {
@@ -50,7 +52,10 @@ static size_t allocation_count;
 static struct function functions[FUNCTIONS_MAX];
 static uint64_t lie_base, lie_bytes;
 static int retained, kept;
-static bool is_initialized, is_held;
+static const volatile uint32_t *gate; /* nothing is over before that is at least */
+static uint32_t gate_value;
+static void *recorded;                          /* the stream of the last event */
+static bool is_initialized, is_held, is_broken; /* by a kernel that went astray */
 static uint64_t buffer_id_last;
 static void *freed_last;
 static struct work works[WORK_MAX]; /* a ring, in the order in which it was put in */
@@ -154,10 +159,14 @@ int fake_cuda_count_reading_locked(const struct fake_cuda_allocation *allocation
     int reading = 0;
 
     for (uint64_t i = work_done; i < work_put; i++) {
-        uint64_t source = works[i % WORK_MAX].source;
+        const struct work *work = &works[i % WORK_MAX];
 
-        reading +=
-            source >= allocation->base && source - allocation->base < allocation->length_bytes;
+        if (work->launch.count > 0)
+            reading += fake_cuda_count_rows_locked(&work->launch, allocation->base,
+                                                   allocation->length_bytes);
+        else
+            reading += work->source >= allocation->base &&
+                       work->source - allocation->base < allocation->length_bytes;
     }
     return reading;
 }
@@ -168,7 +177,9 @@ void fake_cuda_reset(void)
     allocation_count = 0;
     lie_base = lie_bytes = 0;
     retained = kept = pushed = 0;
-    is_initialized = is_held = false;
+    is_initialized = is_held = is_broken = false;
+    fake_cuda_reset_pinned();
+    gate = NULL;
     fake_cuda_reset_openings();
     fake_cuda_reset_remote();
     fake_cuda_reset_chunks();
@@ -250,6 +261,11 @@ int fake_cuda_calls(const char *function)
     int calls = find_function(function)->calls;
     (void)pthread_mutex_unlock(&lock);
     return calls;
+}
+
+void *fake_cuda_recorded(void)
+{
+    return recorded;
 }
 
 int fake_cuda_held(void)
@@ -532,30 +548,6 @@ int cuMemFree_v2(uint64_t pointer)
     return result;
 }
 
-int cuMemHostAlloc(void **out, size_t bytes, unsigned flags)
-{
-    int result = enter_context("cuMemHostAlloc");
-
-    if (result != 0)
-        return result;
-    *out = (flags & ~7u) == 0 ? aligned_alloc(4096, (bytes + 4095) & ~(size_t)4095) : NULL;
-    if (*out == NULL)
-        return LEND_CUDA_ERROR_OUT_OF_MEMORY;
-    count(&kept, 1);
-    return LEND_CUDA_SUCCESS;
-}
-
-int cuMemFreeHost(void *memory)
-{
-    int result = enter_context("cuMemFreeHost");
-
-    if (result != 0)
-        return result;
-    free(memory);
-    count(&kept, -1);
-    return LEND_CUDA_SUCCESS;
-}
-
 /* --- streams --- */
 
 int cuStreamCreate(void **out_stream, unsigned flags)
@@ -615,6 +607,21 @@ int cuEventRecord(void *event, void *stream)
         return result;
     (void)pthread_mutex_lock(&lock);
     *it = (struct event){.stream = stream, .after = work_put};
+    recorded = stream;
+    (void)pthread_mutex_unlock(&lock);
+    return LEND_CUDA_SUCCESS;
+}
+
+/* All streams wait, and for one word at a time. */
+int cuStreamWaitValue32_v2(void *stream, uint64_t address, uint32_t value, unsigned flags)
+{
+    int result = enter_context("cuStreamWaitValue32");
+
+    if (result != 0 || stream == NULL || flags != 0 || !fake_cuda_is_pinned_locked(address, 4))
+        return result != 0 ? result : LEND_CUDA_ERROR_INVALID_VALUE;
+    (void)pthread_mutex_lock(&lock);
+    gate = (const volatile uint32_t *)(uintptr_t)address;
+    gate_value = value;
     (void)pthread_mutex_unlock(&lock);
     return LEND_CUDA_SUCCESS;
 }
@@ -626,7 +633,9 @@ static void do_work_locked(uint64_t until)
     for (; work_done < until; work_done++) {
         const struct work *work = &works[work_done % WORK_MAX];
 
-        if (work->from != NULL)
+        if (work->launch.count > 0)
+            is_broken |= !fake_cuda_run_locked(&work->launch);
+        else if (work->from != NULL)
             memcpy(work->to, work->from, work->bytes);
         else
             memset(work->to, work->value, work->bytes);
@@ -648,16 +657,20 @@ int cuEventQuery(void *event)
     if (result != 0)
         return result;
     (void)pthread_mutex_lock(&lock);
-    if (is_held || (it->asked++ == 0 && work_done < it->after))
+    if (gate != NULL && *gate >= gate_value)
+        gate = NULL;
+    if (is_held || gate != NULL || (it->asked++ == 0 && work_done < it->after))
         result = LEND_CUDA_ERROR_NOT_READY;
     else
         do_work_locked(it->after);
+    if (is_broken)
+        result = ILLEGAL_ADDRESS;
     (void)pthread_mutex_unlock(&lock);
     return result;
 }
 
 /* Is all of it memory of a GPU that has bytes, of one allocation or of chunks that touch? */
-static uint8_t *reach_locked(uint64_t pointer, size_t bytes)
+uint8_t *fake_cuda_reach_locked(uint64_t pointer, size_t bytes)
 {
     const struct fake_cuda_allocation *allocation = find_allocation(pointer);
 
@@ -668,13 +681,26 @@ static uint8_t *reach_locked(uint64_t pointer, size_t bytes)
     return allocation->bytes + (pointer - allocation->base);
 }
 
+int fake_cuda_put_launch(const struct fake_cuda_launch *launch, void *stream)
+{
+    int result = LEND_CUDA_ERROR_INVALID_VALUE;
+
+    (void)pthread_mutex_lock(&lock);
+    if (launch->count > 0 && work_put - work_done < WORK_MAX) {
+        works[work_put++ % WORK_MAX] = (struct work){.stream = stream, .launch = *launch};
+        result = LEND_CUDA_SUCCESS;
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return result;
+}
+
 static int put(uint64_t device, const struct work *wanted, bool is_to_device)
 {
     struct work work = *wanted;
     int result = LEND_CUDA_SUCCESS;
 
     (void)pthread_mutex_lock(&lock);
-    uint8_t *bytes = reach_locked(device, work.bytes);
+    uint8_t *bytes = fake_cuda_reach_locked(device, work.bytes);
     if (bytes != NULL && is_to_device && find_allocation(device)->is_read_only)
         bytes = NULL;
     if (is_to_device)
@@ -711,7 +737,8 @@ int fake_cuda_put_one(uint64_t to, uint64_t from, size_t bytes, void *stream)
 
     (void)pthread_mutex_lock(&lock);
     bool is_from_device = find_allocation(from) != NULL, is_to_device = find_allocation(to) != NULL;
-    work.from = is_from_device ? reach_locked(from, bytes) : (const uint8_t *)(uintptr_t)from;
+    work.from =
+        is_from_device ? fake_cuda_reach_locked(from, bytes) : (const uint8_t *)(uintptr_t)from;
     (void)pthread_mutex_unlock(&lock);
     if (work.from == NULL)
         return LEND_CUDA_ERROR_INVALID_VALUE;
@@ -736,32 +763,4 @@ int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *stream
     int result = enter_context("cuMemsetD8Async");
 
     return result != 0 ? result : put(to, &work, true);
-}
-
-/* What waits: all that was put in before is done first, as by the legacy default stream. */
-static int copy_now(uint64_t device, const struct work *work, bool is_to_device)
-{
-    int result = put(device, work, is_to_device);
-
-    (void)pthread_mutex_lock(&lock);
-    if (result == 0)
-        do_work_locked(work_put);
-    (void)pthread_mutex_unlock(&lock);
-    return result;
-}
-
-int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes)
-{
-    const struct work work = {.to = to, .bytes = bytes};
-    int result = enter_context("cuMemcpyDtoH");
-
-    return result != 0 ? result : copy_now(from, &work, false);
-}
-
-int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes)
-{
-    const struct work work = {.from = from, .bytes = bytes};
-    int result = enter_context("cuMemcpyHtoD");
-
-    return result != 0 ? result : copy_now(to, &work, true);
 }

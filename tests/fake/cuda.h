@@ -61,11 +61,13 @@ void fake_cuda_drop(void);
 int fake_cuda_under_way(void);
 /* Calls of that function since the reset. */
 int fake_cuda_calls(const char *function);
+/* The stream behind whose work an event was recorded last. */
+void *fake_cuda_recorded(void);
 /* Contexts pushed and not popped by this thread, primary contexts retained and not released. */
 int fake_cuda_held(void);
 /* Flags of exports of memory as dma-buf that are refused; 0: none is. */
 void fake_cuda_refuse_exports(unsigned mask);
-/* Streams, events and pinned memory that were made and not given back. */
+/* Streams, events, code and pinned memory that were made and not given back. */
 int fake_cuda_kept(void);
 
 /* What the GPUs say of writes by NICs: CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING and
@@ -177,6 +179,13 @@ int cuMemPoolImportPointer(uint64_t *out, void *pool, struct lend_cuda_ticket *t
 int cuMemPoolSetAccess(void *pool, const struct lend_cuda_access *access, size_t count);
 int cuMemHostRegister_v2(void *memory, size_t bytes, unsigned flags);
 int cuMemHostUnregister(void *memory);
+int cuStreamWaitValue32_v2(void *stream, uint64_t address, uint32_t value, unsigned flags);
+int cuModuleLoadData(void **out_module, const void *text);
+int cuModuleUnload(void *module);
+int cuModuleGetFunction(void **out_function, void *module, const char *name);
+int cuLaunchKernel(void *function, unsigned blocks_x, unsigned blocks_y, unsigned blocks_z,
+                   unsigned threads_x, unsigned threads_y, unsigned threads_z,
+                   unsigned shared_bytes, void *stream, void **arguments, void **extra);
 int cuMemHostAlloc(void **out, size_t bytes, unsigned flags);
 int cuMemFreeHost(void *memory);
 

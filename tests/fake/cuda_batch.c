@@ -3,7 +3,8 @@
 #include "fake/cuda_inside.h"
 #include "memory/cuda.h"
 
-/* Of the fake CUDA driver: copies that are made many at once, or are of many. */
+/* Of the fake CUDA driver: copies that are made many at once, or are of many, and those that are
+ * waited for. */
 
 /* As far as the allocation goes that the address lies in; of no allocation, for ever. */
 static size_t length_there(uint64_t address)
@@ -54,4 +55,26 @@ int cuMemcpyBatchAsync(uint64_t *to, uint64_t *from, size_t *bytes, size_t count
             *failed_at = i - 1;
     }
     return result;
+}
+
+/* All that was put in before is done first, as by the legacy default stream. */
+static int copy_now(const char *name, uint64_t to, uint64_t from, size_t bytes)
+{
+    int result = fake_cuda_enter(name);
+
+    if (result == 0)
+        result = fake_cuda_put(to, from, bytes, NULL);
+    if (result == 0)
+        fake_cuda_finish();
+    return result;
+}
+
+int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes)
+{
+    return copy_now("cuMemcpyDtoH", (uint64_t)(uintptr_t)to, from, bytes);
+}
+
+int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes)
+{
+    return copy_now("cuMemcpyHtoD", to, (uint64_t)(uintptr_t)from, bytes);
 }

@@ -24,11 +24,28 @@ void fake_cuda_remove_locked(struct fake_cuda_allocation *allocation);
 int fake_cuda_put_one(uint64_t to, uint64_t from, size_t bytes, void *stream);
 /* The same, of as many allocations as there are side by side. */
 int fake_cuda_put(uint64_t to, uint64_t from, size_t bytes, void *stream);
+/* Something was made that is to be given back; or was (-1). */
+void fake_cuda_keep(int more);
+/* Where a GPU has those bytes, which are its own; NULL: it has not all of them in one place. */
+uint8_t *fake_cuda_reach_locked(uint64_t pointer, size_t bytes);
+/* Is all of it memory of the host that was allocated to be pinned, and not given back? */
+bool fake_cuda_is_pinned_locked(uint64_t address, size_t bytes);
+
+/* A kernel that was launched, and where it finds what to copy. */
+struct fake_cuda_launch {
+    uint64_t table;
+    uint32_t count;
+};
+
+int fake_cuda_put_launch(const struct fake_cuda_launch *launch, void *stream);
+/* Copy. False: an address that a GPU does not reach, which ends its context. */
+bool fake_cuda_run_locked(const struct fake_cuda_launch *launch);
+/* How many of its copies read from there. */
+int fake_cuda_count_rows_locked(const struct fake_cuda_launch *launch, uint64_t base,
+                                uint64_t length_bytes);
 /* Copies that are under way, and read from it. */
 int fake_cuda_count_reading_locked(const struct fake_cuda_allocation *allocation);
 
-/* So many more are to be given back: fake_cuda_kept(). */
-void fake_cuda_keep(int more);
 /* The GPU whose context is current. */
 int fake_cuda_ordinal(void);
 /* One that no allocation of any process has. */
@@ -45,5 +62,6 @@ int fake_cuda_chunk_attribute(int attribute);
 bool fake_cuda_close_imported_locked(uint64_t pointer);
 /* Copies of it that are under way when it is closed are torn. */
 void fake_cuda_note_torn_locked(const struct fake_cuda_allocation *allocation);
+void fake_cuda_reset_pinned(void);
 
 #endif

@@ -47,6 +47,15 @@ with lend.Agent("owner") as owner, lend.Agent("reader") as reader:
     local, peer = reader.register(mine, blocks=BLOCKS), reader.connect(owner.metadata())
     record = peer.read(raw.grant().ticket, range(BLOCKS), local, range(BLOCKS), remote="raw").wait()
     assert mine == filled and "staged" in record.path, record
+    mine[:] = bytes(BYTES)
+    behind = raw.grant(stream=0).ticket
+    peer.read(behind, range(BLOCKS), local, range(BLOCKS), remote="raw").wait()
+    assert mine == filled
+    try:
+        tensor.grant(stream=0, access="read,write")
+        sys.exit("a stream was taken for a write lease")
+    except lend.Error as error:
+        print(type(error).__name__, error)
     mine[:BYTES // BLOCKS] = b"w" * (BYTES // BLOCKS)
     ticket = tensor.grant(access="read,write").ticket
     peer.write(ticket, [9], local, [0], remote="tensor").wait()

@@ -100,21 +100,6 @@ static inline void store(const struct memory *memory)
         memmove(fake_cuda_bytes(memory->address + at), memory->bytes + at, AHEAD);
 }
 
-/* Connected, and told of what is shared. */
-static inline void connect_both(struct world *world)
-{
-    struct lend_error error = {0};
-    enum lend_status status = LEND_E_TIMEOUT;
-
-    for (int i = 0; i < STEPS_MAX && status == LEND_E_TIMEOUT; i++) {
-        status = lend_peer_connect(world->peer, 0, &error);
-        step(world);
-    }
-    check(status, &error);
-    for (int i = 0; i < 100; i++)
-        step(world);
-}
-
 static inline enum lend_status withdraw_region(struct world *world, struct lend_region *region,
                                                struct lend_error *error)
 {

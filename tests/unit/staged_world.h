@@ -86,8 +86,10 @@ static inline void make_memory(struct memory *memory, bool is_device)
 }
 
 static bool has_mosaics;
-static bool has_old_driver;                              /* that copies piece by piece */
-static uint32_t owner_flags;                             /* of its region */
+static bool has_old_driver;  /* that copies piece by piece */
+static bool has_threads;     /* that make the progress */
+static bool has_no_kernel;   /* it does not translate ours; nor does an old one */
+static uint32_t owner_flags; /* of its region */
 static void (*make_owner_memory)(struct memory *memory); /* NULL: as it is usual */
 
 /* Many allocations that touch: more than one copy is told of, and their borders lie in blocks. */
@@ -148,7 +150,7 @@ static inline void make_side(struct world *world, struct side *side, const char 
     config.local_directory = world->directory;
     if (strcmp(world->transport, "tcp") == 0)
         config.listen = "127.0.0.1";
-    config.flags = LEND_AGENT_MANUAL_PROGRESS;
+    config.flags = has_threads ? 0 : LEND_AGENT_MANUAL_PROGRESS;
     config.transfer_timeout_ns = MINUTE;
     check(lend_agent_create(&config, &side->agent, &error), &error);
     if (side == &world->owner && make_owner_memory != NULL)
@@ -203,6 +205,8 @@ static inline struct world make_world(const char *transport, bool owner_is_devic
     old_ops = fake_cuda_ops;
     old_ops.copy_batch = NULL;
     lend_cuda = has_old_driver ? &old_ops : &fake_cuda_ops;
+    if (has_old_driver || has_no_kernel)
+        fake_cuda_fail("cuModuleLoadData", 209); /* CUDA_ERROR_NO_BINARY_FOR_GPU */
     assert_int_equal(cuInit(0), 0);
     assert_int_equal(cuDevicePrimaryCtxRetain(&world.context, 0), 0);
     assert_int_equal(cuCtxSetCurrent(world.context), 0);
@@ -289,6 +293,21 @@ static inline void step(struct world *world)
 {
     (void)lend_agent_progress(world->reader.agent, 0, NULL);
     (void)lend_agent_progress(world->owner.agent, 0, NULL);
+}
+
+/* Connected, and told of what is shared. */
+static inline void connect_both(struct world *world)
+{
+    struct lend_error error = {0};
+    enum lend_status status = LEND_E_TIMEOUT;
+
+    for (int i = 0; i < STEPS_MAX && status == LEND_E_TIMEOUT; i++) {
+        status = lend_peer_connect(world->peer, 0, &error);
+        step(world);
+    }
+    check(status, &error);
+    for (int i = 0; i < 100; i++)
+        step(world);
 }
 
 static inline enum lend_status finish(struct world *world, struct lend_transfer_record *record,

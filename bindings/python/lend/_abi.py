@@ -30,7 +30,7 @@ REGION_ALLOW_OVERLAP, REGION_SHARE_FILE, REGION_PUNCH_OUT = 1, 2, 4
 REGION_PREFER_CROSS_MEMORY, REGION_ALLOW_UNFENCED, REGION_SHARE_DEVICE = 8, 16, 32
 REGION_NAME_BYTES_MAX, REGION_TAGS_BYTES_MAX = 63, 255
 WITHDRAW_DRAIN, WITHDRAW_FORCE = 1, 2
-GRANT_STANDING = 1
+GRANT_STANDING, GRANT_AFTER_STREAM = 1, 2
 TICKET_BYTES_MAX = 256
 IMPORT_PREFAULT = 1
 EXPORT_PARTIAL = 1
@@ -130,7 +130,7 @@ class GrantDesc(Sized):
     _fields_ = [("struct_size", c_uint32), ("access", c_uint32), ("sets", POINTER(BlockSet)),
                 ("set_count", c_uint32), ("consumer_count", c_uint32), ("peer", c_void_p),
                 ("time_to_live_ns", c_uint64), ("user_data", c_uint64), ("flags", c_uint32),
-                ("reserved", c_uint32)]
+                ("reserved", c_uint32), ("stream", c_uint64)]
 
 
 class ExportDesc(Sized):

@@ -191,7 +191,8 @@ class Region:
 
     def grant(self, blocks: Blocks = None, *, access: Union[str, int] = "read",
               to: Optional["Peer"] = None,
-              ttl: Optional[float] = 30.0, consumers: int = 0, user_data: int = 0) -> Lease:
+              ttl: Optional[float] = 30.0, consumers: int = 0, user_data: int = 0,
+              stream: Optional[int] = None) -> Lease:
         """Lend blocks of this region; see :meth:`Agent.grant`.
 
         >>> with Agent("engine-2", transports="loopback") as agent:
@@ -200,7 +201,7 @@ class Region:
         3
         """
         return self._agent.grant([self], blocks, access=access, to=to, ttl=ttl,
-                                 consumers=consumers, user_data=user_data)
+                                 consumers=consumers, user_data=user_data, stream=stream)
 
     def revoke_blocks(self, blocks: Blocks) -> int:
         """End every lease that touches one of these blocks, and tell how many those were."""
@@ -544,7 +545,8 @@ class Agent:
 
     def grant(self, regions: Sequence[Region], blocks: Blocks = None, *,
               access: Union[str, int] = "read", to: Optional["Peer"] = None,
-              ttl: Optional[float] = 30.0, consumers: int = 0, user_data: int = 0) -> Lease:
+              ttl: Optional[float] = 30.0, consumers: int = 0, user_data: int = 0,
+              stream: Optional[int] = None) -> Lease:
         """Lend the same blocks of several regions under one lease, with one ticket.
 
         Args:
@@ -553,6 +555,9 @@ class Agent:
             to: the :class:`Peer` that it is for; None: whoever bears the ticket.
             ttl: seconds until it ends by itself; None: it does not, which needs a peer.
             consumers: after so many :meth:`Ticket.done` it ends; 0: they are not counted.
+            stream: a CUDA stream that still writes the blocks, which are a GPU's
+                (``torch.cuda.current_stream().cuda_stream``; 0: the default stream): reads wait
+                until what it has to do now is over. For ``access="read"`` alone.
 
         Raises:
             OutOfRange: a block that a region does not have; with its position.
@@ -567,6 +572,8 @@ class Agent:
         desc.consumer_count, desc.user_data = consumers, user_data
         desc.peer = to._handle if to is not None else None
         desc.time_to_live_ns = nanoseconds(ttl) if ttl is not None else 0
+        if stream is not None:
+            desc.flags, desc.stream = _abi.GRANT_AFTER_STREAM, stream
         self._core.call(lib.lend_lease_grant, self._core.handle, byref(desc), byref(handle))
         del keep
         return Lease(self._core, handle.value)

@@ -38,9 +38,12 @@ static enum lend_status make_beacon(struct lend_verbs_station *station,
                                     const struct lend_lane *lane, struct lend_gpu_storage **out,
                                     struct lend_error *error)
 {
+    const struct lend_gpu_wish wish = {.kind = LEND_MEMORY_DEVICE,
+                                       .ordinal = lane->ordinal,
+                                       .bytes = LEND_VERBS_BEACON_BYTES,
+                                       .node = -1};
     struct lend_gpu_storage *made = NULL;
-    enum lend_status status = lend_gpu_storage_create(LEND_MEMORY_DEVICE, lane->ordinal,
-                                                      LEND_VERBS_BEACON_BYTES, &made, error);
+    enum lend_status status = lend_gpu_storage_create(&wish, &made, error);
 
     if (status != LEND_OK)
         return status;
