@@ -191,11 +191,11 @@ enum {
 enum {
     LEND_CUDA_DEVICE_FLUSH_OPTIONS = 117,   /* bit 0: there is flush_remote_writes() */
     LEND_CUDA_DEVICE_WRITES_ORDERING = 118, /* the scope that needs no flush; 0: none */
-    LEND_CUDA_DEVICE_HAS_CHUNKS = 102,   /* it can have memory of chunks, */
-    LEND_CUDA_DEVICE_HAS_FD = 103,       /* exported as descriptors, */
-    LEND_CUDA_DEVICE_RDMA_CHUNKS = 110,  /* for a NIC to reach, */
-    LEND_CUDA_DEVICE_HAS_FABRIC = 128,   /* exported to other GPUs of its fabric */
-    LEND_CUDA_DEVICE_HOST_NUMA_ID = 134, /* the NUMA node next to it; -1: none is */
+    LEND_CUDA_DEVICE_HAS_CHUNKS = 102,      /* it can have memory of chunks, */
+    LEND_CUDA_DEVICE_HAS_FD = 103,          /* exported as descriptors, */
+    LEND_CUDA_DEVICE_RDMA_CHUNKS = 110,     /* for a NIC to reach, */
+    LEND_CUDA_DEVICE_HAS_FABRIC = 128,      /* exported to other GPUs of its fabric */
+    LEND_CUDA_DEVICE_HOST_NUMA_ID = 134,    /* the NUMA node next to it; -1: none is */
 };
 
 /* CUpointer_attribute, those that we ask for. */

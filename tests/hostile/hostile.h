@@ -53,7 +53,7 @@ enum {
 
 #define MS       UINT64_C(1000000)
 #define PATIENCE (UINT64_C(20000) * MS) /* within which everything bounded has ended */
-#define GREETING (UINT64_C(2000) * MS)  /* connect_timeout_ns of the stage's agents */
+#define GREETING (UINT64_C(5000) * MS)  /* connect_timeout_ns of the stage's agents */
 
 struct stage {
     uint8_t *arena;

@@ -86,13 +86,14 @@ static void test_nics_move_memory_of_gpus_both_ways(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof sides / sizeof sides[0]; i++) {
         struct world *world = open_gpus(sides[i].owner, sides[i].reader);
+        int pinned = fake_cuda_calls("cuMemHostAlloc"); /* for the tables of kernels */
 
         prepare(world, LEND_READ, NULL);
         expect(world, LEND_OK, "verbs/read");
         paint(world, 0x5a);
         prepare(world, LEND_WRITE, NULL);
         expect(world, LEND_OK, "verbs/write"); /* seen, though nothing was flushed there */
-        assert_int_equal(fake_cuda_calls("cuMemHostAlloc"), 0);
+        assert_int_equal(fake_cuda_calls("cuMemHostAlloc"), pinned);
         close_world(world);
     }
 }
