@@ -52,7 +52,6 @@ test-rdma:
 # PyTorch and compute-sanitizer (docs/hardware.md).
 test-gpu:
 	@tests/hw/run.sh
-	@tests/hw/kernel.sh
 
 # DESTDIR is a packager's root for the tree of PREFIX. A new library of this system is told to its
 # linker.

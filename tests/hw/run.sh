@@ -165,6 +165,7 @@ run "one GPU, two processes" "$gpu"
 machine=$(sed -n 's/^# //p' "$work/told")
 [ -n "$machine" ] || exit 2 # no driver: it has said so
 run "the demo" "$acts"
+[ $# -gt 0 ] || run "the kernel for small pieces" "$here/tests/hw/kernel.sh"
 run_tensors run "tensors"
 run_sanitizer
 {
