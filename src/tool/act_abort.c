@@ -61,22 +61,22 @@ static enum lend_status abort_write(struct acts *acts, struct act_row *row,
     if (status != LEND_OK)
         return status;
 
-    int32_t outcome = stage->report.status;
-    bool is_right = is_expected(&stage->report);
+    const struct report moved = stage->report;
     struct order *order = stage_order(stage, ORDER_LOOK);
     order->seed = seed;
     order->block_count = acts->block_count;
     order->owner = (uint32_t)stage->reader.pid;
     order->generation = WRITE_GENERATION;
-    order->is_written = outcome == LEND_OK;
+    order->is_written = moved.status == LEND_OK;
     order->delay_ns = late_ns;
     status = stage_ask(stage, &stage->owner, error);
     if (status != LEND_OK)
         return status;
-    is_right = is_right && stage->report.pieces_wrong == 0 && stage->report.late_pieces == 0;
-    act_note(acts, row, outcome, is_right,
-             stage->report.pieces_wrong != 0 ? "foreign bytes in the owner's cache"
-                                             : "the owner's cache changed afterwards");
+    const char *reason = stage->report.pieces_wrong != 0  ? "foreign bytes in the owner's cache"
+                         : stage->report.late_pieces != 0 ? "the owner's cache changed afterwards"
+                         : !is_expected(&moved)           ? moved.text
+                                                          : NULL;
+    act_note(acts, row, moved.status, reason == NULL, reason != NULL ? reason : "");
 
     order = stage_order(stage, ORDER_REVOKE); /* and make the cache whole again */
     order->seed = seed;
