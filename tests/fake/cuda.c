@@ -657,7 +657,7 @@ int cuEventQuery(void *event)
     if (result != 0)
         return result;
     (void)pthread_mutex_lock(&lock);
-    if (gate != NULL && *gate >= gate_value)
+    if (gate != NULL && __atomic_load_n(gate, __ATOMIC_ACQUIRE) >= gate_value)
         gate = NULL;
     if (is_held || gate != NULL || (it->asked++ == 0 && work_done < it->after))
         result = LEND_CUDA_ERROR_NOT_READY;

@@ -167,7 +167,8 @@ static const char *read_behind(struct scene *scene)
         wrong = "it was refused";
     else if (lend_transfer_wait(scene->transfer, MINUTE / 600) != LEND_PENDING)
         wrong = "it did not wait";
-    *scene->word = 1; /* in any case, so that the stream ends */
+    /* In any case, so that the stream ends. Release: what came before is there for it. */
+    __atomic_store_n(scene->word, 1, __ATOMIC_RELEASE);
     if (wrong == NULL && lend_transfer_wait(scene->transfer, MINUTE) != LEND_OK)
         wrong = "it failed";
     else if (wrong == NULL && memcmp(scene->result, scene->bytes, BYTES) != 0)
