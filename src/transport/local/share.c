@@ -398,7 +398,7 @@ static enum lend_status give_part(struct lend_local_channel *channel, uint32_t n
                         index, strerrordesc_np((int)-sent));
     }
     notice.type = LEND_LOCAL_NO_PART;
-    (void)snprintf(notice.text, sizeof notice.text, "%s", why.message);
+    (void)snprintf(notice.text, sizeof notice.text, "%.160s", why.message);
     make_printable(notice.text);
     if (lend_local_notice_send(socket, &notice, -1) > 0)
         return LEND_OK;
