@@ -51,7 +51,7 @@ enum lend_verbs_message {
     LEND_VERBS_NOTED = 9,
 };
 
-/* The queue pairs of one end. */
+/* The queue pairs of one end. Without gaps, whose bytes nobody sets: it is compared as a whole. */
 struct lend_verbs_offer {
     uint32_t round;
     uint8_t gid[16];
@@ -61,6 +61,7 @@ struct lend_verbs_offer {
     uint8_t
         reads; /* client: that it would have under way on a queue pair; server: that it serves */
     uint8_t lane_count;
+    uint8_t reserved[2];
     struct {
         uint32_t number;
         uint32_t first_psn; /* of what this end sends */
@@ -71,6 +72,7 @@ struct lend_verbs_offer {
     uint64_t words_bytes;
     uint32_t words_rkey;
     uint8_t note_count; /* notifications for which there are receives; 0: it takes none */
+    uint8_t unused[3];
 };
 
 /* Where a region is. */
