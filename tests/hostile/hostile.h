@@ -199,6 +199,8 @@ bool wire_has_room(struct wire *wire, size_t count);
 bool wire_take(struct wire *wire);
 /* Take it only if it is there. */
 bool wire_take_now(struct wire *wire);
+/* Take the next, which is of this type. */
+void expect_frame(struct wire *wire, uint8_t type);
 
 /* Frames are taken until the connection is cut: with a BYE of that status, or without one if the
  * status is LEND_OK. */

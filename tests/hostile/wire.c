@@ -160,8 +160,7 @@ void wire_meet(struct wire *wire, const struct stage *stage)
     wire_dial(wire, stage);
     assert_int_equal(wire_set_up(wire), LEND_OK);
     wire_say_hello(wire, stage);
-    assert_true(wire_take(wire));
-    assert_int_equal(wire->frame.type, LEND_FRAME_WELCOME);
+    expect_frame(wire, LEND_FRAME_WELCOME);
 }
 
 void wire_close(struct wire *wire)
@@ -362,6 +361,12 @@ bool wire_take(struct wire *wire)
             (void)take_packet(wire, &packet);
     }
     return true;
+}
+
+void expect_frame(struct wire *wire, uint8_t type)
+{
+    assert_true(wire_take(wire));
+    assert_int_equal(wire->frame.type, type);
 }
 
 void expect_cut(struct wire *wire, enum lend_status status)

@@ -4,6 +4,7 @@
 
 /* Owners whose memory is made of chunks of the fake driver's, or is a pool's. */
 
+#include "pidfds.h"
 #include "staged_world.h"
 
 enum {
@@ -125,19 +126,6 @@ static inline void abandon_world(struct world *world)
     assert_int_equal(rmdir(world->directory), 0);
     assert_int_equal(cuCtxSetCurrent(NULL), 0);
     lend_cuda = NULL;
-}
-
-/* Where nobody can see a process end nothing of it is opened. */
-static inline bool is_without_pidfds(void)
-{
-    int fd = lend_sys->pidfd_self();
-
-    if (fd >= 0)
-        lend_sys->close(fd);
-    else
-        puts("SKIP: no pidfd_open() here (valgrind has none), without which no memory of a GPU is "
-             "opened");
-    return fd < 0;
 }
 
 #endif

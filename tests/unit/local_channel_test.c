@@ -6,6 +6,7 @@
  * by hand; calls of the system are counted, and failed, by a double.
  */
 #include "local_stub.h"
+#include "pidfds.h"
 
 #include <sys/prctl.h>
 
@@ -465,16 +466,6 @@ static void test_what_a_killed_peer_had_published_is_taken_and_no_more(void **st
     stub_close(&theirs);
 }
 
-/* An old kernel has none, nor has valgrind. */
-static bool has_pidfds(void)
-{
-    int fd = lend_sys->pidfd_self();
-
-    if (fd >= 0)
-        lend_sys->close(fd);
-    return fd >= 0;
-}
-
 static void fork_a_holder_and_die(struct lend_channel *channel, int pipe_end)
 {
     (void)channel;
@@ -494,10 +485,7 @@ static void test_a_peer_is_dead_although_its_child_holds_the_socket(void **state
     int pipe_ends[2];
 
     (void)state;
-    if (!has_pidfds()) {
-        print_message("no pidfds here: skipped\n");
-        skip();
-    }
+    skip_without_pidfds();
     assert_int_equal(pipe(pipe_ends), 0);
     stub_open(&theirs, 9, false);
     pid_t child = start_client(fork_a_holder_and_die, pipe_ends[0]);

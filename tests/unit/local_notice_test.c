@@ -6,6 +6,7 @@
  * a stub of core.
  */
 #include "local_reader.h"
+#include "pidfds.h"
 
 enum { FDS_SENT_MAX = 3 };
 
@@ -367,11 +368,12 @@ static enum lend_status await_part(uint32_t number, uint32_t index, int *out_fd,
 
 static void test_parts_come_when_they_are_asked_for_one_by_one(void **state)
 {
-    struct lend_shared_file file = make_parted();
     struct lend_error why = {0};
     int fd = -1;
 
     (void)state;
+    skip_without_pidfds();
+    struct lend_shared_file file = make_parted();
     open_both();
     ops->share(server.opened, &file);
     connect_both();
@@ -409,11 +411,12 @@ static void test_parts_come_when_they_are_asked_for_one_by_one(void **state)
 
 static void test_a_part_that_crosses_the_wish_to_have_it_back_is_refused(void **state)
 {
-    struct lend_shared_file file = make_parted();
     struct lend_error why = {0};
     int fd = -1;
 
     (void)state;
+    skip_without_pidfds();
+    struct lend_shared_file file = make_parted();
     open_both();
     ops->share(server.opened, &file);
     connect_both();
@@ -433,6 +436,8 @@ static void test_a_part_that_crosses_the_wish_to_have_it_back_is_refused(void **
 
 static void test_a_part_with_two_descriptors_or_none_ends_the_connection(void **state)
 {
+    (void)state;
+    skip_without_pidfds();
     int good = make_memory(FILE_BYTES, F_SEAL_SHRINK);
     const struct packet packets[] = {
         {"two", LEND_LOCAL_PART, 1, 0, {good, good}, .fd_count = 2},
@@ -443,7 +448,6 @@ static void test_a_part_with_two_descriptors_or_none_ends_the_connection(void **
     struct lend_error why = {0};
     int fd = -1;
 
-    (void)state;
     for (size_t i = 0; i < sizeof packets / sizeof packets[0]; i++) {
         struct lend_shared_file file = make_parted();
 
