@@ -347,18 +347,33 @@ static void tell_of_staged(const struct lend_onesided *own, const struct lend_tr
                         before.message, staged);
 }
 
+/* Does a transfer go any other way here than through its owner? */
+static bool has_ways(const struct lend_onesided *own)
+{
+    return own->session->rail != NULL || ops_of(own)->words != NULL;
+}
+
 /* No way that is allowed can be taken. A region whose lease has ended may have none any more: then
- * the lease is the cause. */
+ * the lease is the cause. And what a driver or a NIC does not find may have gone with its owner,
+ * before we hear of that: so the owner is asked. Whatever it answers, it lives; else the transfer
+ * ends with the session. */
 static void fail_without_way(struct lend_onesided *own, struct lend_transfer *transfer,
                              struct lend_error *why)
 {
     enum lend_status cause = lend_onesided_judge_word(own, transfer);
 
-    if (cause != LEND_OK && cause != LEND_E_UNKNOWN)
+    if (cause != LEND_OK && cause != LEND_E_UNKNOWN) {
         (void)lend_lease_explain(&transfer->lease, cause, why);
-    else if (why->status != LEND_E_STALE) { /* newer metadata would help there */
+    } else if (why->status != LEND_E_STALE) { /* newer metadata would help there */
         why->status = LEND_E_NO_PATH;
         tell_of_staged(own, transfer, why);
+        if (has_ways(own)) {
+            transfer->is_doubted = true;
+            transfer->why = *why; /* until it is complete it is ours to keep the reason in */
+            lend_list_append(&own->all, &transfer->own_link);
+            lend_views_hush(own, transfer);
+            return;
+        }
     }
     lend_client_fail(own->session, transfer, why);
 }
@@ -479,7 +494,7 @@ enum lend_status lend_onesided_take(struct lend_onesided *own, struct lend_trans
     }
     if (lend_transfer_is_staged(transfer))
         way = choose_for_gpu(own, transfer, &why);
-    else if (own->session->rail != NULL || (transfer->direction == LEND_READ && ops->words != NULL))
+    else if (own->session->rail != NULL || (transfer->direction == LEND_READ && has_ways(own)))
         way = choose(own, transfer, &why);
     else if (!lend_paths_allow(transfer, LEND_WAY_SERVED))
         way = LEND_WAYS;
@@ -697,6 +712,9 @@ void lend_onesided_permit(struct lend_onesided *own, struct lend_transfer *trans
 {
     if (transfer->severed != LEND_OK) {
         (void)lend_fail(why, (enum lend_status)transfer->severed, "%s", transfer->severed_why);
+        fail(own, transfer, why);
+    } else if (transfer->is_doubted) {
+        *why = transfer->why;
         fail(own, transfer, why);
     } else if (status == LEND_OK) {
         start(own, transfer);

@@ -302,6 +302,7 @@ static void reset(struct lend_transfer *transfer, const struct lend_post_desc *d
     transfer->is_summing = false;
     transfer->rail_tries = 0;
     transfer->severed = LEND_OK;
+    transfer->is_doubted = false;
     transfer->status = LEND_PENDING;
     transfer->why = (struct lend_error){0};
     transfer->lease = desc->ticket->lease;

@@ -98,8 +98,10 @@ void lend_remote_try_again(struct lend_onesided *own, struct lend_transfer *tran
         lend_onesided_drop(own, transfer);
         lend_transfer_rewind(transfer);
         lend_client_submit(own->session, transfer);
-    } else {
+    } else if (why->status == LEND_E_PEER_DEAD || why->status == LEND_E_DEVICE) { /* says the NIC */
         fail(own, transfer, why);
+    } else {
+        lend_onesided_fall_back(own, transfer, why); /* where there is no way */
     }
 }
 

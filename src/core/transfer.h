@@ -129,6 +129,7 @@ struct lend_transfer {
                         it goes on */
     const char *severed_why;
     uint64_t settle_by_ns;
+    bool is_doubted; /* no way is left, as `why` says, unless its owner is dead: that is asked */
     _Atomic bool pull_is_done; /* and has told, on its own thread */
 
     _Atomic int32_t phase; /* a lend_transfer_phase */

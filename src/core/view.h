@@ -11,9 +11,9 @@
  */
 void lend_views_attach(struct lend_onesided *own, struct lend_transfer *transfer);
 
-/* It is to end as canceled, but what was written for it by a rail that broke lands until the owner
- * has heard of that. It has when it answers a look that comes behind, which needs no memory:
- * lend_onesided_permit() follows. */
+/* It is to end, but first the owner is to answer a look that comes behind all that was said before,
+ * which needs no memory: lend_onesided_permit() follows. What was written for a canceled one by a
+ * rail that broke lands until its owner has heard of that. */
 void lend_views_hush(struct lend_onesided *own, struct lend_transfer *transfer);
 
 /* Send what there is to ask. True if anything left. */

@@ -66,13 +66,11 @@ static enum lend_status begin(struct acts *acts, bool is_named, uint64_t timeout
     return status;
 }
 
-/* Has the reader been told? A path that it insists on may be gone before the owner is known to be:
- * the driver no longer finds the memory to open. Any other path would have asked the owner. */
-static bool is_told(const struct acts *acts, const struct report *report)
+/* Has the reader been told? */
+static bool is_told(const struct report *report)
 {
     return report->status == LEND_OK || report->status == LEND_E_PEER_DEAD ||
-           report->status == LEND_E_TIMEOUT ||
-           (report->status == LEND_E_NO_PATH && acts->stage->endpoint.paths != NULL);
+           report->status == LEND_E_TIMEOUT;
 }
 
 /* Note how the read ended: in time, and if well then with right bytes. */
@@ -85,11 +83,10 @@ static enum lend_status end_read(struct acts *acts, struct act_row *row, uint64_
     if (status != LEND_OK)
         return status;
     bool is_in_time = report->elapsed_ns <= timeout_ns + grace_ns;
-    bool is_right = is_in_time && report->pieces_wrong == 0 && is_told(acts, report);
+    bool is_right = is_in_time && report->pieces_wrong == 0 && is_told(report);
     act_note(acts, row, report->status, is_right,
              is_in_time ? report->text : "not within the deadline");
-    if (report->status != LEND_E_NO_PATH)
-        act_note_path(row, report->path);
+    act_note_path(row, report->path);
     if (report->at_ns + report->elapsed_ns > since_ns)
         act_note_time(row, report->at_ns + report->elapsed_ns - since_ns);
     return LEND_OK;
@@ -212,7 +209,7 @@ static enum lend_status resume_reader(struct acts *acts, struct act_row *row, in
     if (status != LEND_OK)
         return status;
     bool is_expected =
-        is_told(acts, report) || report->status == LEND_E_REVOKED || report->status == LEND_E_STALE;
+        is_told(report) || report->status == LEND_E_REVOKED || report->status == LEND_E_STALE;
     bool is_right = wrong == NULL && is_expected && report->pieces_wrong == 0;
     act_note(acts, row, withdrawn, is_right, wrong != NULL ? wrong : report->text);
     act_note_path(row, report->path);
@@ -268,8 +265,6 @@ static enum lend_status cut_link(struct acts *acts, struct act_row *row, struct 
 enum lend_status act_death(struct acts *acts, struct lend_error *error)
 {
     static const char reader_told[] = "PEER_DEAD or TIMEOUT in time; OK only with right bytes";
-    static const char reader_told_path[] =
-        "PEER_DEAD, TIMEOUT, or NO_PATH in time; OK only with right bytes";
     static const struct {
         const char *done;
         const char *expected;
@@ -289,10 +284,7 @@ enum lend_status act_death(struct acts *acts, struct lend_error *error)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (cases[i].needs_hosts && !acts->stage->has_hosts)
             continue;
-        const char *expected = cases[i].expected;
-        if (expected == reader_told && acts->stage->endpoint.paths != NULL)
-            expected = reader_told_path;
-        struct act_row *row = act_row_add(acts, "4 death", cases[i].done, expected);
+        struct act_row *row = act_row_add(acts, "4 death", cases[i].done, cases[i].expected);
 
         for (uint32_t k = 0; status == LEND_OK && k < acts->iterations; k++) {
             status = cases[i].strike(acts, row, error);

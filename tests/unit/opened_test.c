@@ -2,9 +2,10 @@
 /*
  * Goal: a GPU copies by itself out of a peer's allocation that it has opened, once and for all
  * reads; whoever withdraws that gets it back closed, or hears who has it; and nothing is closed
- * under a copy. Method: two agents of one process under manual progress, and the fake driver
- * (tests/fake/cuda.c), which is told to let a process open its own; and a reader in a process of
- * its own, which is stopped and killed. Nothing here shows what a GPU does.
+ * under a copy. And who finds nothing to open because its owner has died hears that. Method: two
+ * agents of one process under manual progress, and the fake driver (tests/fake/cuda.c), which is
+ * told to let a process open its own; and a reader, or an owner, in a process of its own, which is
+ * stopped and killed. Nothing here shows what a GPU does.
  */
 #include "chunks_world.h"
 
@@ -406,14 +407,32 @@ struct letter {
     uint8_t ticket[LEND_TICKET_BYTES_MAX];
 };
 
-/* Reads once, reads again until the copy is under way, says so, and goes on for ever. */
-static void run_reader(struct world *world, int in, int out)
+/* What the owner lends, for the reader. */
+static void write_letter(struct world *world, struct letter *letter)
 {
-    struct lend_transfer_record record = {.struct_size = sizeof record};
+    struct lend_block_set set = {.regions = &world->owner.region, .region_count = 1};
+    struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
+    struct lend_error error = {0};
+
+    desc.sets = &set;
+    desc.set_count = 1;
+    desc.access = LEND_ACCESS_READ;
+    desc.time_to_live_ns = MINUTE;
+    check(lend_lease_grant(world->owner.agent, &desc, &world->lease, &error), &error);
+    check(lend_ticket_export(world->lease, letter->ticket, sizeof letter->ticket,
+                             &letter->ticket_count, &error),
+          &error);
+    check(lend_metadata_export(world->owner.agent, letter->metadata, sizeof letter->metadata,
+                               &letter->metadata_count, &error),
+          &error);
+    letter->region_id = lend_region_id(world->owner.region);
+}
+
+static void read_letter(struct world *world, int in)
+{
     struct lend_error error = {0};
     struct letter letter;
 
-    make_side(world, &world->reader, "reader", true);
     receive_all(in, &letter, sizeof letter);
     check(lend_peer_import(world->reader.agent, letter.metadata, letter.metadata_count,
                            &world->peer, &error),
@@ -422,6 +441,16 @@ static void run_reader(struct world *world, int in, int out)
         lend_ticket_import(world->peer, letter.ticket, letter.ticket_count, &world->ticket, &error),
         &error);
     world->region_id = letter.region_id;
+}
+
+/* Reads once, reads again until the copy is under way, says so, and goes on for ever. */
+static void run_reader(struct world *world, int in, int out)
+{
+    struct lend_transfer_record record = {.struct_size = sizeof record};
+    struct lend_error error = {0};
+
+    make_side(world, &world->reader, "reader", true);
+    read_letter(world, in);
     check(prepare(world, LEND_READ, "local/cuda", &error) == LEND_E_NO_PATH ? LEND_OK
                                                                             : LEND_E_STALE,
           &error); /* of which only a connection can tell */
@@ -471,22 +500,41 @@ static void make_plain(struct memory *memory)
     make_memory(memory, true);
 }
 
+/* What both processes have, before they part. */
+static void open_stage(struct world *world)
+{
+    world->transport = "local";
+    fake_cuda_reset();
+    lend_cuda = &fake_cuda_ops;
+    assert_int_equal(cuInit(0), 0);
+    assert_int_equal(cuDevicePrimaryCtxRetain(&world->context, 0), 0);
+    assert_int_equal(cuCtxSetCurrent(world->context), 0);
+    (void)snprintf(world->directory, sizeof world->directory, "/tmp/lend-staged-XXXXXX");
+    assert_non_null(mkdtemp(world->directory));
+}
+
+static void close_stage(struct world *world)
+{
+    empty(world->directory);
+    assert_int_equal(rmdir(world->directory), 0);
+    assert_int_equal(cuCtxSetCurrent(NULL), 0);
+    assert_int_equal(cuDevicePrimaryCtxRelease_v2(0), 0);
+    assert_int_equal(fake_cuda_held(), 0);
+    assert_int_equal(fake_cuda_kept(), 0);
+    assert_int_equal(fake_cuda_chunks(), 0);
+    lend_cuda = NULL;
+}
+
 /* With an owner of such memory. */
 static void stop_and_kill_a_reader(void (*make)(struct memory *memory))
 {
-    struct world world = {.transport = "local"};
+    struct world world = {0};
     struct lend_error error = {0};
     struct letter letter = {0};
     int there[2], back[2];
     char name[48];
 
-    fake_cuda_reset();
-    lend_cuda = &fake_cuda_ops;
-    assert_int_equal(cuInit(0), 0);
-    assert_int_equal(cuDevicePrimaryCtxRetain(&world.context, 0), 0);
-    assert_int_equal(cuCtxSetCurrent(world.context), 0);
-    (void)snprintf(world.directory, sizeof world.directory, "/tmp/lend-staged-XXXXXX");
-    assert_non_null(mkdtemp(world.directory));
+    open_stage(&world);
     make(&world.owner.memory); /* before they part; chunks and pools are opened as others' are */
     fill(&world.owner.memory, 1);
     store(&world.owner.memory);
@@ -501,20 +549,7 @@ static void stop_and_kill_a_reader(void (*make)(struct memory *memory))
     owner_flags = LEND_REGION_SHARE_DEVICE;
     make_side(&world, &world.owner, "owner", true);
     owner_flags = 0;
-    struct lend_block_set set = {.regions = &world.owner.region, .region_count = 1};
-    struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
-    desc.sets = &set;
-    desc.set_count = 1;
-    desc.access = LEND_ACCESS_READ;
-    desc.time_to_live_ns = MINUTE;
-    check(lend_lease_grant(world.owner.agent, &desc, &world.lease, &error), &error);
-    check(lend_ticket_export(world.lease, letter.ticket, sizeof letter.ticket, &letter.ticket_count,
-                             &error),
-          &error);
-    check(lend_metadata_export(world.owner.agent, letter.metadata, sizeof letter.metadata,
-                               &letter.metadata_count, &error),
-          &error);
-    letter.region_id = lend_region_id(world.owner.region);
+    write_letter(&world, &letter);
     send_all(there[1], &letter, sizeof letter);
     await_sign(&world, child, back[0]);
 
@@ -535,14 +570,7 @@ static void stop_and_kill_a_reader(void (*make)(struct memory *memory))
     }
     lend_lease_release(world.lease);
     end_side(&world.owner);
-    empty(world.directory);
-    assert_int_equal(rmdir(world.directory), 0);
-    assert_int_equal(cuCtxSetCurrent(NULL), 0);
-    assert_int_equal(cuDevicePrimaryCtxRelease_v2(0), 0);
-    assert_int_equal(fake_cuda_held(), 0);
-    assert_int_equal(fake_cuda_kept(), 0);
-    assert_int_equal(fake_cuda_chunks(), 0);
-    lend_cuda = NULL;
+    close_stage(&world);
 }
 
 static void test_a_reader_that_is_stopped_is_named_and_one_that_died_is_noticed(void **state)
@@ -585,6 +613,83 @@ static void test_chunks_are_opened_across_name_spaces_of_processes(void **state)
     assert_int_equal(close(before), 0);
 }
 
+/* --- an owner that is another process --- */
+
+static void run_owner(struct world *world, int out)
+{
+    struct letter letter = {0};
+
+    owner_flags = LEND_REGION_SHARE_DEVICE;
+    make_side(world, &world->owner, "owner", true);
+    write_letter(world, &letter);
+    send_all(out, &letter, sizeof letter);
+    for (;;)
+        (void)lend_agent_progress(world->owner.agent, 1000000, NULL);
+}
+
+static enum lend_status finish_alone(struct world *world, struct lend_error *error)
+{
+    struct lend_transfer_record record = {.struct_size = sizeof record};
+
+    while (lend_transfer_test(world->transfer) == LEND_PENDING)
+        (void)lend_agent_progress(world->reader.agent, 1000000, NULL);
+    check(lend_transfer_describe(world->transfer, &record, error), error);
+    return (enum lend_status)record.status;
+}
+
+/* A read that finds nothing to open, of an owner that is stopped, and then gets that signal. */
+static enum lend_status read_of_the_lost(int signal, struct lend_error *error)
+{
+    struct world world = {0};
+    int there[2], state = 0;
+
+    open_stage(&world);
+    assert_int_equal(pipe(there), 0);
+    pid_t owner = fork();
+    assert_true(owner >= 0);
+    if (owner == 0)
+        run_owner(&world, there[1]);
+    make_side(&world, &world.reader, "reader", true);
+    read_letter(&world, there[0]);
+    check(lend_peer_connect(world.peer, MINUTE, error), error);
+    check(prepare(&world, LEND_READ, "local/cuda", error), error);
+    assert_int_equal(kill(owner, SIGSTOP), 0);
+    assert_int_equal(waitpid(owner, &state, WUNTRACED), owner);
+    assert_true(WIFSTOPPED(state));
+    fake_cuda_fail("cuIpcOpenMemHandle", LEND_CUDA_ERROR_INVALID_VALUE);
+    check(post(&world, error), error);
+    while (fake_cuda_calls("cuIpcOpenMemHandle") == 0)
+        (void)lend_agent_progress(world.reader.agent, 1000000, NULL);
+    for (int i = 0; i < 100; i++) { /* it is not known what it means */
+        (void)lend_agent_progress(world.reader.agent, 0, NULL);
+        assert_int_equal(lend_transfer_test(world.transfer), LEND_PENDING);
+    }
+    assert_int_equal(kill(owner, signal), 0);
+    enum lend_status status = finish_alone(&world, error);
+    assert_int_equal(kill(owner, SIGKILL), 0);
+    assert_int_equal(waitpid(owner, NULL, 0), owner);
+    check(lend_transfer_release(world.transfer), error);
+    lend_ticket_release(world.ticket);
+    lend_peer_forget(world.peer);
+    end_side(&world.reader);
+    (void)close(there[0]);
+    (void)close(there[1]);
+    close_stage(&world);
+    return status;
+}
+
+static void test_who_finds_nothing_of_a_dead_owner_hears_that_it_died(void **state)
+{
+    struct lend_error error = {0};
+
+    (void)state;
+    assert_int_equal(read_of_the_lost(SIGKILL, &error), LEND_E_PEER_DEAD);
+    assert_non_null(strstr(error.message, "died"));
+    assert_int_equal(read_of_the_lost(SIGCONT, &error), LEND_E_NO_PATH);
+    assert_non_null(strstr(error.message, "cuIpcOpenMemHandle"));
+    assert_int_equal(error.device_code, LEND_CUDA_ERROR_INVALID_VALUE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -607,6 +712,7 @@ int main(void)
         cmocka_unit_test(test_the_same_of_a_reader_of_chunks),
         cmocka_unit_test(test_the_same_of_a_reader_of_a_pool),
         cmocka_unit_test(test_chunks_are_opened_across_name_spaces_of_processes),
+        cmocka_unit_test(test_who_finds_nothing_of_a_dead_owner_hears_that_it_died),
     };
 
     if (is_without_pidfds())

@@ -262,6 +262,32 @@ static void test_a_device_that_dies_is_used_no_more(void **state)
     close_still(world);
 }
 
+/* A NIC may know of a peer's end before its agent does. */
+static void test_where_queue_pairs_are_lost_a_peers_death_is_told(void **state)
+{
+    (void)state;
+    struct world *world = open_still();
+    struct lend_error error = {0};
+
+    post_held(world, "verbs/read");
+    fake_verbs_event(1, LEND_VERBS_EVENT_DEVICE_FATAL, 0, NULL);
+    for (int i = 0; i < 200; i++) { /* its owner is asked */
+        (void)lend_agent_progress(world->reader.agent, 0, NULL);
+        assert_int_equal(lend_transfer_test(world->transfer), LEND_PENDING);
+    }
+    lend_lease_release(world->lease);
+    world->lease = NULL;
+    lend_agent_destroy(world->owner.agent);
+    world->owner.agent = NULL;
+    while (lend_transfer_test(world->transfer) == LEND_PENDING)
+        (void)lend_agent_progress(world->reader.agent, 0, NULL);
+    struct lend_transfer_record record = {.struct_size = sizeof record};
+    check(lend_transfer_describe(world->transfer, &record, &error), &error);
+    assert_int_equal(record.status, LEND_E_PEER_DEAD);
+    fake_verbs.holds = false;
+    close_still(world);
+}
+
 static void test_an_owners_device_that_dies_leaves_reads_to_the_owner(void **state)
 {
     (void)state;
@@ -322,6 +348,7 @@ int main(void)
         cmocka_unit_test(test_a_write_under_a_port_that_goes_down_ends_too),
         cmocka_unit_test(test_a_port_event_that_changes_nothing_breaks_nothing),
         cmocka_unit_test(test_a_device_that_dies_is_used_no_more),
+        cmocka_unit_test(test_where_queue_pairs_are_lost_a_peers_death_is_told),
         cmocka_unit_test(test_an_owners_device_that_dies_leaves_reads_to_the_owner),
         cmocka_unit_test(test_a_queue_that_fails_breaks_its_own_rail_which_is_made_anew),
         cmocka_unit_test(test_events_of_a_queue_pair_that_is_gone_are_void),
