@@ -31,7 +31,8 @@ extern "C" {
 
 enum { LEND_STATISTICS_PATHS = 16, LEND_STATISTICS_LEASES = 256, LEND_STATISTICS_PEERS = 64 };
 
-/** Totals of one path since the agent was made, of transfers posted here. */
+/** Totals of one path since the agent was made, of transfers posted here; of path "none" those that
+ * ended before one was chosen. */
 struct lend_statistics_path {
     char name[32];             /**< "" : free. Written once, before the numbers. */
     uint64_t transfers;        /**< Posted here, and completed with LEND_OK, */

@@ -252,7 +252,9 @@ struct lend_transfer_record {
     uint64_t post_ns;     /**< Time inside lend_transfer_post(). */
     uint64_t wire_ns;     /**< From post to completion. */
     uint64_t user_data;
-    char path[32]; /**< That it took, or was to take: "local/served"; see lend_explain(). */
+    /** That it took, or was to take: "local/served"; see lend_explain(). "none": none was chosen
+     * yet, or before it ended. */
+    char path[32];
 };
 
 /**

@@ -294,6 +294,8 @@ static void adopt_session(struct lend_transfer *transfer, struct lend_session *s
     lend_session_release(before);
 }
 
+const char lend_no_path[] = "none";
+
 static void reset(struct lend_transfer *transfer, const struct lend_post_desc *desc)
 {
     transfer->proven_bytes = 0;
@@ -303,6 +305,7 @@ static void reset(struct lend_transfer *transfer, const struct lend_post_desc *d
     transfer->rail_tries = 0;
     transfer->severed = LEND_OK;
     transfer->is_doubted = false;
+    transfer->path = lend_no_path;
     transfer->status = LEND_PENDING;
     transfer->why = (struct lend_error){0};
     transfer->lease = desc->ticket->lease;

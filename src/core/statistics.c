@@ -320,7 +320,7 @@ void lend_statistics_count_transfer(const struct lend_transfer *transfer)
 {
     struct lend_statistics_writer *writer = &transfer->agent->statistics;
     struct lend_statistics_path *row =
-        writer->page != NULL && transfer->path != NULL ? find_path(writer, transfer->path) : NULL;
+        writer->page != NULL ? find_path(writer, transfer->path) : NULL;
 
     if (row == NULL)
         return;

@@ -286,7 +286,7 @@ static enum lend_status fill(struct lend_transfer *transfer, const struct lend_t
                                      ? (uint64_t)LEND_SUMS_BYTES_MAX
                                      : (uint64_t)LEND_WINDOW_BYTES;
     transfer->local_blocks_min = transfer->remote_blocks_min = UINT64_MAX;
-    transfer->path = lend_peer_ops(transfer->peer)->paths[LEND_WAY_SERVED];
+    transfer->path = lend_no_path;
 
     enum lend_status status =
         lend_paths_parse(transfer->peer, desc->paths, &transfer->ways_allowed, error);
@@ -300,8 +300,6 @@ static enum lend_status fill(struct lend_transfer *transfer, const struct lend_t
     (void)pthread_mutex_unlock(&transfer->agent->lock);
     if (status == LEND_OK)
         status = lend_transfer_check_kinds(transfer, error);
-    if (lend_transfer_is_staged(transfer))
-        transfer->path = lend_peer_ops(transfer->peer)->paths[LEND_WAY_STAGED];
     if (status == LEND_OK)
         status = lend_paths_check(transfer, error);
     if (status == LEND_OK && has_lists(desc))

@@ -171,6 +171,9 @@ struct lend_transfer {
     size_t long_capacity;
 };
 
+/* What the record tells as the path, until a way is chosen. */
+extern const char lend_no_path[];
+
 /* Find the ranges of desc; they are what later posts go over. */
 enum lend_status lend_transfer_resolve(struct lend_transfer *transfer,
                                        const struct lend_transfer_desc *desc,

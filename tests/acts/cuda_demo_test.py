@@ -49,9 +49,8 @@ class CudaDemoTest(unittest.TestCase):
         for row in told["acts"]:
             self.assertEqual((row["verdict"], row["wrong"]), ("right", 0), row)
             self.assertEqual(row["repetitions"], iterations, row)
-            # A read that ended before its way was chosen is told as of the way that such memory
-            # has in any case.
-            self.assertLessEqual(set(row["paths"]), {path, otherwise}, row)
+            # A read may end before its way was chosen, and a write has its own.
+            self.assertLessEqual(set(row["paths"]), {path, otherwise, "none"}, row)
 
     def test_each_path_of_a_gpus_memory_is_taken_and_right(self):
         for path in ("local/cuda", "local/staged"):

@@ -125,6 +125,42 @@ static void test_the_path_is_told_and_taken_without_being_named(void **state)
     end_world(&world);
 }
 
+static void expect_end(struct world *world, enum lend_status status, const char *path)
+{
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+
+    assert_int_equal(finish(world, &record, &error), status);
+    assert_string_equal(record.path, path);
+}
+
+static void test_what_ends_before_its_way_is_chosen_has_none(void **state)
+{
+    struct world world = make_open_world();
+    struct lend_transfer_record record = {.struct_size = sizeof record};
+    struct lend_error error = {0};
+
+    (void)state;
+    grant(&world, LEND_ACCESS_READ);
+    check(prepare(&world, LEND_READ, NULL, &error), &error);
+    check(post(&world, &error), &error);
+    check(lend_transfer_describe(world.transfer, &record, &error), &error);
+    assert_string_equal(record.path, "none"); /* there is no connection yet */
+    assert_int_equal(lend_transfer_cancel(world.transfer, 0), LEND_E_CANCELED);
+    expect_end(&world, LEND_E_CANCELED, "none");
+    check(post(&world, &error), &error);
+    expect_end(&world, LEND_OK, "local/cuda");
+    end_world(&world);
+
+    world = make_open_world();
+    grant(&world, LEND_ACCESS_READ);
+    check(prepare(&world, LEND_READ, NULL, &error), &error);
+    check(post(&world, &error), &error);
+    check(withdraw_region(&world, world.reader.region, &error), &error);
+    expect_end(&world, LEND_E_REVOKED, "none");
+    end_world(&world);
+}
+
 static void test_without_consent_it_is_staged(void **state)
 {
     struct world world = make_world("local", true, true);
@@ -634,6 +670,7 @@ static enum lend_status finish_alone(struct world *world, struct lend_error *err
     while (lend_transfer_test(world->transfer) == LEND_PENDING)
         (void)lend_agent_progress(world->reader.agent, 1000000, NULL);
     check(lend_transfer_describe(world->transfer, &record, error), error);
+    assert_string_equal(record.path, "none"); /* it found none */
     return (enum lend_status)record.status;
 }
 
@@ -696,6 +733,7 @@ int main(void)
         cmocka_unit_test(test_a_read_is_copied_from_gpu_to_gpu),
         cmocka_unit_test(test_a_thousand_pieces_are_few_calls),
         cmocka_unit_test(test_the_path_is_told_and_taken_without_being_named),
+        cmocka_unit_test(test_what_ends_before_its_way_is_chosen_has_none),
         cmocka_unit_test(test_without_consent_it_is_staged),
         cmocka_unit_test(test_memory_that_nobody_can_open_is_refused_with_the_remedy),
         cmocka_unit_test(
