@@ -136,8 +136,8 @@ static inline bool next_scattered(struct lend_cursor *cursor, uint64_t max,
     return true;
 }
 
-/* The same of strided blocks: one in the middle of its run, where the next one does not touch; or,
- * where pieces end with their extent, the only one of its extent. */
+/* The same of strided blocks: one in the middle of its run, where the next one does not touch, or
+ * is not asked for; or, where pieces end with their extent, the only one of its extent. */
 static inline bool next_strided(struct lend_cursor *cursor, uint64_t max, struct lend_segment *out)
 {
     const struct lend_extent *extent = &cursor->extents[cursor->extent];
@@ -153,7 +153,7 @@ static inline bool next_strided(struct lend_cursor *cursor, uint64_t max, struct
         cursor->extent++;
         return true;
     }
-    if (cursor->block + 1 >= run->count || extent->stride_bytes == length)
+    if (cursor->block + 1 >= run->count || (extent->stride_bytes == length && length < max))
         return false;
     cursor->block++;
     return true;

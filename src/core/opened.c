@@ -288,33 +288,46 @@ static enum lend_status check_buffers(const struct flight *flight, struct lend_e
     return status;
 }
 
+/* Step from there by that many bytes of the piece, which was longer. */
+static void step_anew(struct lend_cursor *cursor, const struct lend_cursor *before, uint64_t bytes)
+{
+    struct lend_segment piece;
+    uint64_t extent;
+
+    *cursor = *before;
+    (void)lend_cursor_next_of_extent(cursor, bytes, &piece, &extent);
+}
+
 /* The next piece, of one extent and one allocation on either side. False: there is none, or it has
  * no room in this flight; the cursors stay then. */
 static bool add_piece(struct flight *flight, struct lend_cursor *from, struct lend_cursor *to)
 {
-    const struct lend_cursor to_before = *to;
+    const struct lend_cursor from_before = *from, to_before = *to;
     struct lend_segment here, there;
     uint64_t extent = 0;
 
+    /* Ours is asked for no more than theirs is, so that mostly both are right at once. */
     if (flight->count == flight->count_max || flight->bytes >= COPY_BYTES_MAX ||
-        !lend_cursor_next_of_extent(to, COPY_BYTES_MAX - flight->bytes, &here, &extent))
+        !lend_cursor_next_of_extent(from, COPY_BYTES_MAX - flight->bytes, &there, &extent))
         return false;
+    bool is_there = lend_cursor_next_of_extent(to, there.length_bytes, &here, &extent);
+    LEND_INVARIANT(is_there); /* both sides have as many bytes */
     const struct lend_device_buffer *buffer =
         lend_device_buffer_at(to->extents[extent].device, here.address);
-    uint64_t most = buffer->end - here.address;
-    struct lend_cursor ahead = *from;
-    most = most < here.length_bytes ? most : here.length_bytes;
-    if (!note_buffer(flight, here.address, buffer) ||
-        !lend_cursor_next_of_extent(&ahead, most, &there, &extent)) {
+    uint64_t left = buffer->end - here.address;
+    uint64_t bytes = left < here.length_bytes ? left : here.length_bytes;
+    if (!note_buffer(flight, here.address, buffer)) {
+        *from = from_before;
         *to = to_before;
         return false;
     }
-    *from = ahead;
-    *to = to_before;
-    (void)lend_cursor_next(to, there.length_bytes, &here); /* as many, from where it was */
-    flight->pieces[flight->count++] = (struct lend_lane_piece){
-        .device = here.address, .from = there.address, .bytes = there.length_bytes};
-    flight->bytes += there.length_bytes;
+    if (bytes < here.length_bytes)
+        step_anew(to, &to_before, bytes);
+    if (bytes < there.length_bytes)
+        step_anew(from, &from_before, bytes);
+    flight->pieces[flight->count++] =
+        (struct lend_lane_piece){.device = here.address, .from = there.address, .bytes = bytes};
+    flight->bytes += bytes;
     return true;
 }
 
@@ -357,7 +370,7 @@ static void launch(struct lend_onesided *own, struct lend_transfer *transfer)
     flight.count_max = lend_lane_pieces_max(transfer->extents[0].device->lane);
     while (add_piece(&flight, &transfer->remote, &transfer->local))
         continue;
-    LEND_INVARIANT(flight.count > 0); /* both sides have as many bytes */
+    LEND_INVARIANT(flight.count > 0);
     status = check_buffers(&flight, &why);
     if (status == LEND_OK)
         status = lend_lane_put(transfer->extents[0].device->lane, flight.pieces, flight.count,

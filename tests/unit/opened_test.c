@@ -15,6 +15,11 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+static void make_plain(struct memory *memory)
+{
+    make_memory(memory, true);
+}
+
 static struct world make_open_world(void)
 {
     owner_flags = LEND_REGION_SHARE_DEVICE;
@@ -74,6 +79,25 @@ static void test_a_read_is_copied_from_gpu_to_gpu(void **state)
     check(withdraw(&world, &error), &error);
     assert_int_equal(fake_cuda_opened(), 0);
     end_world(&world);
+}
+
+/* Copies end where one of ours does, and a flight goes to so many of them. */
+static void test_a_read_goes_to_many_allocations_side_by_side(void **state)
+{
+    struct lend_transfer_record record;
+    struct lend_error error = {0};
+
+    (void)state;
+    has_mosaics = true; /* the reader */
+    make_owner_memory = make_plain;
+    struct world world = make_open_world();
+    begin_read(&world, "local/cuda");
+    check(finish(&world, &record, &error), &error);
+    expect_moved(&world, LEND_READ);
+    assert_string_equal(record.path, "local/cuda");
+    end_world(&world);
+    has_mosaics = false;
+    make_owner_memory = NULL;
 }
 
 static void test_a_thousand_pieces_are_few_calls(void **state)
@@ -531,11 +555,6 @@ static void empty(const char *directory)
     (void)closedir(all);
 }
 
-static void make_plain(struct memory *memory)
-{
-    make_memory(memory, true);
-}
-
 /* What both processes have, before they part. */
 static void open_stage(struct world *world)
 {
@@ -731,6 +750,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_read_is_copied_from_gpu_to_gpu),
+        cmocka_unit_test(test_a_read_goes_to_many_allocations_side_by_side),
         cmocka_unit_test(test_a_thousand_pieces_are_few_calls),
         cmocka_unit_test(test_the_path_is_told_and_taken_without_being_named),
         cmocka_unit_test(test_what_ends_before_its_way_is_chosen_has_none),
