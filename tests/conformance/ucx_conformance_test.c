@@ -37,11 +37,11 @@ int main(void)
     };
 
     if (UNDER_TSAN) {
-        (void)fprintf(stderr, "skipped: " UCX_TSAN_REASON "\n");
+        (void)fprintf(stderr, "SKIP: " UCX_TSAN_REASON "\n");
         return 77;
     }
     if (dlopen("libucp.so.0", RTLD_NOW | RTLD_LOCAL) == NULL) {
-        (void)fprintf(stderr, "skipped: %s (Debian: libucx0)\n", dlerror());
+        (void)fprintf(stderr, "SKIP: %s (Debian: libucx0)\n", dlerror());
         return 77;
     }
     int failures = battery_run(setups, sizeof setups / sizeof setups[0]);

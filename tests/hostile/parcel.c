@@ -18,11 +18,11 @@ bool parcel_can(void)
     if (!built_with("ucx"))
         return false;
     if (UNDER_TSAN) {
-        print_message("skipped over ucx: " UCX_TSAN_REASON "\n");
+        print_message("SKIP: ucx: " UCX_TSAN_REASON "\n");
         return false;
     }
     if (ucx.init == NULL && lend_ucx_load("libucp.so.0", &ucx, &why) != LEND_OK)
-        print_message("skipped over ucx: %s\n", why.message);
+        print_message("SKIP: ucx: %s\n", why.message);
     return ucx.init != NULL;
 }
 

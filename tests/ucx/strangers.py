@@ -75,7 +75,9 @@ def attempt(program, chance):
     with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL, env=environment) as worker:
         try:
-            if worker.stdout.readline() != b"ready\n":
+            said = worker.stdout.readline().decode()
+            if said != "ready\n":
+                print(said.strip())
                 sys.exit(77)
             harass(port_of(worker.pid), chance)
             return end_of(worker)

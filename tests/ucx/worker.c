@@ -17,7 +17,7 @@ int main(void)
     config.ucx_devices = "lo";
     config.ucx_transports = "tcp";
     if (lend_agent_create(&config, &agent, &error) != LEND_OK) {
-        (void)fprintf(stderr, "%s\n", error.message);
+        (void)printf("SKIP: %s\n", error.message);
         return 77;
     }
     (void)puts("ready");
