@@ -243,7 +243,7 @@ static bool look_at_file(void *context, const char *name)
     const struct probe *probe = left->exam->probe;
     bool is_socket = ends_with(name, ".sock");
     bool is_page = ends_with(name, ".stats");
-    char path[PATH_BYTES];
+    char path[PATH_BYTES], word[PATH_BYTES];
     struct stat file;
 
     if ((!is_socket && !is_page) || !is_plain(name))
@@ -257,9 +257,11 @@ static bool look_at_file(void *context, const char *name)
 
     left->sockets += is_socket;
     left->pages += is_page;
-    size_t used = strlen(left->names);
-    if (left->told < LEFTOVERS_TOLD && used + strlen(path) + 2 < sizeof left->names) {
-        (void)snprintf(left->names + used, sizeof left->names - used, " %s", path);
+    size_t used = strlen(left->names), length = strlen(shell_word(word, sizeof word, path));
+    /* Whole, or not at all: somebody is to run it. */
+    if (left->told < LEFTOVERS_TOLD && used + 1 + length < sizeof left->names) {
+        left->names[used] = ' ';
+        memcpy(left->names + used + 1, word, length + 1);
         left->told++;
     }
     return true;
@@ -284,6 +286,10 @@ static void check_leftovers(const struct exam *exam, struct finding *out)
     found(out, SEVERITY_WARNING,
           "agents that were killed left %u sockets and %u statistics pages behind", left.sockets,
           left.pages);
+    if (left.told == 0) {
+        remedy(out, "remove them: their paths are too long to be told here");
+        return;
+    }
     remedy(out, "rm --%s%s", left.names,
            left.told < all ? " (and others: run lend doctor again then)" : "");
 }

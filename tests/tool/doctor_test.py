@@ -293,6 +293,24 @@ class DoctorTest(unittest.TestCase):
         self.assertEqual(os.system(result[1]["leftovers"]["remedy"]), 0)
         self.assertEqual(self.examine()[1]["leftovers"]["severity"], "OK")
 
+    def leave_page(self, folder):
+        os.makedirs(folder, 0o700)
+        page = os.path.join(folder, "owner-0011.stats")
+        with open(page, "wb"):
+            pass
+        os.utime(page, (1, 1))
+        return self.examine(folder=folder)[1]["leftovers"]["remedy"]
+
+    def test_files_are_told_as_a_shell_takes_them(self):
+        folder = self.folder + "/a b"
+        self.assertEqual(os.system(self.leave_page(folder)), 0)
+        self.assertEqual(os.listdir(folder), [])
+
+    def test_paths_that_are_too_long_are_not_told_in_part(self):
+        remedy = self.leave_page(self.folder + ("/" + "x" * 200) * 2)
+        self.assertIn("too long", remedy)
+        self.assertNotIn("rm", remedy.split())
+
     def test_files_that_are_just_being_made_are_left_alone(self):
         with open(self.folder + "/owner-0011.stats", "wb"):
             pass
