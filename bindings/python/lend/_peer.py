@@ -29,7 +29,7 @@ class Record(NamedTuple):
     blocks: int  # proven leading blocks, region by region
     post_ns: int  # inside post()
     wire_ns: int  # from post to completion
-    path: str  # that it took, or was to take: "local/mapped"
+    path: str  # that it took, or was to take: "local/mapped"; "none": none was chosen
     user_data: int
 
 
