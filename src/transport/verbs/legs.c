@@ -254,13 +254,13 @@ static void part_done(struct lend_rail_move *move)
         finish(root, split);
 }
 
-/* Does the lease let that leg write? -1: its owner has not said so. */
+/* Does the lease let that leg write, or will it? -1: its owner has not said so. */
 static int may_write(struct lend_verbs_rail *leg, const struct lend_rail_move *move)
 {
     const struct lend_verbs_entry *entry =
         lend_verbs_granted_find(leg, move->slot, move->generation);
 
-    return entry == NULL ? -1 : !entry->is_lost && entry->piece_count > 0;
+    return entry == NULL ? -1 : !entry->is_lost && entry->total > 0;
 }
 
 /* Does that leg know both ends of all of it, or could it? The peer's keys are noted for it. */
@@ -268,7 +268,7 @@ static bool knows(struct lend_verbs_rail *leg, const struct lend_rail_move *move
 {
     const int writes = move->is_write ? may_write(leg, move) : 1;
 
-    if (writes == 0 || (writes < 0 && leg->wishes == LEND_VERBS_OWED_MAX))
+    if (writes == 0 || (writes < 0 && leg->wishes == LEND_VERBS_WISHES_MAX))
         return false;
     for (uint64_t i = 0; i < move->theirs.extent_count; i++) {
         if (lend_verbs_region_means(move->ends[i].ours, leg->nic) == 0)
@@ -427,8 +427,8 @@ static void start_part(struct part *part)
         return;
     }
     if (!is_wished(leg, move)) {
-        leg->owed[leg->owed_count].slot = move->slot;
-        leg->owed[leg->owed_count++].generation = move->generation;
+        leg->owed[leg->owed_count++] =
+            (struct lend_verbs_owed){.slot = move->slot, .generation = move->generation};
         leg->wishes++;
         lend_session_wake(leg->root->base.session);
     }
