@@ -34,7 +34,7 @@ static struct world *open_scattered(uint32_t vendor, uint32_t runs, int room)
     fill_world(world, "fake0", "fake1");
     for (uint32_t i = 0; i < runs; i++)
         blocks[i] = BLOCKS - 1 - 3 * (runs - 1 - i);
-    grant_some(world, blocks, runs);
+    grant_blocks(world, LEND_ACCESS_WRITE, blocks, runs);
     before = fake_verbs.mrs;
     return world;
 }
@@ -292,7 +292,7 @@ static void test_leases_of_many_runs_at_one_time_have_their_keys(void **state)
         for (int j = 0; j < LEASES; j++) {
             for (uint32_t at = 0; at < RUNS; at++)
                 blocks[at] = BLOCKS - 1 - 3 * (RUNS - 1 - at);
-            grant_some(world, blocks, RUNS);
+            grant_blocks(world, LEND_ACCESS_WRITE, blocks, RUNS);
             prepare(world, LEND_WRITE, "verbs/write");
             post(world);
             leases[j] = world->lease;

@@ -165,6 +165,8 @@ static void test_grants_come_out_as_they_went_in_and_whole_alone(void **state)
     granted.slot = 9;
     granted.generation = UINT64_C(0x123456789abc);
     granted.total = LEND_VERBS_GRANTED_MAX;
+    for (int i = 0; i < LEND_VERBS_LEGS_MAX; i++)
+        granted.distances[i] = (uint8_t)(200 + i);
     for (uint32_t pieces = 0; pieces <= LEND_VERBS_GRANT_PIECES_MAX; pieces += 128) {
         granted.piece_count = pieces;
         granted.first = granted.total - pieces;

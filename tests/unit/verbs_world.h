@@ -190,42 +190,19 @@ static inline void meet(struct world *world)
 
 static uint32_t regions_used = REGIONS; /* by leases and transfers, from the first on */
 
-static inline void grant(struct world *world, uint32_t access)
-{
-    struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
-    struct lend_block_set set = {0};
-    struct lend_error error = {0};
-    uint8_t bytes[512];
-    size_t count = 0;
-
-    lend_ticket_release(world->ticket);
-    lend_lease_release(world->lease);
-    world->ticket = NULL;
-    world->lease = NULL;
-    set.regions = world->owner.regions;
-    set.region_count = regions_used;
-    set.count = BLOCKS;
-    desc.sets = &set;
-    desc.set_count = 1;
-    desc.access = access;
-    desc.time_to_live_ns = 3600 * SECOND;
-    check(lend_lease_grant(world->owner.agent, &desc, &world->lease, &error), &error);
-    check(lend_ticket_export(world->lease, bytes, sizeof bytes, &count, &error), &error);
-    check(lend_ticket_import(world->peer, bytes, count, &world->ticket, &error), &error);
-}
-
-/* Lease the blocks of a list, to be written. */
-static inline void grant_some(struct world *world, const uint32_t *blocks, uint64_t block_count)
+/* Lease the blocks of a list, in all regions; NULL: the first. */
+static inline void grant_blocks(struct world *world, uint32_t access, const uint32_t *blocks,
+                                uint64_t count)
 {
     struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
     struct lend_block_set set = {.regions = world->owner.regions,
                                  .region_count = regions_used,
                                  .blocks = blocks,
-                                 .count = block_count,
-                                 .index_bits = 32};
+                                 .count = count,
+                                 .index_bits = blocks != NULL ? 32 : 0};
     struct lend_error error = {0};
     uint8_t bytes[512];
-    size_t count = 0;
+    size_t byte_count = 0;
 
     lend_ticket_release(world->ticket);
     lend_lease_release(world->lease);
@@ -233,11 +210,16 @@ static inline void grant_some(struct world *world, const uint32_t *blocks, uint6
     world->lease = NULL;
     desc.sets = &set;
     desc.set_count = 1;
-    desc.access = LEND_ACCESS_WRITE;
+    desc.access = access;
     desc.time_to_live_ns = 3600 * SECOND;
     check(lend_lease_grant(world->owner.agent, &desc, &world->lease, &error), &error);
-    check(lend_ticket_export(world->lease, bytes, sizeof bytes, &count, &error), &error);
-    check(lend_ticket_import(world->peer, bytes, count, &world->ticket, &error), &error);
+    check(lend_ticket_export(world->lease, bytes, sizeof bytes, &byte_count, &error), &error);
+    check(lend_ticket_import(world->peer, bytes, byte_count, &world->ticket, &error), &error);
+}
+
+static inline void grant(struct world *world, uint32_t access)
+{
+    grant_blocks(world, access, NULL, BLOCKS);
 }
 
 static inline uint8_t byte_at(int region, int offset)

@@ -137,7 +137,7 @@ static void test_each_run_of_blocks_has_a_key(void **state)
         for (uint32_t i = 6; i < BLOCKS; i++)
             if (i % 3 == 0 || (!is_many && i != 10 && i != 20 && i != 40))
                 blocks[count++] = i;
-        grant_some(world, blocks, count);
+        grant_blocks(world, LEND_ACCESS_WRITE, blocks, count);
         prepare(world, LEND_WRITE, "verbs/write");
         paint(world, 0x5a);
         expect(world, LEND_OK, "verbs/write");

@@ -76,6 +76,7 @@ static struct lend_verbs_entry *begin(struct lend_verbs_rail *rail,
     made->generation = granted->generation;
     made->is_lost = granted->is_lost;
     made->total = granted->total;
+    memcpy(made->distances, granted->distances, sizeof made->distances);
     memcpy(made->why, granted->why, sizeof made->why);
     made->next = *bucket_of(rail, made->slot);
     *bucket_of(rail, made->slot) = made;

@@ -697,6 +697,7 @@ static bool tell_next(struct lend_verbs_rail *rail, struct lend_verbs_owed *owed
     if (grows || (grant != NULL && is_whole(rail, grant))) {
         out->total = grant->key_count;
         out->first = owed->told;
+        lend_verbs_gpus_measure(rail->root, grant->gpus, out->distances);
         while (!grows && owed->told < out->total && out->piece_count < LEND_VERBS_GRANT_PIECES_MAX)
             out->pieces[out->piece_count++] = grant->keys[owed->told++].piece;
     } else if (rail->keyless.slot == owed->slot && rail->keyless.generation == owed->generation) {

@@ -245,6 +245,7 @@ size_t lend_verbs_granted_encode(const struct lend_verbs_granted *granted, uint8
     lend_write_u32(&writer, granted->slot);
     lend_write_u64(&writer, granted->generation);
     lend_write_u8(&writer, granted->is_lost);
+    lend_write_bytes(&writer, granted->distances, sizeof granted->distances);
     lend_write_u32(&writer, granted->total);
     lend_write_u32(&writer, granted->first);
     lend_write_u32(&writer, granted->piece_count);
@@ -265,6 +266,7 @@ enum lend_status lend_verbs_granted_decode(const uint8_t *bytes, size_t count,
     granted.slot = lend_read_u32(&reader);
     granted.generation = lend_read_u64(&reader);
     granted.is_lost = lend_read_u8(&reader) != 0;
+    lend_read_bytes(&reader, granted.distances, sizeof granted.distances);
     granted.total = lend_read_u32(&reader);
     granted.first = lend_read_u32(&reader);
     granted.piece_count = lend_read_u32(&reader);

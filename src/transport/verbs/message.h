@@ -34,6 +34,7 @@
 
 enum {
     LEND_VERBS_LANES_MAX = 16,
+    LEND_VERBS_LEGS_MAX = 4,           /* NICs of ours that a rail uses */
     LEND_VERBS_PIECES_MAX = 16,        /* of a region, to one NIC */
     LEND_VERBS_GRANTED_MAX = 16384,    /* pieces of a lease for writing, */
     LEND_VERBS_GRANT_PIECES_MAX = 512, /* and of a message that tells of it */
@@ -97,6 +98,9 @@ struct lend_verbs_granted {
     uint32_t slot;
     uint64_t generation;
     bool is_lost; /* the queue pair for writes is gone: another rail is to be made */
+    /* How far the owner's NIC of each leg is from the GPU whose memory it is; 0: it is not known,
+     * or is none, or several. */
+    uint8_t distances[LEND_VERBS_LEGS_MAX];
     uint32_t total;
     uint32_t first;
     uint32_t piece_count;

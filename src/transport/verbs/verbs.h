@@ -52,7 +52,6 @@ enum {
     LEND_VERBS_BATCHES = 16,          /* of a rail under way */
     LEND_VERBS_BATCHES_OF_ONE = 6,    /* and of a READ */
     LEND_VERBS_SGES_MAX = 4,          /* scatter entries of a work request */
-    LEND_VERBS_LEGS_MAX = 4,          /* NICs of ours that a rail uses */
     LEND_VERBS_SPLITS = 16,           /* moves of a rail that go by several, at one time; */
     LEND_VERBS_SPLIT_BYTES = 2 << 20, /* of so much or more, */
     LEND_VERBS_SHARE_BYTES = 1 << 16, /* in multiples of that, */
@@ -163,6 +162,7 @@ struct lend_verbs_entry {
     bool is_lost;
     uint32_t total;       /* 0: nothing, and why */
     uint32_t piece_count; /* that have been told; nothing is written before all are */
+    uint8_t distances[LEND_VERBS_LEGS_MAX]; /* of the owner's NICs from its GPU */
     char why[LEND_VERBS_REASON_MAX + 1];
     struct lend_verbs_piece pieces[]; /* ascending by address, when all are there */
 };
@@ -321,6 +321,10 @@ bool lend_verbs_gpus_flush(const struct lend_verbs_station *station, uint32_t gp
                            struct lend_error *why);
 /* Tell the peer, which is to write to those GPUs, of their beacons. */
 void lend_verbs_gpus_tell(struct lend_verbs_rail *rail, uint32_t gpus);
+/* How far our NIC of each leg is from the one GPU that those are contexts of; 0: not known, or
+ * there is not one. */
+void lend_verbs_gpus_measure(const struct lend_verbs_rail *root, uint32_t gpus,
+                             uint8_t out[LEND_VERBS_LEGS_MAX]);
 /* The station's store is closed. */
 void lend_verbs_gpus_fini(struct lend_verbs_station *station, bool forked);
 
