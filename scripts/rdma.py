@@ -14,20 +14,22 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/rdma"))
 import vm  # noqa: E402
 
-# What they run over: devices, packets lost of a hundred, the divisor of all counts, and the set-up
-# of the battery.
+ROUNDS = 2
+DEMO = ("demo", "--json", "--path", "verbs/read,verbs/write", "--blocks", "64",
+        "--iterations", str(ROUNDS))
+SMALL = (*DEMO, "--memory", "24M")
+# With acts that are as large as by default; of this model each leases some 450 runs of blocks.
+LARGE = (*DEMO, "--memory", "100M", "--model", "DeepSeek-R1")
+# What they run over: devices, packets lost of a hundred, the demo, the divisor of all counts, and
+# the set-up of the battery.
 FABRICS = {
-    "one device": (1, 0, 5, "verbs, local"),
-    "two devices": (2, 0, 10, "verbs, tcp, two processes"),
-    "two devices, 2 % lost": (2, 2, 20, "verbs, tcp"),
+    "one device": (1, 0, SMALL, 5, "verbs, local"),
+    "two devices": (2, 0, LARGE, 10, "verbs, tcp, two processes"),
+    "two devices, 2 % lost": (2, 2, SMALL, 20, "verbs, tcp"),
 }
 # The programs of the build folder's tests, and how many seconds each may take.
 PROGRAMS = {"window_rdma_test": 60, "word_rdma_test": 120, "fence_rdma_test": 240,
             "lent_rdma_test": 240, "verbs_conformance_test": 300}
-# Small enough for a NIC to be given a key for each run of what an act leases.
-ROUNDS = 2
-DEMO = ("demo", "--json", "--path", "verbs/read,verbs/write", "--blocks", "64", "--memory", "24M",
-        "--iterations", str(ROUNDS))
 DEMO_LIMIT = 180
 ROWS = 13
 
@@ -69,16 +71,16 @@ class Rdma:
             machine = vm.Machine(cache)
             self.suites.check("rdma: the virtual machine", [
                 sys.executable, str(ROOT / "tests/rdma/vm_test.py"), str(cache)])
-            for fabric, (devices, loss, *chosen) in FABRICS.items():
-                self.over(machine, fabric, devices, loss, *chosen)
+            for fabric, (devices, loss, acts, *chosen) in FABRICS.items():
+                self.over(machine, fabric, acts, devices, loss, *chosen)
             self.suites.count("rdma: demo: no write went by NICs", self.writes > 0)
         except vm.MachineError as error:
             self.suites.count("rdma: the virtual machine", False, str(error))
 
-    def over(self, machine, fabric, devices, loss, *chosen):
+    def over(self, machine, fabric, acts, devices, loss, *chosen):
         steps = [vm.Step([path], limit, environment(devices, loss, *chosen))
                  for path, limit in self.programs.items()]
-        demo = vm.Step([self.tool, *DEMO, "--verbs-devices", "rxe0", "--reader-verbs-devices",
+        demo = vm.Step([self.tool, *acts, "--verbs-devices", "rxe0", "--reader-verbs-devices",
                         f"rxe{devices - 1}"], DEMO_LIMIT)
         faults = machine.run(*steps, demo, devices=devices, loss=loss)
         failed = self.suites.failed

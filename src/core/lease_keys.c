@@ -5,13 +5,16 @@
 #include "base/sys.h"
 #include "core/rail.h"
 
+#include <stdio.h>
+
 #define PAUSE_NS UINT64_C(2000)
 
 /* --- which bytes --- */
 
 /* Runs of bytes as they are found. */
 struct runs {
-    struct lend_rail_span spans[LEND_RAIL_SPANS_MAX];
+    struct lend_rail_span *spans; /* owned */
+    uint32_t capacity;
     uint32_t count;
     bool is_full; /* there are more */
 };
@@ -25,7 +28,7 @@ static void add_run(struct runs *runs, const struct lend_region *region, uint64_
     if (last != NULL && last->region_id == region->id &&
         last->address + last->length_bytes == address)
         last->length_bytes += bytes;
-    else if (runs->count == LEND_RAIL_SPANS_MAX)
+    else if (runs->count == runs->capacity)
         runs->is_full = true;
     else
         runs->spans[runs->count++] = (struct lend_rail_span){
@@ -86,6 +89,19 @@ static void add_part(struct runs *runs, const struct lend_lease_part *part)
     }
 }
 
+/* How many rows its blocks have: as many runs, if no two of them touch. */
+static uint64_t count_rows(const struct lend_lease *lease)
+{
+    uint64_t count = 0;
+
+    for (uint32_t i = 0; i < lease->part_count; i++) {
+        const uint64_t inner = lease->parts[i].region->geometry.inner_count;
+
+        count += lease->parts[i].blocks->count * (inner > 1 ? inner : 1);
+    }
+    return count;
+}
+
 /* --- making --- */
 
 /* A rail has the keys no more, or never had them. */
@@ -98,8 +114,8 @@ static void ended(void *of)
     lend_lease_put(lease);
 }
 
-/* One more rail is to have keys of it, while it lives. */
-static bool hold(struct lend_lease *lease, struct runs *runs)
+/* One more rail is to have keys of it, while it lives: for so many rows. */
+static bool hold(struct lend_lease *lease, uint64_t *out_rows)
 {
     (void)pthread_mutex_lock(&lease->agent->lock);
     bool is_live = lease->is_live;
@@ -107,9 +123,19 @@ static bool hold(struct lend_lease *lease, struct runs *runs)
         lease->references++;
         lease->request_references++;
         (void)atomic_fetch_add_explicit(&lease->keys, 1, memory_order_seq_cst);
-        for (uint32_t i = 0; i < lease->part_count; i++)
-            add_part(runs, &lease->parts[i]); /* of a lease that lives all regions are there */
+        *out_rows = count_rows(lease); /* of a lease that lives all regions are there */
     }
+    (void)pthread_mutex_unlock(&lease->agent->lock);
+    return is_live;
+}
+
+/* Its runs, as far as there is room. False: it has ended since. */
+static bool find_runs(struct lend_lease *lease, struct runs *runs)
+{
+    (void)pthread_mutex_lock(&lease->agent->lock);
+    bool is_live = lease->is_live;
+    for (uint32_t i = 0; is_live && i < lease->part_count; i++)
+        add_part(runs, &lease->parts[i]);
     (void)pthread_mutex_unlock(&lease->agent->lock);
     return is_live;
 }
@@ -117,20 +143,32 @@ static bool hold(struct lend_lease *lease, struct runs *runs)
 void lend_lease_give_keys(struct lend_lease *lease, struct lend_session *session)
 {
     struct lend_rail *rail = session->rail;
-    struct runs runs = {.count = 0};
+    char why[160] = "the owner has no memory to name its blocks";
+    uint64_t rows;
 
-    if (rail == NULL || (lease->access & LEND_ACCESS_WRITE) == 0 || !hold(lease, &runs))
+    if (rail == NULL || (lease->access & LEND_ACCESS_WRITE) == 0 || !hold(lease, &rows))
         return;
+    struct runs runs = {.capacity =
+                            (uint32_t)(rows < LEND_RAIL_SPANS_MAX ? rows : LEND_RAIL_SPANS_MAX)};
+    runs.spans = lend_sys->allocate(runs.capacity * sizeof *runs.spans);
+    const bool is_live = runs.spans == NULL || find_runs(lease, &runs);
+    if (runs.is_full)
+        (void)snprintf(why, sizeof why,
+                       "its %llu pieces lie in more than %d runs, each of which needs a key: "
+                       "lend fewer with a lease, or such as touch",
+                       (unsigned long long)rows, LEND_RAIL_SPANS_MAX);
     const struct lend_rail_grant grant = {
         .slot = lease->slot,
         .generation = lease->generation,
         .spans = runs.spans,
         .span_count = runs.is_full ? 0 : runs.count,
+        .why_none = why,
         .lease = lease,
         .ended = ended,
     };
-    if (!rail->ops->grant(rail, &grant))
+    if (!is_live || !rail->ops->grant(rail, &grant))
         ended(lease);
+    lend_sys->release(runs.spans);
 }
 
 /* --- ending --- */

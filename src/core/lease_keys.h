@@ -20,7 +20,7 @@ void lend_lease_give_keys(struct lend_lease *lease, struct lend_session *session
 
 /* End the keys of a lease that has ended. LEND_OK: nothing is written by them any more.
  * LEND_E_BUSY: a NIC keeps some, by its name; it may be called again. The lease is held; under no
- * lock. Waits for a NIC, for a second at most. */
+ * lock. Waits for a NIC that ends none, for a second at most. */
 enum lend_status lend_lease_end_keys(struct lend_lease *lease, struct lend_error *error);
 
 /* The same for every lease on a region that has ended. */

@@ -132,6 +132,18 @@ static enum lend_status settle_devices(const struct lend_transfer *transfer, str
     return status == LEND_OK ? lend_transfer_check_devices(transfer, why) : status;
 }
 
+/* Did it end before anything of it was written, as its owner has said that there are no keys after
+ * all? */
+static bool has_no_keys(struct lend_transfer *transfer, struct lend_error *why)
+{
+    const struct lend_rail_move *move = &transfer->move;
+    struct lend_rail *rail = transfer->session->rail;
+
+    return move->is_write && move->status == LEND_E_NO_PATH && move->code == 0 &&
+           move->posted_bytes == 0 &&
+           rail->ops->writes(rail, move->slot, move->generation, why) == LEND_E_NO_PATH;
+}
+
 static void move_done(struct lend_rail_move *move)
 {
     struct lend_transfer *transfer = LEND_LIST_OWNER(move, struct lend_transfer, move);
@@ -154,6 +166,8 @@ static void move_done(struct lend_rail_move *move)
     } else if (move->status == LEND_OK) {
         lend_onesided_drop(own, transfer);
         lend_client_succeed(own->session, transfer);
+    } else if (has_no_keys(transfer, &why)) {
+        lend_onesided_fall_back(own, transfer, &why);
     } else if (lend_rail_has_broken(move->status, move->code)) {
         (void)lend_fail(&why, move->status, "the rail to %s broke (work completion %d)",
                         own->peer->name, move->code);

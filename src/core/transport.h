@@ -262,13 +262,14 @@ struct lend_rail_grant {
     uint32_t slot;
     uint64_t generation;
     const struct lend_rail_span *spans;
-    uint32_t span_count; /* 0: there are too many, and the peer is told of none */
+    uint32_t span_count; /* 0: the peer is told of none, and why */
+    const char *why_none;
     void *lease;
     /* Nothing is written by it any more. Under no lock of the transport; from any thread. */
     void (*ended)(void *lease);
 };
 
-enum { LEND_RAIL_SPANS_MAX = 256, LEND_RAIL_GPUS_MAX = 32 };
+enum { LEND_RAIL_SPANS_MAX = 16384, LEND_RAIL_GPUS_MAX = 32 };
 
 struct lend_rail_desc {
     struct lend_session *session;
@@ -308,11 +309,13 @@ struct lend_rail_ops {
     void (*tell)(struct lend_rail *rail, uint64_t region_id);
 
     /* Server: the peer has shown a lease that lets it write, and lives: give it keys for that, and
-     * say them, or that there are none. True: they are new, and ended() will be called, once. */
+     * say them, or that there are none, and why. Many are made in steps, by pump(). True: they are
+     * new, and ended() will be called, once. */
     bool (*grant)(struct lend_rail *rail, const struct lend_rail_grant *grant);
     /* End all keys of that lease, whichever peer has them. LEND_OK: nothing is written by them any
      * more. LEND_E_BUSY: a NIC keeps them, by its name; it may be called again. Any thread, under
-     * no lock; waits for a NIC, and for a second at most. */
+     * no lock; waits for a NIC, as long as it ends some, and for a second at most when it does not.
+     */
     enum lend_status (*revoke)(void *transport, uint32_t slot, uint64_t generation,
                                struct lend_error *error);
 

@@ -292,9 +292,7 @@ enum lend_status move_finish(struct pair *pair, struct move *move, struct lend_t
     assert_int_equal(move->record.status, status);
     EXPECT(status, status, &move->error);
     if (status == LEND_OK && !move->may_be_served)
-        assert_string_equal(move->record.path, move->direction == LEND_WRITE && move->is_in_pieces
-                                                   ? pair_served_path(pair)
-                                                   : pair_path(pair, move->direction));
+        assert_string_equal(move->record.path, pair_path(pair, move->direction));
     return status;
 }
 

@@ -203,8 +203,7 @@ struct move {
     uint64_t notification_bytes;
     uint64_t timeout_ns;
     uint64_t user_data;
-    bool is_in_pieces;  /* the blocks leased there, in more than a NIC is given keys for */
-    bool may_be_served; /* out: the path of the setup is none any more */
+    bool may_be_served;                 /* out: the path of the setup is none any more */
     struct lend_transfer_record record; /* out */
     struct lend_error error;            /* out: of whatever failed */
 };

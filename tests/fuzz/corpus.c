@@ -292,9 +292,20 @@ static const struct lend_verbs_told told = {
 static const struct lend_verbs_granted granted = {
     .slot = 1,
     .generation = 0x1234,
+    .total = 3,
     .piece_count = 2,
     .pieces = {{UINT64_C(0x7f0000010000), 1024, 0x401}, {UINT64_C(0x7f0000020000), 1024, 0x501}},
 };
+static const struct lend_verbs_granted granted_rest = {
+    .slot = 1,
+    .generation = 0x1234,
+    .total = 3,
+    .first = 2,
+    .piece_count = 1,
+    .pieces = {{UINT64_C(0x7f0000030000), 1024, 0x601}},
+};
+static const struct lend_verbs_granted granted_none = {
+    .slot = 1, .generation = 0x1234, .why = "too many runs"};
 
 /* The message of that kind; returns its length. */
 static size_t write_rail_message(enum lend_verbs_message kind, uint8_t *bytes, size_t capacity)
@@ -326,6 +337,10 @@ static void put_rail_messages(void)
 
         put("rail_message", names[i], message, write_rail_message(kind, message, ROOM));
     }
+    put("rail_message", "grant-rest", message,
+        lend_verbs_granted_encode(&granted_rest, message, ROOM));
+    put("rail_message", "grant-none", message,
+        lend_verbs_granted_encode(&granted_none, message, ROOM));
 }
 
 /* A script: its letters are steps, and digits behind them what they say. */

@@ -51,6 +51,12 @@ static void try_offer(const uint8_t *bytes, size_t count, bool is_answer)
     CHECK(memcmp(written, bytes, count) == 0);
 }
 
+static void check_reason(const char *reason)
+{
+    for (const char *at = reason; *at != '\0'; at++)
+        CHECK((uint8_t)*at >= 0x20 && (uint8_t)*at < 0x7f);
+}
+
 static void try_refusal(const uint8_t *bytes, size_t count)
 {
     char reason[LEND_VERBS_REASON_MAX + 1];
@@ -60,8 +66,7 @@ static void try_refusal(const uint8_t *bytes, size_t count)
     if (lend_verbs_refusal_decode(bytes, count, &round, reason, &error) != LEND_OK)
         return;
     CHECK(memchr(reason, '\0', sizeof reason) != NULL);
-    for (const char *at = reason; *at != '\0'; at++)
-        CHECK((uint8_t)*at >= 0x20 && (uint8_t)*at < 0x7f);
+    check_reason(reason);
 }
 
 static void try_keys(const uint8_t *bytes, size_t count)
@@ -96,8 +101,14 @@ static void try_grant(const uint8_t *bytes, size_t count)
     enum lend_status status = lend_verbs_granted_decode(bytes, count, &granted, &error);
     if (!was_accepted(status, &error, &granted, sizeof granted))
         return;
-    CHECK(granted.piece_count <= LEND_VERBS_GRANTED_MAX);
+    CHECK(granted.piece_count <= LEND_VERBS_GRANT_PIECES_MAX);
+    CHECK(granted.total <= LEND_VERBS_GRANTED_MAX && granted.first <= granted.total);
+    CHECK(granted.piece_count <= granted.total - granted.first);
+    CHECK(memchr(granted.why, '\0', sizeof granted.why) != NULL);
     check_pieces(granted.pieces, granted.piece_count);
+    check_reason(granted.why);
+    if (granted.total == 0) /* what it says may have been mended, or have ended before its end */
+        return;
     CHECK(lend_verbs_granted_encode(&granted, written, ROOM) == count);
     lend_verbs_message_set_leg(written, lend_verbs_message_leg(bytes, count));
     CHECK((written[IS_LOST_AT] != 0) == (bytes[IS_LOST_AT] != 0));

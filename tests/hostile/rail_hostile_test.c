@@ -9,25 +9,9 @@
  */
 #include "unit/verbs_world.h"
 
-#include "core/agent.h"
 #include "core/lease.h"
-#include "core/session.h"
-#include "transport/verbs/verbs.h"
 
 enum { ROOM = LEND_FRAME_MESSAGE_MAX };
-
-/* The end of the connection that an agent has; NULL: there is none. */
-static struct lend_session *session_of(const struct side *side)
-{
-    struct lend_list *link = side->agent->sessions.next;
-
-    return link == &side->agent->sessions ? NULL : LEND_LIST_OWNER(link, struct lend_session, link);
-}
-
-static struct lend_verbs_rail *rail_of(const struct side *side)
-{
-    return lend_verbs_rail_of(session_of(side)->rail);
-}
 
 /* A message, as if that side had said it. False: the connection is cut. */
 static bool forge(struct world *world, struct side *from, const void *bytes, size_t count)
@@ -250,10 +234,11 @@ static void test_grants_of_ever_more_leases_are_bounded(void **state)
 
     (void)state;
     struct world *world = open_world(true, true);
-    struct lend_verbs_granted granted = {.piece_count = LEND_VERBS_GRANTED_MAX};
+    struct lend_verbs_granted granted = {.total = LEND_VERBS_GRANT_PIECES_MAX,
+                                         .piece_count = LEND_VERBS_GRANT_PIECES_MAX};
     uint8_t bytes[ROOM];
 
-    for (uint32_t i = 0; i < LEND_VERBS_GRANTED_MAX; i++) /* all over the place, and overlapping */
+    for (uint32_t i = 0; i < granted.total; i++) /* all over the place, and overlapping */
         granted.pieces[i] = (struct lend_verbs_piece){
             .address = UINT64_C(0x10000) * (i % 7), .bytes = 1 + i % 3, .rkey = i};
     for (uint32_t i = 0; i < LEASES; i++) {
@@ -261,12 +246,41 @@ static void test_grants_of_ever_more_leases_are_bounded(void **state)
         size_t count = lend_verbs_granted_encode(&granted, bytes, ROOM);
         assert_true(forge(world, &world->owner, bytes, count));
         assert_true(rail_of(&world->reader)->entry_count <= KEPT_MAX);
+        assert_true(rail_of(&world->reader)->known_count <= LEND_VERBS_KNOWN_MAX);
     }
     expect_service(world);
     prepare(world, LEND_WRITE, NULL);
     post(world);
     struct lend_error error = {0};
     assert_int_equal(finish(world, &error).status, LEND_OK);
+    close_world(world);
+}
+
+static void test_a_write_waits_for_no_keys_that_never_come(void **state)
+{
+    (void)state;
+    struct world *world = open_world(true, true);
+    struct lend_verbs_granted granted = {
+        .slot = world->lease->slot, .generation = world->lease->generation, .total = 10};
+    uint8_t bytes[ROOM];
+
+    prepare(world, LEND_WRITE, "verbs/write");
+    expect(world, LEND_OK, "verbs/write");
+    assert_true(
+        forge(world, &world->owner, bytes, lend_verbs_granted_encode(&granted, bytes, ROOM)));
+    granted.piece_count = 1;
+    granted.pieces[0] = (struct lend_verbs_piece){.address = 1, .bytes = 1};
+    for (uint32_t i = 0; i < 3 * granted.total; i++) { /* all but the first, and again */
+        granted.first = 1 + i % (granted.total - 1);
+        assert_true(
+            forge(world, &world->owner, bytes, lend_verbs_granted_encode(&granted, bytes, ROOM)));
+    }
+    post(world);
+    step_often(world);
+    assert_int_equal(lend_transfer_test(world->transfer), LEND_PENDING);
+    assert_int_equal(lend_transfer_cancel(world->transfer, 0), LEND_E_CANCELED);
+    grant(world, LEND_ACCESS_WRITE);
+    expect(world, LEND_OK, "verbs/write");
     close_world(world);
 }
 
@@ -368,7 +382,7 @@ static void test_forged_grants_write_nothing_that_was_not_lent_for_writing(void 
     (void)state;
     for (int is_vain = 0; is_vain < 2; is_vain++) {
         struct world *world = open_world(true, true);
-        struct lend_verbs_granted granted = {.piece_count = 1};
+        struct lend_verbs_granted granted = {.total = 1, .piece_count = 1};
         struct lend_error error = {0};
         uint8_t bytes[ROOM];
 
@@ -413,6 +427,7 @@ int main(void)
         cmocka_unit_test(test_calls_and_halts_in_turn_are_bounded_too),
         cmocka_unit_test(test_keys_of_more_regions_than_are_known_are_left_out),
         cmocka_unit_test(test_grants_of_ever_more_leases_are_bounded),
+        cmocka_unit_test(test_a_write_waits_for_no_keys_that_never_come),
         cmocka_unit_test(test_wishes_for_a_lease_that_was_not_shown_make_no_keys),
         cmocka_unit_test(test_notifications_that_wait_for_others_are_bounded),
         cmocka_unit_test(test_forged_keys_read_nothing_that_is_not_the_owners),

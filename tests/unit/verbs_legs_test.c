@@ -11,10 +11,6 @@
 #define WORLD_BLOCK 65536
 #include "verbs_world.h"
 
-#include "core/agent.h"
-#include "core/session.h"
-#include "transport/verbs/verbs.h"
-
 #include <errno.h>
 
 static struct world *open_both(void)
@@ -25,19 +21,18 @@ static struct world *open_both(void)
     return world;
 }
 
-static struct lend_verbs_rail *rail_of(const struct side *side)
+/* How far the NICs of that side's legs are from its GPU. */
+static void set_distances_of(const struct side *side, uint32_t first, uint32_t second)
 {
-    return lend_verbs_rail_of(
-        LEND_LIST_OWNER(side->agent->sessions.next, struct lend_session, link)->rail);
+    const struct lend_verbs_rail *root = rail_of(side);
+
+    atomic_store(&root->station->distances[root->legs[0]->nic][side->ordinal], first);
+    atomic_store(&root->station->distances[root->legs[1]->nic][side->ordinal], second);
 }
 
-/* How far the reader's NICs are from its GPU. */
 static void set_distances(const struct world *world, uint32_t first, uint32_t second)
 {
-    struct lend_verbs_station *station = rail_of(&world->reader)->station;
-
-    atomic_store(&station->distances[0][0], first);
-    atomic_store(&station->distances[1][0], second);
+    set_distances_of(&world->reader, first, second);
 }
 
 static void clear(struct world *world)
@@ -84,6 +79,46 @@ static void test_a_long_read_into_a_gpu_goes_by_the_nearest_nics_alone(void **st
         close_world(world);
     }
     reader_is_device = false;
+}
+
+static void test_a_write_between_gpus_goes_by_the_nics_nearest_to_both(void **state)
+{
+    static const struct {
+        uint32_t ours[2], theirs[2]; /* 0: not known, or it is the host's memory there */
+        bool goes[2];
+    } cases[] = {
+        {{3, 5}, {0, 0}, {true, false}}, {{5, 3}, {0, 0}, {false, true}},
+        {{0, 0}, {3, 5}, {true, false}}, {{0, 0}, {5, 3}, {false, true}},
+        {{3, 5}, {9, 3}, {false, true}}, {{3, 5}, {3, 5}, {true, false}},
+        {{3, 5}, {5, 3}, {true, true}},  {{5, 3}, {0, 3}, {false, true}},
+        {{0, 0}, {0, 3}, {true, true}},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < 4 * sizeof cases / sizeof cases[0]; i++) {
+        const bool is_short = i % 2 != 0;
+        const uint32_t *ours = cases[i / 4].ours, *theirs = cases[i / 4].theirs;
+
+        reader_is_device = ours[0] + ours[1] > 0 || i / 2 % 2 != 0;
+        owner_is_device = theirs[0] + theirs[1] > 0 || i / 2 % 2 != 0;
+        struct world *world = open_both();
+
+        set_distances_of(&world->reader, ours[0], ours[1]);
+        set_distances_of(&world->owner, theirs[0], theirs[1]);
+        prepare(world, LEND_WRITE, "verbs/write");
+        for (int round = 0; round < 2; round++) { /* with keys of the second leg, and without */
+            const uint64_t first = fake_verbs.bytes_of[1], second = fake_verbs.bytes_of[3];
+
+            paint(world, round + 1);
+            post_some(world, is_short ? 4 : CHOSEN);
+            assert_int_equal(finish(world, &(struct lend_error){0}).status, LEND_OK);
+            const bool goes = cases[i / 4].goes[1] && (!is_short || !cases[i / 4].goes[0]);
+            assert_true((fake_verbs.bytes_of[1] - first > BLOCK) == cases[i / 4].goes[0]);
+            assert_true((fake_verbs.bytes_of[3] - second > BLOCK) == goes);
+        }
+        close_world(world);
+    }
+    reader_is_device = owner_is_device = false;
 }
 
 /* Each leg reads its own NIC's way behind its part, so that what it wrote is there. */
@@ -417,13 +452,19 @@ static void let_all_go(void)
 
 static void test_a_long_write_goes_by_each_nic_from_the_first_on(void **state)
 {
+    enum { RUNS = (BLOCKS + 2) / 3 }; /* more than are given a key at once */
     const uint64_t bytes = (uint64_t)REGIONS * CHOSEN * BLOCK;
+    uint32_t blocks[RUNS];
 
     (void)state;
-    for (int i = 0; i < 2; i++) {
-        struct world *world = open_world_by("fake0,fake2", "fake1,fake3", vendors[i]);
-        const int before = fake_verbs.mrs;
+    for (uint32_t i = 0; i < RUNS; i++)
+        blocks[i] = 3 * i;
+    for (int i = 0; i < 4; i++) {
+        struct world *world = open_world_by("fake0,fake2", "fake1,fake3", vendors[i % 2]);
+        const int before = fake_verbs.mrs, keys = i < 2 ? 1 : RUNS;
 
+        if (i >= 2)
+            grant_blocks(world, LEND_ACCESS_WRITE, blocks, RUNS);
         prepare(world, LEND_WRITE, "verbs/write");
         for (int round = 0; round < 3; round++) {
             const uint64_t first = fake_verbs.bytes_of[1], second = fake_verbs.bytes_of[3];
@@ -434,7 +475,7 @@ static void test_a_long_write_goes_by_each_nic_from_the_first_on(void **state)
             assert_true(fake_verbs.bytes_of[3] - second >= bytes / 2 - LEND_VERBS_SHARE_BYTES);
         }
         /* Of each leg, and no more than once. */
-        assert_int_equal(i == 0 ? fake_verbs.mws : fake_verbs.mrs - before, 2 * REGIONS);
+        assert_int_equal(i % 2 == 0 ? fake_verbs.mws : fake_verbs.mrs - before, 2 * REGIONS * keys);
         check(lend_lease_revoke(world->lease, NULL), NULL);
         assert_int_equal(fake_verbs.mrs, before);
         close_world(world);
@@ -623,6 +664,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_long_read_goes_by_each_nic_and_a_part_of_it),
         cmocka_unit_test(test_a_long_read_into_a_gpu_goes_by_the_nearest_nics_alone),
+        cmocka_unit_test(test_a_write_between_gpus_goes_by_the_nics_nearest_to_both),
         cmocka_unit_test(test_a_long_write_to_a_gpu_goes_by_each_nic_and_is_there),
         cmocka_unit_test(test_each_leg_goes_to_another_nic_of_the_owner),
         cmocka_unit_test(test_the_part_of_each_nic_is_as_its_link_is_fast),

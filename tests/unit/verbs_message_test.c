@@ -159,13 +159,17 @@ static void test_grants_come_out_as_they_went_in_and_whole_alone(void **state)
 {
     (void)state;
     static struct lend_verbs_granted granted, out, wrong;
-    static uint8_t bytes[64 + LEND_VERBS_GRANTED_MAX * 20];
+    static uint8_t bytes[64 + LEND_VERBS_GRANT_PIECES_MAX * 20];
     size_t count = 0;
 
     granted.slot = 9;
     granted.generation = UINT64_C(0x123456789abc);
-    for (uint32_t pieces = 0; pieces <= LEND_VERBS_GRANTED_MAX; pieces += 128) {
+    granted.total = LEND_VERBS_GRANTED_MAX;
+    for (int i = 0; i < LEND_VERBS_LEGS_MAX; i++)
+        granted.distances[i] = (uint8_t)(200 + i);
+    for (uint32_t pieces = 0; pieces <= LEND_VERBS_GRANT_PIECES_MAX; pieces += 128) {
         granted.piece_count = pieces;
+        granted.first = granted.total - pieces;
         for (uint32_t i = 0; i < pieces; i++)
             granted.pieces[i] =
                 (struct lend_verbs_piece){.address = i * 4096, .bytes = 100, .rkey = i};
@@ -177,13 +181,37 @@ static void test_grants_come_out_as_they_went_in_and_whole_alone(void **state)
             assert_int_equal(lend_verbs_granted_decode(bytes, cut, &out, NULL), LEND_E_CORRUPT);
         assert_int_equal(lend_verbs_granted_decode(bytes, count + 1, &out, NULL), LEND_E_CORRUPT);
     }
-    wrong = granted;
-    wrong.pieces[7].bytes = 0;
-    count = lend_verbs_granted_encode(&wrong, bytes, sizeof bytes);
-    assert_int_equal(lend_verbs_granted_decode(bytes, count, &out, NULL), LEND_E_CORRUPT);
-    wrong.pieces[7].bytes = UINT64_MAX - 100;
-    count = lend_verbs_granted_encode(&wrong, bytes, sizeof bytes);
-    assert_int_equal(lend_verbs_granted_decode(bytes, count, &out, NULL), LEND_E_CORRUPT);
+    for (int i = 0; i < 5; i++) {
+        wrong = granted;
+        wrong.pieces[7].bytes = i == 0 ? 0 : i == 1 ? UINT64_MAX - 100 : 100;
+        wrong.total += i == 2; /* more than there can be, */
+        wrong.first += i == 3; /* than there are, */
+        if (i == 4)
+            wrong.total = wrong.first = 0; /* or than none */
+        count = lend_verbs_granted_encode(&wrong, bytes, sizeof bytes);
+        assert_int_equal(lend_verbs_granted_decode(bytes, count, &out, NULL), LEND_E_CORRUPT);
+    }
+}
+
+static void test_a_grant_of_nothing_says_why(void **state)
+{
+    (void)state;
+    struct lend_verbs_granted granted = {.slot = 9, .generation = 10}, out;
+    static uint8_t bytes[64 + LEND_VERBS_REASON_MAX];
+
+    for (size_t length = 0; length <= LEND_VERBS_REASON_MAX; length += 50) {
+        memset(granted.why, 'x', length);
+        size_t count = lend_verbs_granted_encode(&granted, bytes, sizeof bytes);
+        assert_int_equal(lend_verbs_granted_decode(bytes, count, &out, NULL), LEND_OK);
+        assert_memory_equal(&out, &granted, sizeof out);
+        if (length > 0)
+            bytes[count - 1] = '\n';
+        assert_int_equal(lend_verbs_granted_decode(bytes, count, &out, NULL), LEND_OK);
+        assert_null(strchr(out.why, '\n'));
+        memset(bytes + count, 'x', sizeof bytes - count);
+        assert_int_equal(lend_verbs_granted_decode(bytes, sizeof bytes, &out, NULL),
+                         LEND_E_CORRUPT);
+    }
 }
 
 static void test_halts_come_out_as_they_went_in_and_whole_alone(void **state)
@@ -257,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_refusals_are_printable_and_bounded),
         cmocka_unit_test(test_keys_make_a_whole_or_are_refused),
         cmocka_unit_test(test_grants_come_out_as_they_went_in_and_whole_alone),
+        cmocka_unit_test(test_a_grant_of_nothing_says_why),
         cmocka_unit_test(test_wishes_come_out_as_they_went_in_and_whole_alone),
         cmocka_unit_test(test_notifications_come_out_as_they_went_in_and_bounded),
         cmocka_unit_test(test_halts_come_out_as_they_went_in_and_whole_alone),

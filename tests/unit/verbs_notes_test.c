@@ -14,12 +14,6 @@
 
 enum { LONGEST = 4096, INLINE = LEND_VERBS_NOTE_BYTES - LEND_VERBS_NOTE_HEAD };
 
-static struct lend_verbs_rail *rail_of(const struct side *side)
-{
-    return lend_verbs_rail_of(
-        LEND_LIST_OWNER(side->agent->sessions.next, struct lend_session, link)->rail);
-}
-
 static void write_note(uint8_t *bytes, uint32_t index, size_t count)
 {
     for (size_t i = 0; i < count; i++)

@@ -20,18 +20,30 @@
 
 #include <lend/lend.h>
 
+#include "core/agent.h"
+#include "core/session.h"
 #include "double.h"
 #include "fake/cuda.h"
 #include "fake/verbs.h"
 #include "memory/cuda.h"
+#include "transport/verbs/verbs.h"
 
 #define SECOND UINT64_C(1000000000)
 
 #ifndef WORLD_BLOCK
 #define WORLD_BLOCK 4096
 #endif
+#ifndef WORLD_BLOCKS
+#define WORLD_BLOCKS 64
+#endif
 
-enum { REGIONS = 3, BLOCKS = 64, BLOCK = WORLD_BLOCK, BYTES = BLOCKS * BLOCK, STEPS_MAX = 1 << 16 };
+enum {
+    REGIONS = 3,
+    BLOCKS = WORLD_BLOCKS,
+    BLOCK = WORLD_BLOCK,
+    BYTES = BLOCKS * BLOCK,
+    STEPS_MAX = 1 << 16
+};
 
 /* Whose memory is a fake GPU's, one allocation for all its regions; and on which GPU. */
 static bool owner_is_device, reader_is_device;
@@ -125,6 +137,19 @@ static inline void make_side(struct side *side, const char *name, const char *de
         make_region(side, i);
 }
 
+/* The end of the connection that an agent has; NULL: there is none. */
+static inline struct lend_session *session_of(const struct side *side)
+{
+    struct lend_list *link = side->agent->sessions.next;
+
+    return link == &side->agent->sessions ? NULL : LEND_LIST_OWNER(link, struct lend_session, link);
+}
+
+static inline struct lend_verbs_rail *rail_of(const struct side *side)
+{
+    return lend_verbs_rail_of(session_of(side)->rail);
+}
+
 static inline void step(struct world *world)
 {
     (void)lend_agent_progress(world->owner.agent, 0, NULL);
@@ -165,28 +190,36 @@ static inline void meet(struct world *world)
 
 static uint32_t regions_used = REGIONS; /* by leases and transfers, from the first on */
 
-static inline void grant(struct world *world, uint32_t access)
+/* Lease the blocks of a list, in all regions; NULL: the first. */
+static inline void grant_blocks(struct world *world, uint32_t access, const uint32_t *blocks,
+                                uint64_t count)
 {
     struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
-    struct lend_block_set set = {0};
+    struct lend_block_set set = {.regions = world->owner.regions,
+                                 .region_count = regions_used,
+                                 .blocks = blocks,
+                                 .count = count,
+                                 .index_bits = blocks != NULL ? 32 : 0};
     struct lend_error error = {0};
     uint8_t bytes[512];
-    size_t count = 0;
+    size_t byte_count = 0;
 
     lend_ticket_release(world->ticket);
     lend_lease_release(world->lease);
     world->ticket = NULL;
     world->lease = NULL;
-    set.regions = world->owner.regions;
-    set.region_count = regions_used;
-    set.count = BLOCKS;
     desc.sets = &set;
     desc.set_count = 1;
     desc.access = access;
     desc.time_to_live_ns = 3600 * SECOND;
     check(lend_lease_grant(world->owner.agent, &desc, &world->lease, &error), &error);
-    check(lend_ticket_export(world->lease, bytes, sizeof bytes, &count, &error), &error);
-    check(lend_ticket_import(world->peer, bytes, count, &world->ticket, &error), &error);
+    check(lend_ticket_export(world->lease, bytes, sizeof bytes, &byte_count, &error), &error);
+    check(lend_ticket_import(world->peer, bytes, byte_count, &world->ticket, &error), &error);
+}
+
+static inline void grant(struct world *world, uint32_t access)
+{
+    grant_blocks(world, access, NULL, BLOCKS);
 }
 
 static inline uint8_t byte_at(int region, int offset)

@@ -124,30 +124,6 @@ static void test_a_lease_for_reading_alone_is_not_written(void **state)
     }
 }
 
-/* Lease the blocks of a list, in all regions. */
-static void grant_some(struct world *world, const uint32_t *blocks, uint64_t block_count)
-{
-    struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
-    struct lend_block_set set = {.regions = world->owner.regions,
-                                 .region_count = REGIONS,
-                                 .blocks = blocks,
-                                 .count = block_count,
-                                 .index_bits = 32};
-    struct lend_error error = {0};
-    uint8_t bytes[512];
-    size_t count = 0;
-
-    lend_ticket_release(world->ticket);
-    lend_lease_release(world->lease);
-    desc.sets = &set;
-    desc.set_count = 1;
-    desc.access = LEND_ACCESS_WRITE;
-    desc.time_to_live_ns = 3600 * SECOND;
-    check(lend_lease_grant(world->owner.agent, &desc, &world->lease, &error), &error);
-    check(lend_ticket_export(world->lease, bytes, sizeof bytes, &count, &error), &error);
-    check(lend_ticket_import(world->peer, bytes, count, &world->ticket, &error), &error);
-}
-
 static void test_each_run_of_blocks_has_a_key(void **state)
 {
     (void)state;
@@ -161,7 +137,7 @@ static void test_each_run_of_blocks_has_a_key(void **state)
         for (uint32_t i = 6; i < BLOCKS; i++)
             if (i % 3 == 0 || (!is_many && i != 10 && i != 20 && i != 40))
                 blocks[count++] = i;
-        grant_some(world, blocks, count);
+        grant_blocks(world, LEND_ACCESS_WRITE, blocks, count);
         prepare(world, LEND_WRITE, "verbs/write");
         paint(world, 0x5a);
         expect(world, LEND_OK, "verbs/write");

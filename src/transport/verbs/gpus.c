@@ -130,6 +130,37 @@ void lend_verbs_gpus_tell(struct lend_verbs_rail *rail, uint32_t gpus)
                 &rail->base, lend_verbs_beacon_id((uint32_t)rail->station->gpus[i].lane->ordinal));
 }
 
+/* The GPU of all those contexts; LEND_VERBS_ORDINALS_MAX: there is none, or there are several. */
+static uint32_t find_ordinal(const struct lend_verbs_station *station, uint32_t gpus)
+{
+    uint32_t found = LEND_VERBS_ORDINALS_MAX;
+
+    for (uint32_t i = 0; gpus >> i != 0; i++) {
+        const uint32_t ordinal = (uint32_t)station->gpus[i].lane->ordinal;
+
+        if ((gpus >> i & 1) == 0 || ordinal == found)
+            continue;
+        if (found < LEND_VERBS_ORDINALS_MAX)
+            return LEND_VERBS_ORDINALS_MAX;
+        found = ordinal;
+    }
+    return found;
+}
+
+void lend_verbs_gpus_measure(const struct lend_verbs_rail *root, uint32_t gpus,
+                             uint8_t out[LEND_VERBS_LEGS_MAX])
+{
+    const uint32_t ordinal = find_ordinal(root->station, gpus);
+
+    for (uint32_t i = 0; i < LEND_VERBS_LEGS_MAX && ordinal < LEND_VERBS_ORDINALS_MAX; i++) {
+        const struct lend_verbs_rail *leg = root->legs[i];
+
+        if (leg != NULL && leg->state == LEND_VERBS_RAIL_UP)
+            out[i] = (uint8_t)atomic_load_explicit(&root->station->distances[leg->nic][ordinal],
+                                                   memory_order_relaxed);
+    }
+}
+
 void lend_verbs_gpus_fini(struct lend_verbs_station *station, bool forked)
 {
     for (uint32_t i = 0; i < count_gpus(station); i++)

@@ -24,7 +24,7 @@ void lend_verbs_granted_forget(struct lend_verbs_rail *rail)
             rail->entries[i] = next;
             lend_sys->release(it);
         }
-    rail->entry_count = 0;
+    rail->entry_count = rail->known_count = 0;
 }
 
 static int by_address(const void *one, const void *other)
@@ -51,30 +51,54 @@ static void forget(struct lend_verbs_rail *rail, struct lend_verbs_entry **at)
     if (it == NULL)
         return;
     *at = it->next;
-    lend_sys->release(it);
+    rail->known_count -= it->total;
     rail->entry_count--;
+    lend_sys->release(it);
+}
+
+/* A lease of which something is said for the first time, or anew. NULL: there is nothing to know,
+ * and it may be asked for; or no memory, and it is served. */
+static struct lend_verbs_entry *begin(struct lend_verbs_rail *rail,
+                                      const struct lend_verbs_granted *granted)
+{
+    forget(rail, find(rail, granted->slot));
+    if (granted->total == 0 && !granted->is_lost && granted->why[0] == '\0')
+        return NULL;
+    /* They may be asked for again, all of them. */
+    if (rail->entry_count == ENTRIES_MAX ||
+        granted->total > LEND_VERBS_KNOWN_MAX - rail->known_count)
+        lend_verbs_granted_forget(rail);
+    struct lend_verbs_entry *made =
+        lend_sys->allocate(sizeof *made + granted->total * sizeof made->pieces[0]);
+    if (made == NULL)
+        return NULL;
+    made->slot = granted->slot;
+    made->generation = granted->generation;
+    made->is_lost = granted->is_lost;
+    made->total = granted->total;
+    memcpy(made->distances, granted->distances, sizeof made->distances);
+    memcpy(made->why, granted->why, sizeof made->why);
+    made->next = *bucket_of(rail, made->slot);
+    *bucket_of(rail, made->slot) = made;
+    rail->entry_count++;
+    rail->known_count += made->total;
+    return made;
 }
 
 void lend_verbs_granted_note(struct lend_verbs_rail *rail, const struct lend_verbs_granted *granted)
 {
-    size_t piece_bytes = granted->piece_count * sizeof granted->pieces[0];
-    struct lend_verbs_entry *made = lend_sys->allocate(sizeof *made + piece_bytes);
+    struct lend_verbs_entry *it =
+        granted->first == 0 ? begin(rail, granted) : *find(rail, granted->slot);
 
-    forget(rail, find(rail, granted->slot));
-    /* They may be asked for again, all of them. */
-    if (rail->entry_count == ENTRIES_MAX)
-        lend_verbs_granted_forget(rail);
-    if (made == NULL)
-        return; /* it is served, then */
-    made->slot = granted->slot;
-    made->generation = granted->generation;
-    made->is_lost = granted->is_lost;
-    made->piece_count = granted->piece_count;
-    memcpy(made->pieces, granted->pieces, piece_bytes);
-    qsort(made->pieces, made->piece_count, sizeof made->pieces[0], by_address);
-    made->next = *bucket_of(rail, made->slot);
-    *bucket_of(rail, made->slot) = made;
-    rail->entry_count++;
+    /* What is not the rest of what was said before is of something that is forgotten. */
+    if (it == NULL || it->generation != granted->generation || it->total != granted->total ||
+        it->piece_count != granted->first)
+        return;
+    memcpy(it->pieces + it->piece_count, granted->pieces,
+           granted->piece_count * sizeof granted->pieces[0]);
+    it->piece_count += granted->piece_count;
+    if (it->piece_count == it->total)
+        qsort(it->pieces, it->total, sizeof it->pieces[0], by_address);
 }
 
 const struct lend_verbs_entry *lend_verbs_granted_find(struct lend_verbs_rail *rail, uint32_t slot,
@@ -99,10 +123,9 @@ enum lend_status lend_verbs_writes(struct lend_rail *base, uint32_t slot, uint64
         return lend_fail(why, LEND_E_UNKNOWN,
                          "its owner has not said what lease %u.%llx lets our NIC write", slot,
                          (unsigned long long)generation);
-    if (granted->piece_count == 0)
+    if (granted->total == 0)
         return lend_fail(why, LEND_E_NO_PATH,
-                         "the owner's NIC lets nobody write by lease %u.%llx: its blocks lie in "
-                         "too many pieces, or the NIC has no room for more keys",
-                         slot, (unsigned long long)generation);
+                         "the owner's NIC lets nobody write by lease %u.%llx: %s", slot,
+                         (unsigned long long)generation, granted->why);
     return LEND_OK;
 }

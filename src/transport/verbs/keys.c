@@ -5,12 +5,14 @@
 #include "base/sys.h"
 
 #include <assert.h>
-#include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 /*
  * The owner's keys: the right of one peer to write what one lease names, by that rail's queue pair
  * for writes. They are made by the session of the peer, and ended by whoever ends the lease, so all
- * of it is under the station's lock of keys.
+ * of it is under the station's lock of keys. Each takes a call of the driver's, or work of the NIC:
+ * so there are a few for each turn of the session, and for each holding of the lock.
  */
 
 enum { POLLED_MAX = 16, PAUSE_NS = 2000, PAUSE_NS_MAX = 1000000 };
@@ -36,6 +38,8 @@ struct lend_verbs_grant {
     _Atomic uint32_t shares;         /* for so many that are not over */
     uint64_t attempt;                /* to end its lease, that came by last */
     uint32_t gpus;                   /* of the station's, whose memory it lets the peer write */
+    bool has_failed;                 /* no more of it is made */
+    uint32_t made;                   /* keys, in their order */
     uint32_t key_count;
     uint32_t capacity;
     struct key keys[];
@@ -97,18 +101,31 @@ static void hear(struct lend_verbs_rail *rail)
 
     while (count == POLLED_MAX) {
         count = lend_verbs_poll(rail->write_cq, POLLED_MAX, completions);
+        rail->key_work -= count > 0 ? (uint32_t)count : 0;
         for (int i = 0; i < count; i++)
             settle((struct lend_verbs_window *)(uintptr_t)completions[i].wr_id,
                    completions[i].status);
     }
 }
 
+/* A bind, or the end of a binding. */
+static bool post(struct lend_verbs_rail *rail, struct lend_verbs_send *work)
+{
+    struct lend_verbs_send *bad = NULL;
+
+    if (rail->key_work == LEND_VERBS_KEY_WORK ||
+        lend_verbs_post_send(*pair_of(rail), work, &bad) != 0)
+        return false;
+    rail->key_work++;
+    return true;
+}
+
 static void post_end(struct lend_verbs_rail *rail, struct lend_verbs_window *window)
 {
-    struct lend_verbs_send work = {.wr_id = (uint64_t)(uintptr_t)window}, *bad = NULL;
+    struct lend_verbs_send work = {.wr_id = (uint64_t)(uintptr_t)window};
 
     lend_verbs_window_end(window, &work);
-    if (lend_verbs_post_send(*pair_of(rail), &work, &bad) != 0)
+    if (!post(rail, &work))
         (void)lend_verbs_window_ended(window, 0, false); /* it is tried again */
 }
 
@@ -133,23 +150,28 @@ static bool is_broken(const struct lend_verbs_rail *rail, const struct lend_verb
 {
     bool is_broken = false;
 
-    for (uint32_t i = 0; i < grant->key_count; i++)
+    for (uint32_t i = 0; i < grant->made; i++)
         if (grant->keys[i].window != NULL)
             is_broken |=
                 !rail->is_writable || grant->keys[i].window->state == LEND_VERBS_WINDOW_BROKEN;
     return is_broken;
 }
 
-/* Go on ending all of a grant. True: it has ended. */
-static bool end_grant(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant)
+/* Go on ending a grant: that many private regions of it, and all else. True: it has ended. */
+static bool end_grant(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant, uint32_t most)
 {
     bool is_over = true;
 
-    for (uint32_t i = 0; i < grant->key_count; i++)
-        (void)end_key(rail, &grant->keys[i]);
+    for (uint32_t i = 0; i < grant->made; i++) {
+        const bool is_private = grant->keys[i].private != NULL;
+
+        if (!is_private || most > 0)
+            (void)end_key(rail, &grant->keys[i]);
+        most -= is_private && most > 0;
+    }
     hear(rail);
-    for (uint32_t i = 0; i < grant->key_count; i++)
-        is_over &= end_key(rail, &grant->keys[i]);
+    for (uint32_t i = 0; i < grant->made; i++)
+        is_over &= grant->keys[i].private == NULL && end_key(rail, &grant->keys[i]);
     /* What was let through before is on its way to a GPU still. */
     if (is_over && lend_verbs_gpus_flush(rail->station, grant->gpus, &rail->keeps))
         grant->gpus = 0;
@@ -211,12 +233,12 @@ static bool abandon(struct lend_verbs_rail *rail, struct lend_list *over)
         (void)rail->station->verbs->modify_qp(*pair_of(rail), &to, LEND_VERBS_SET_STATE);
     }
     for (struct lend_list *link = rail->grants.next; link != &rail->grants; link = link->next)
-        for (uint32_t i = 0; i < grant_at(link)->key_count; i++)
+        for (uint32_t i = 0; i < grant_at(link)->made; i++)
             is_gone &= drop_window(rail, &grant_at(link)->keys[i]);
     is_gone &= destroy_pair(rail);
     for (struct lend_list *link = rail->grants.next, *next; link != &rail->grants; link = next) {
         next = link->next;
-        if (end_grant(rail, grant_at(link)))
+        if (end_grant(rail, grant_at(link), UINT32_MAX))
             move_over(grant_at(link), over);
         else
             is_gone = false;
@@ -246,7 +268,7 @@ static bool end_or_abandon(struct lend_verbs_grant *grant, bool by_force, struct
     struct lend_verbs_rail *rail = grant->rail;
     const struct lend_rail_grant what = grant->what;
 
-    if (!end_grant(rail, grant)) {
+    if (!end_grant(rail, grant, LEND_VERBS_KEYS_AT_ONCE)) {
         if (!by_force && !is_broken(rail, grant))
             return false;
         (void)abandon(rail, over);
@@ -274,13 +296,24 @@ static struct lend_verbs_grant *find_next(struct lend_verbs_station *station,
     return NULL;
 }
 
-/* Go on ending the keys of a lease, on all rails. True: there are none. */
+static uint32_t count_left(const struct lend_verbs_grant *grant)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < grant->made; i++)
+        count += grant->keys[i].window != NULL || grant->keys[i].private != NULL;
+    return count;
+}
+
+/* Go on ending the keys of a lease, on all rails. How many are left, where any are. True: there is
+ * no grant of it. */
 static bool end_everywhere(struct lend_verbs_station *station, const struct lend_rail_grant *what,
-                           bool by_force, struct lend_error *why)
+                           bool by_force, uint64_t *out_left, struct lend_error *why)
 {
     struct lend_verbs_grant *grant;
     struct lend_list over;
 
+    *out_left = 0;
     lend_list_init(&over);
     (void)pthread_mutex_lock(&station->keys_lock);
     uint64_t attempt = ++station->attempts;
@@ -288,8 +321,10 @@ static bool end_everywhere(struct lend_verbs_station *station, const struct lend
     while ((grant = find_next(station, what, attempt)) != NULL) {
         const struct lend_verbs_rail *rail = grant->rail;
 
-        if (!end_or_abandon(grant, by_force, &over))
-            *why = rail->keeps;
+        if (end_or_abandon(grant, by_force, &over))
+            continue;
+        *out_left += count_left(grant);
+        *why = rail->keeps;
     }
     bool is_over = find(station, NULL, what->slot, what->generation) == NULL;
     (void)pthread_mutex_unlock(&station->keys_lock);
@@ -302,14 +337,21 @@ enum lend_status lend_verbs_revoke(void *transport, uint32_t slot, uint64_t gene
 {
     const struct lend_rail_grant what = {.slot = slot, .generation = generation};
     uint64_t until = lend_sys->now_ns() + END_NS;
-    uint64_t pause_ns = PAUSE_NS;
+    uint64_t pause_ns = PAUSE_NS, left = 0, least = UINT64_MAX;
     struct lend_error why = {0};
 
-    for (bool by_force = false; !end_everywhere(transport, &what, by_force, &why);) {
+    for (bool by_force = false; !end_everywhere(transport, &what, by_force, &left, &why);) {
+        const uint64_t now = lend_sys->now_ns();
+
         if (by_force)
             return lend_fail(error, LEND_E_BUSY, "lease %u.%llx may still be written: %.180s", slot,
                              (unsigned long long)generation, why.message);
-        by_force = lend_sys->now_ns() >= until;
+        if (left < least) {
+            least = left;
+            until = now + END_NS;
+            pause_ns = PAUSE_NS;
+        }
+        by_force = now >= until;
         if (!by_force)
             lend_sys->sleep_ns(pause_ns);
         pause_ns = pause_ns < PAUSE_NS_MAX ? pause_ns * 2 : pause_ns;
@@ -319,71 +361,92 @@ enum lend_status lend_verbs_revoke(void *transport, uint32_t slot, uint64_t gene
 
 /* --- making --- */
 
+/* There are none for that lease, for that reason. */
+static void note_keyless(struct lend_verbs_rail *rail, const struct lend_rail_grant *what,
+                         const char *why)
+{
+    rail->keyless.slot = what->slot;
+    rail->keyless.generation = what->generation;
+    (void)snprintf(rail->keyless.why, sizeof rail->keyless.why, "%.*s", LEND_VERBS_REASON_MAX, why);
+}
+
 /* A private region of those bytes; where it comes in several pieces it is none. */
 static enum lend_status make_private(struct lend_verbs_rail *rail, struct key *key,
-                                     struct lend_verbs_region *region)
+                                     struct lend_verbs_region *region, struct lend_error *why)
 {
     const struct lend_verbs_piece asked = key->piece;
     struct lend_verbs_keys keys;
 
-    enum lend_status status = lend_verbs_private_begin(region, rail->nic, asked.address,
-                                                       asked.bytes, &key->private, NULL);
+    enum lend_status status =
+        lend_verbs_private_begin(region, rail->nic, asked.address, asked.bytes, &key->private, why);
     if (status != LEND_OK)
         return status;
     if (!lend_verbs_private_keys(key->private, asked.address, asked.bytes, &keys) ||
         keys.bytes != asked.bytes)
-        return LEND_E_NO_PATH;
+        return lend_fail(why, LEND_E_NO_PATH, "%s registers a run of blocks in pieces alone",
+                         rail->place.nic->name);
     key->piece.rkey = keys.rkey;
     return LEND_OK;
 }
 
 /* A window that is to be bound to those bytes, or a private region of them. */
-static enum lend_status take_key(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
-                                 struct lend_verbs_region *region, uint64_t region_id,
-                                 const struct lend_verbs_keys *keys)
+static enum lend_status take_key(struct lend_verbs_rail *rail, struct key *key,
+                                 struct lend_error *why)
 {
-    struct key *key = &grant->keys[grant->key_count++];
-
-    key->region_id = region_id;
-    key->mr = keys->mr;
-    key->piece = (struct lend_verbs_piece){.address = keys->address, .bytes = keys->bytes};
-    return rail->binds && lend_verbs_region_can_bind(region, rail->nic)
-               ? lend_verbs_window_take(windows_of(rail), &key->window, NULL)
-               : make_private(rail, key, region);
-}
-
-/* What a span needs is there; windows are yet to be bound. Where there is no grant yet it is only
- * counted. The lease keeps its region. */
-static enum lend_status take_span(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
-                                  const struct lend_rail_span *span, uint32_t *count)
-{
-    uint32_t gpu = 0;
-    struct lend_verbs_region *region = lend_verbs_find(rail->station, span->region_id, &gpu);
-    enum lend_status status = region != NULL ? LEND_OK : LEND_E_NO_PATH;
+    uint32_t gpu;
+    struct lend_verbs_region *region = lend_verbs_find(rail->station, key->region_id, &gpu);
     struct lend_verbs_keys keys;
 
-    if (grant != NULL)
-        grant->gpus |= gpu;
-    for (uint64_t done = 0; status == LEND_OK && done < span->length_bytes; done += keys.bytes) {
-        if (!lend_verbs_region_keys(region, rail->nic, span->address + done,
-                                    span->length_bytes - done, &keys))
-            return LEND_E_NO_PATH;
-        if (++*count > (grant != NULL ? grant->capacity : (uint32_t)LEND_VERBS_GRANTED_MAX))
-            return LEND_E_LIMIT;
-        if (grant != NULL)
-            status = take_key(rail, grant, region, span->region_id, &keys);
-    }
-    return status;
+    if (region == NULL ||
+        !lend_verbs_region_keys(region, rail->nic, key->piece.address, key->piece.bytes, &keys))
+        return lend_fail(why, LEND_E_NO_PATH, "%s does not have region %llu", rail->place.nic->name,
+                         (unsigned long long)key->region_id);
+    key->mr = keys.mr;
+    return rail->binds && lend_verbs_region_can_bind(region, rail->nic)
+               ? lend_verbs_window_take(windows_of(rail), &key->window, why)
+               : make_private(rail, key, region, why);
 }
 
-static enum lend_status take_spans(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
-                                   const struct lend_rail_grant *what, uint32_t *out_count)
+/* Which keys a span needs: one for each registration that it lies in. Where there is no grant yet
+ * they are only counted. The lease keeps its region. */
+static enum lend_status plan_span(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
+                                  const struct lend_rail_span *span, uint32_t *count,
+                                  struct lend_error *why)
+{
+    const uint32_t most = grant != NULL ? grant->capacity : (uint32_t)LEND_VERBS_GRANTED_MAX;
+    uint32_t gpu = 0;
+    struct lend_verbs_region *region = lend_verbs_find(rail->station, span->region_id, &gpu);
+    struct lend_verbs_keys keys;
+
+    for (uint64_t done = 0; done < span->length_bytes; done += keys.bytes) {
+        if (region == NULL || !lend_verbs_region_keys(region, rail->nic, span->address + done,
+                                                      span->length_bytes - done, &keys))
+            return lend_fail(why, LEND_E_NO_PATH, "%s does not have region %llu",
+                             rail->place.nic->name, (unsigned long long)span->region_id);
+        if (*count == most)
+            return lend_fail(why, LEND_E_LIMIT,
+                             "it takes more than %u keys of %s: lend fewer blocks with a lease",
+                             most, rail->place.nic->name);
+        if (grant != NULL)
+            grant->keys[*count] =
+                (struct key){.region_id = span->region_id,
+                             .piece = {.address = span->address + done, .bytes = keys.bytes}};
+        ++*count;
+    }
+    if (grant != NULL)
+        grant->gpus |= gpu;
+    return LEND_OK;
+}
+
+static enum lend_status plan(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
+                             const struct lend_rail_grant *what, uint32_t *out_count,
+                             struct lend_error *why)
 {
     enum lend_status status = LEND_OK;
 
     *out_count = 0;
     for (uint32_t i = 0; status == LEND_OK && i < what->span_count; i++)
-        status = take_span(rail, grant, &what->spans[i], out_count);
+        status = plan_span(rail, grant, &what->spans[i], out_count, why);
     return status;
 }
 
@@ -391,32 +454,34 @@ static bool post_bind(struct lend_verbs_rail *rail, struct key *key)
 {
     struct lend_verbs_send work = {.wr_id = (uint64_t)(uintptr_t)key->window,
                                    .send_flags = LEND_VERBS_SIGNALED};
-    struct lend_verbs_send *bad = NULL;
 
     lend_verbs_window_bind(key->window, *pair_of(rail), key->mr, key->piece.address,
                            key->piece.bytes, &work);
-    if (lend_verbs_post_send(*pair_of(rail), &work, &bad) == 0)
+    if (post(rail, &work))
         return true;
     (void)lend_verbs_window_bound(key->window, 0, false);
     return false;
 }
 
-static uint32_t count_in(const struct lend_verbs_grant *grant, enum lend_verbs_window_state state)
+/* Of the keys from `first` on. */
+static uint32_t count_in(const struct lend_verbs_grant *grant, uint32_t first,
+                         enum lend_verbs_window_state state)
 {
     uint32_t count = 0;
 
-    for (uint32_t i = 0; i < grant->key_count; i++)
+    for (uint32_t i = first; i < grant->made; i++)
         count += grant->keys[i].window != NULL && grant->keys[i].window->state == state;
     return count;
 }
 
 /* A key is told when its binding has completed. */
-static bool bind_windows(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant)
+static bool bind_windows(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
+                         uint32_t first)
 {
     uint64_t until = lend_sys->now_ns() + BIND_NS;
     uint32_t wanted = 0;
 
-    for (uint32_t i = 0; i < grant->key_count; i++) {
+    for (uint32_t i = first; i < grant->made; i++) {
         if (grant->keys[i].window == NULL)
             continue;
         if (!post_bind(rail, &grant->keys[i]))
@@ -425,42 +490,100 @@ static bool bind_windows(struct lend_verbs_rail *rail, struct lend_verbs_grant *
     }
     do {
         hear(rail);
-    } while (count_in(grant, LEND_VERBS_WINDOW_BINDING) > 0 && lend_sys->now_ns() < until);
-    if (count_in(grant, LEND_VERBS_WINDOW_BOUND) != wanted)
+    } while (count_in(grant, first, LEND_VERBS_WINDOW_BINDING) > 0 && lend_sys->now_ns() < until);
+    if (count_in(grant, first, LEND_VERBS_WINDOW_BOUND) != wanted)
         return false;
-    for (uint32_t i = 0; i < grant->key_count; i++)
+    for (uint32_t i = first; i < grant->made; i++)
         if (grant->keys[i].window != NULL)
             grant->keys[i].piece.rkey = grant->keys[i].window->rkey;
     return true;
 }
 
-/* Make the keys of a lease, which `holder` has a reference to; NULL: the new one has. True: there
- * is a grant, or was: what has ended goes to `over`, and is told of as the others are. */
+/* Make the next keys of a grant. If that fails all of it ends: what has ended goes to `over`. */
+static void make_some(struct lend_verbs_rail *rail, struct lend_verbs_grant *grant,
+                      struct lend_list *over)
+{
+    const uint64_t until = lend_sys->now_ns() + BIND_NS;
+    const uint32_t first = grant->made;
+    enum lend_status status = LEND_OK;
+    struct lend_error why;
+    bool is_over;
+
+    while (status == LEND_OK && grant->made < grant->key_count &&
+           grant->made - first < LEND_VERBS_KEYS_AT_ONCE)
+        status = take_key(rail, &grant->keys[grant->made++], &why);
+    if (status == LEND_OK) {
+        if (!bind_windows(rail, grant, first))
+            (void)abandon(rail, over); /* the queue pair failed, or does not answer */
+        return;
+    }
+    grant->has_failed = true;
+    note_keyless(rail, &grant->what, why.message);
+    do {
+        is_over = end_grant(rail, grant, UINT32_MAX);
+    } while (!is_over && lend_sys->now_ns() < until);
+    if (is_over) /* what a NIC keeps is told to whoever ends the lease */
+        move_over(grant, over);
+}
+
+/* Begin with the keys of a lease, which `holder` has a reference to; NULL: the new one has. True:
+ * there is a grant, or was: what has ended is told of as the others are. */
 static bool make(struct lend_verbs_rail *rail, const struct lend_rail_grant *what,
                  struct lend_verbs_grant *holder, struct lend_list *over)
 {
+    struct lend_verbs_grant *grant = NULL;
+    struct lend_error why;
     uint32_t count = 0;
 
-    if (take_spans(rail, NULL, what, &count) != LEND_OK)
+    note_keyless(rail, what, "");
+    enum lend_status status = plan(rail, NULL, what, &count, &why);
+    if (status == LEND_OK)
+        grant = lend_sys->allocate(sizeof *grant + count * sizeof grant->keys[0]);
+    if (grant != NULL) {
+        grant->capacity = count;
+        status = plan(rail, grant, what, &grant->key_count, &why);
+    } else if (status == LEND_OK) {
+        status = lend_fail(&why, LEND_E_NO_MEMORY, "the owner has no memory for %u keys", count);
+    }
+    if (status != LEND_OK) {
+        note_keyless(rail, what, why.message);
+        lend_sys->release(grant);
         return false;
-    struct lend_verbs_grant *grant =
-        lend_sys->allocate(sizeof *grant + count * sizeof grant->keys[0]);
-    if (grant == NULL)
-        return false;
+    }
     grant->what = *what;
-    grant->capacity = count;
     grant->rail = rail;
     grant->holder = holder != NULL ? holder : grant;
     (void)atomic_fetch_add_explicit(&grant->holder->shares, 1, memory_order_relaxed);
     lend_list_append(&rail->grants, &grant->link);
     lend_list_append(bucket_of(rail->station, what->slot), &grant->slot_link);
-    if (take_spans(rail, grant, what, &count) == LEND_OK) {
-        if (!bind_windows(rail, grant))
-            (void)abandon(rail, over);   /* the queue pair failed, or does not answer */
-    } else if (end_grant(rail, grant)) { /* nothing of it was bound */
-        move_over(grant, over);
-    }
-    return true; /* where a NIC keeps it whoever ends the lease is told */
+    make_some(rail, grant, over);
+    return true;
+}
+
+/* Are there keys of it that are still to be made? Of a lease whose end has begun there are none. */
+static bool is_growing(const struct lend_verbs_rail *rail, const struct lend_verbs_grant *grant)
+{
+    return grant != NULL && rail->is_writable && grant->attempt == 0 && !grant->has_failed &&
+           grant->made < grant->key_count;
+}
+
+bool lend_verbs_keys_pump(struct lend_verbs_rail *rail)
+{
+    struct lend_verbs_grant *grant = NULL;
+    struct lend_list over;
+
+    if (rail->owed_count == 0)
+        return false;
+    lend_list_init(&over);
+    (void)pthread_mutex_lock(&rail->station->keys_lock);
+    for (uint32_t i = 0; !is_growing(rail, grant) && i < rail->owed_count; i++)
+        grant = find(rail->station, rail, rail->owed[i].slot, rail->owed[i].generation);
+    const bool moves = is_growing(rail, grant);
+    if (moves)
+        make_some(rail, grant, &over);
+    (void)pthread_mutex_unlock(&rail->station->keys_lock);
+    tell_over(&over);
+    return moves;
 }
 
 /* The peer is told of its keys next, and before that of what it reads behind WRITEs to GPUs. */
@@ -471,8 +594,12 @@ static void owe(struct lend_verbs_rail *rail, uint32_t slot, uint64_t generation
     const uint32_t gpus = grant != NULL ? grant->gpus : 0;
     (void)pthread_mutex_unlock(&rail->station->keys_lock);
     lend_verbs_gpus_tell(rail, gpus);
-    rail->owed[rail->owed_count].slot = slot;
-    rail->owed[rail->owed_count++].generation = generation;
+    uint32_t at = 0;
+    while (at < rail->owed_count &&
+           (rail->owed[at].slot != slot || rail->owed[at].generation != generation))
+        at++;
+    rail->owed_count += at == rail->owed_count;
+    rail->owed[at] = (struct lend_verbs_owed){.slot = slot, .generation = generation};
 }
 
 bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what)
@@ -486,8 +613,9 @@ bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what
         return false;
     lend_list_init(&over);
     (void)pthread_mutex_lock(&station->keys_lock);
-    if (rail->is_writable && what->span_count > 0 &&
-        find(station, rail, what->slot, what->generation) == NULL)
+    if (what->span_count == 0)
+        note_keyless(rail, what, what->why_none);
+    else if (rail->is_writable && find(station, rail, what->slot, what->generation) == NULL)
         is_new = make(rail, what, NULL, &over);
     (void)pthread_mutex_unlock(&station->keys_lock);
     tell_over(&over);
@@ -498,7 +626,7 @@ bool lend_verbs_grant(struct lend_rail *base, const struct lend_rail_grant *what
 /* Are all keys there? Those that are ending are not told. */
 static bool is_whole(const struct lend_verbs_rail *rail, const struct lend_verbs_grant *grant)
 {
-    bool is_whole = rail->is_writable && grant->key_count == grant->capacity;
+    bool is_whole = rail->is_writable && grant->attempt == 0 && grant->made == grant->key_count;
 
     for (uint32_t i = 0; i < grant->key_count; i++) {
         const struct key *key = &grant->keys[i];
@@ -509,20 +637,23 @@ static bool is_whole(const struct lend_verbs_rail *rail, const struct lend_verbs
     return is_whole;
 }
 
-/* The same keys as another leg has, by the NIC of this one. The lease is that one's to hold. */
+/* The same keys as another leg has, or will have, by the NIC of this one. The lease is that one's
+ * to hold. */
 static void make_alike(struct lend_verbs_rail *rail, const struct lend_verbs_grant *other,
                        struct lend_list *over)
 {
-    struct lend_rail_span spans[LEND_VERBS_GRANTED_MAX];
+    struct lend_rail_span *spans = lend_sys->allocate(other->key_count * sizeof *spans);
     struct lend_rail_grant what = other->what;
 
-    for (uint32_t i = 0; i < other->key_count; i++)
+    for (uint32_t i = 0; spans != NULL && i < other->key_count; i++)
         spans[i] = (struct lend_rail_span){.region_id = other->keys[i].region_id,
                                            .address = other->keys[i].piece.address,
                                            .length_bytes = other->keys[i].piece.bytes};
     what.spans = spans;
     what.span_count = other->key_count;
-    (void)make(rail, &what, other->holder, over);
+    if (spans != NULL)
+        (void)make(rail, &what, other->holder, over);
+    lend_sys->release(spans);
 }
 
 enum lend_status lend_verbs_hear_wish(struct lend_verbs_rail *rail, const uint8_t *bytes,
@@ -543,7 +674,7 @@ enum lend_status lend_verbs_hear_wish(struct lend_verbs_rail *rail, const uint8_
     (void)pthread_mutex_lock(&station->keys_lock);
     /* It has shown the lease, and that one lives: whoever ends it ends these, too. */
     const struct lend_verbs_grant *first = find(station, rail->root, slot, generation);
-    if (rail->is_writable && first != NULL && first->attempt == 0 && is_whole(rail->root, first) &&
+    if (rail->is_writable && first != NULL && first->attempt == 0 && !first->has_failed &&
         find(station, rail, slot, generation) == NULL)
         make_alike(rail, first, &over);
     (void)pthread_mutex_unlock(&station->keys_lock);
@@ -552,22 +683,47 @@ enum lend_status lend_verbs_hear_wish(struct lend_verbs_rail *rail, const uint8_
     return LEND_OK;
 }
 
+/* What is to be said of a lease now. False: nothing, until more of its keys are made. */
+static bool tell_next(struct lend_verbs_rail *rail, struct lend_verbs_owed *owed,
+                      struct lend_verbs_granted *out)
+{
+    const struct lend_verbs_grant *grant = find(rail->station, rail, owed->slot, owed->generation);
+    const bool grows = is_growing(rail, grant);
+
+    if (grows && owed->is_begun)
+        return false;
+    *out = (struct lend_verbs_granted){
+        .slot = owed->slot, .generation = owed->generation, .is_lost = !rail->is_writable};
+    if (grows || (grant != NULL && is_whole(rail, grant))) {
+        out->total = grant->key_count;
+        out->first = owed->told;
+        lend_verbs_gpus_measure(rail->root, grant->gpus, out->distances);
+        while (!grows && owed->told < out->total && out->piece_count < LEND_VERBS_GRANT_PIECES_MAX)
+            out->pieces[out->piece_count++] = grant->keys[owed->told++].piece;
+    } else if (rail->keyless.slot == owed->slot && rail->keyless.generation == owed->generation) {
+        memcpy(out->why, rail->keyless.why, sizeof out->why);
+    }
+    owed->is_begun = true;
+    return true;
+}
+
 size_t lend_verbs_say_grant(struct lend_verbs_rail *rail, uint8_t *bytes)
 {
-    const uint32_t slot = rail->owed[0].slot;
-    const uint64_t generation = rail->owed[0].generation;
-    struct lend_verbs_granted told = {.slot = slot, .generation = generation};
+    struct lend_verbs_granted told;
+    bool is_said = false;
+    uint32_t at = 0;
 
-    rail->owed_count--;
-    for (uint32_t i = 0; i < rail->owed_count; i++)
-        rail->owed[i] = rail->owed[i + 1];
     (void)pthread_mutex_lock(&rail->station->keys_lock);
-    const struct lend_verbs_grant *grant = find(rail->station, rail, slot, generation);
-    if (grant != NULL && is_whole(rail, grant))
-        for (; told.piece_count < grant->key_count; told.piece_count++)
-            told.pieces[told.piece_count] = grant->keys[told.piece_count].piece;
-    told.is_lost = !rail->is_writable;
+    while (at < rail->owed_count && !(is_said = tell_next(rail, &rail->owed[at], &told)))
+        at++;
     (void)pthread_mutex_unlock(&rail->station->keys_lock);
+    if (!is_said)
+        return 0;
+    if (told.total == 0 || rail->owed[at].told == told.total) {
+        rail->owed_count--;
+        memmove(&rail->owed[at], &rail->owed[at + 1],
+                (rail->owed_count - at) * sizeof rail->owed[0]);
+    }
     return lend_verbs_granted_encode(&told, bytes, LEND_FRAME_MESSAGE_MAX);
 }
 
@@ -577,6 +733,7 @@ void lend_verbs_keys_begin(struct lend_verbs_rail *rail)
 {
     (void)pthread_mutex_lock(&rail->station->keys_lock);
     rail->is_writable = true;
+    rail->key_work = 0;
     (void)pthread_mutex_unlock(&rail->station->keys_lock);
 }
 
@@ -598,7 +755,7 @@ void lend_verbs_keys_forget(struct lend_verbs_rail *rail)
     for (struct lend_list *link; (link = lend_list_take_first(&rail->grants)) != NULL;) {
         struct lend_verbs_grant *grant = grant_at(link);
 
-        for (uint32_t i = 0; i < grant->key_count; i++) {
+        for (uint32_t i = 0; i < grant->made; i++) {
             lend_sys->release(grant->keys[i].window);
             if (grant->keys[i].private != NULL)
                 lend_verbs_private_forget(grant->keys[i].private);

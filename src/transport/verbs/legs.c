@@ -8,7 +8,8 @@
  * A rail is one *leg* for each NIC of the client's that it uses, and the first of them is its root.
  * Each is made, said and heard, and broken by itself (rail.c), and its work is proven by itself
  * (work.c). A long READ or WRITE is split: each leg has a part of its bytes, the longer the faster
- * it is, and it is a success when each part is. All else goes by the root.
+ * it is, and it is a success when each part is. What goes to or from memory of a GPU goes by the
+ * legs that are nearest to it. All else goes by the root.
  *
  * The keys of a WRITE are each for one queue pair. The root has them before it begins; the others
  * wish for theirs when they first have a part by that lease, which waits until they are told, and
@@ -254,13 +255,13 @@ static void part_done(struct lend_rail_move *move)
         finish(root, split);
 }
 
-/* Does the lease let that leg write? -1: its owner has not said so. */
+/* Does the lease let that leg write, or will it? -1: its owner has not said so. */
 static int may_write(struct lend_verbs_rail *leg, const struct lend_rail_move *move)
 {
     const struct lend_verbs_entry *entry =
         lend_verbs_granted_find(leg, move->slot, move->generation);
 
-    return entry == NULL ? -1 : !entry->is_lost && entry->piece_count > 0;
+    return entry == NULL ? -1 : !entry->is_lost && entry->total > 0;
 }
 
 /* Does that leg know both ends of all of it, or could it? The peer's keys are noted for it. */
@@ -268,7 +269,7 @@ static bool knows(struct lend_verbs_rail *leg, const struct lend_rail_move *move
 {
     const int writes = move->is_write ? may_write(leg, move) : 1;
 
-    if (writes == 0 || (writes < 0 && leg->wishes == LEND_VERBS_OWED_MAX))
+    if (writes == 0 || (writes < 0 && leg->wishes == LEND_VERBS_WISHES_MAX))
         return false;
     for (uint64_t i = 0; i < move->theirs.extent_count; i++) {
         if (lend_verbs_region_means(move->ends[i].ours, leg->nic) == 0)
@@ -298,42 +299,67 @@ static int32_t gpu_of(const struct lend_rail_move *move)
     return gpu < LEND_VERBS_ORDINALS_MAX ? gpu : -1;
 }
 
-/* Of legs for memory of a GPU, those alone whose NICs are nearest to it; all, where it is not known
- * how far they are. */
-static uint32_t keep_nearest(struct lend_verbs_rail **legs, uint32_t count, int32_t gpu)
+/* How far our NIC of a leg is from that GPU of ours; 0: not known. */
+static uint32_t distance_from(const struct lend_verbs_rail *leg, int32_t gpu)
 {
-    uint32_t distances[LEND_VERBS_LEGS_MAX], nearest = UINT32_MAX, kept = 0;
+    return gpu < 0 ? 0
+                   : atomic_load_explicit(&leg->station->distances[leg->nic][gpu],
+                                          memory_order_relaxed);
+}
+
+/* What the owner has told of a WRITE to memory of one GPU of its; NULL: it is none. */
+static const struct lend_verbs_entry *find_target(struct lend_verbs_rail *root,
+                                                  const struct lend_rail_move *move)
+{
+    return move->is_write && __builtin_popcount(move->gpus) == 1
+               ? lend_verbs_granted_find(root, move->slot, move->generation)
+               : NULL;
+}
+
+/* Of legs for memory of GPUs, those alone whose NICs are nearest to them, at both ends together:
+ * to that of our side, and to the target of a WRITE. All, where it is not known of any end how far
+ * they are. */
+static uint32_t keep_nearest(struct lend_verbs_rail **legs, uint32_t count,
+                             const struct lend_rail_move *move, int32_t gpu)
+{
+    const struct lend_verbs_entry *target = find_target(legs[0]->root, move);
+    uint32_t sums[LEND_VERBS_LEGS_MAX], nearest = UINT32_MAX, kept = 0;
+    bool knows_ours = gpu >= 0, knows_theirs = target != NULL;
 
     for (uint32_t i = 0; i < count; i++) {
-        distances[i] = atomic_load_explicit(&legs[i]->station->distances[legs[i]->nic][gpu],
-                                            memory_order_relaxed);
-        nearest = distances[i] < nearest ? distances[i] : nearest;
+        knows_ours &= distance_from(legs[i], gpu) > 0;
+        knows_theirs &= target != NULL && target->distances[legs[i]->leg] > 0;
     }
-    if (nearest == 0)
-        return count;
+    for (uint32_t i = 0; i < count; i++) {
+        sums[i] = knows_ours ? distance_from(legs[i], gpu) : 0;
+        sums[i] += knows_theirs ? target->distances[legs[i]->leg] : 0;
+        nearest = sums[i] < nearest ? sums[i] : nearest;
+    }
     for (uint32_t i = 0; i < count; i++)
-        if (distances[i] == nearest)
+        if (sums[i] == nearest)
             legs[kept++] = legs[i];
     return kept;
 }
 
-/* The legs that it is to go by: one, or several, if it is to be split; 0: by the root. */
+/* The legs that it is to go by: one, or several, if it is to be split; 0: by the root. A short one
+ * goes by another than that where it is nearer to a GPU. */
 static uint32_t choose_legs(struct lend_verbs_rail *root, const struct lend_rail_move *move,
                             struct lend_verbs_rail **out)
 {
     const uint64_t most = move->total_bytes / LEND_VERBS_BATCH_BYTES;
     const bool is_long = move->total_bytes >= LEND_VERBS_SPLIT_BYTES;
-    int32_t gpu = root->parts != NULL && !move->is_write ? gpu_of(move) : -1;
+    int32_t gpu = root->parts != NULL ? gpu_of(move) : -1;
     struct lend_verbs_rail *leg;
     uint32_t count = 0;
 
-    if (root->parts == NULL || lend_list_is_empty(&root->parts->free) || (!is_long && gpu < 0))
+    if (root->parts == NULL || lend_list_is_empty(&root->parts->free) ||
+        (!is_long && gpu < 0 && move->gpus == 0))
         return 0;
     FOR_EACH_LEG (leg, root)
         if (leg->state == LEND_VERBS_RAIL_UP && (leg == root || knows(leg, move)))
             out[count++] = leg;
-    if (gpu >= 0)
-        count = keep_nearest(out, count, gpu);
+    if (count > 1)
+        count = keep_nearest(out, count, move, gpu);
     return !is_long && count > 1 ? 1 : count < most || !is_long ? count : (uint32_t)most;
 }
 
@@ -427,8 +453,8 @@ static void start_part(struct part *part)
         return;
     }
     if (!is_wished(leg, move)) {
-        leg->owed[leg->owed_count].slot = move->slot;
-        leg->owed[leg->owed_count++].generation = move->generation;
+        leg->owed[leg->owed_count++] =
+            (struct lend_verbs_owed){.slot = move->slot, .generation = move->generation};
         leg->wishes++;
         lend_session_wake(leg->root->base.session);
     }
@@ -466,7 +492,8 @@ void lend_verbs_legs_submit(struct lend_rail *base, struct lend_rail_move *move)
     uint64_t weights[LEND_VERBS_LEGS_MAX];
     uint32_t count = choose_legs(root, move, legs);
 
-    if (count < 2) {
+    /* One WRITE by another leg is a part, too, as it may have to wait for keys. */
+    if (count == 0 || (count == 1 && (legs[0] == root || !move->is_write))) {
         lend_verbs_submit(count == 1 ? &legs[0]->base : base, move);
         return;
     }

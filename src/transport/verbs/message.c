@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { VERSION = 4, TOLD_HEAD_BYTES = 16, PIECE_BYTES = 20 };
+enum { VERSION = 5, TOLD_HEAD_BYTES = 16, PIECE_BYTES = 20 };
 
 /* As the machine stores it: words of leases are read as they lie. */
 #define ORDER_MARK UINT64_C(0x0102030405060708)
@@ -135,6 +135,21 @@ size_t lend_verbs_refusal_encode(uint32_t round, const char *reason, uint8_t *by
     return writer.count;
 }
 
+/* All that is left, with nothing in it that a terminal would act upon. False: it is too long. */
+static bool read_reason(struct lend_reader *reader, char reason[LEND_VERBS_REASON_MAX + 1])
+{
+    size_t length = reader->left;
+
+    if (reader->bad || length > LEND_VERBS_REASON_MAX)
+        return false;
+    lend_read_bytes(reader, reason, length);
+    reason[length] = '\0';
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)reason[i] < 0x20 || (unsigned char)reason[i] >= 0x7f)
+            reason[i] = '?';
+    return true;
+}
+
 enum lend_status lend_verbs_refusal_decode(const uint8_t *bytes, size_t count, uint32_t *out_round,
                                            char reason[LEND_VERBS_REASON_MAX + 1],
                                            struct lend_error *error)
@@ -143,14 +158,8 @@ enum lend_status lend_verbs_refusal_decode(const uint8_t *bytes, size_t count, u
 
     (void)lend_read_u8(&reader);
     uint32_t round = lend_read_u32(&reader);
-    size_t length = reader.left;
-    if (reader.bad || length > LEND_VERBS_REASON_MAX)
+    if (!read_reason(&reader, reason))
         return lend_fail(error, LEND_E_CORRUPT, "the refusal of a rail in %zu bytes", count);
-    lend_read_bytes(&reader, reason, length);
-    reason[length] = '\0';
-    for (size_t i = 0; i < length; i++)
-        if ((unsigned char)reason[i] < 0x20 || (unsigned char)reason[i] >= 0x7f)
-            reason[i] = '?';
     *out_round = round;
     return LEND_OK;
 }
@@ -236,8 +245,13 @@ size_t lend_verbs_granted_encode(const struct lend_verbs_granted *granted, uint8
     lend_write_u32(&writer, granted->slot);
     lend_write_u64(&writer, granted->generation);
     lend_write_u8(&writer, granted->is_lost);
+    lend_write_bytes(&writer, granted->distances, sizeof granted->distances);
+    lend_write_u32(&writer, granted->total);
+    lend_write_u32(&writer, granted->first);
     lend_write_u32(&writer, granted->piece_count);
     write_pieces(&writer, granted->pieces, granted->piece_count);
+    if (granted->total == 0)
+        lend_write_bytes(&writer, granted->why, strnlen(granted->why, LEND_VERBS_REASON_MAX));
     return writer.count;
 }
 
@@ -252,11 +266,19 @@ enum lend_status lend_verbs_granted_decode(const uint8_t *bytes, size_t count,
     granted.slot = lend_read_u32(&reader);
     granted.generation = lend_read_u64(&reader);
     granted.is_lost = lend_read_u8(&reader) != 0;
+    lend_read_bytes(&reader, granted.distances, sizeof granted.distances);
+    granted.total = lend_read_u32(&reader);
+    granted.first = lend_read_u32(&reader);
     granted.piece_count = lend_read_u32(&reader);
-    if (granted.piece_count > LEND_VERBS_GRANTED_MAX)
-        return lend_fail(error, LEND_E_CORRUPT, "a lease for writing in %u pieces",
-                         granted.piece_count);
+    if (granted.total > LEND_VERBS_GRANTED_MAX || granted.first > granted.total ||
+        granted.piece_count > granted.total - granted.first ||
+        granted.piece_count > LEND_VERBS_GRANT_PIECES_MAX)
+        return lend_fail(error, LEND_E_CORRUPT,
+                         "%u pieces of a lease for writing, from %u of %u on", granted.piece_count,
+                         granted.first, granted.total);
     read_pieces(&reader, granted.pieces, granted.piece_count);
+    if (granted.total == 0)
+        is_sound = read_reason(&reader, granted.why);
     for (uint32_t i = 0; i < granted.piece_count; i++)
         is_sound &= granted.pieces[i].bytes > 0 &&
                     granted.pieces[i].bytes <= UINT64_MAX - granted.pieces[i].address;

@@ -18,7 +18,9 @@
  *                                                lease that has them
  *
  *                                           <--  GRANT (what a lease for writing lets it write):
- *                                                ahead of the view as well
+ *                                                ahead of the view as well. Of a lease of many
+ *                                                keys this one says how many there will be, and
+ *                                                others follow when they are made
  *       WISH (keys of a lease that was   -->   of a leg that is not the first: a GRANT answers
  *             granted on the first leg)
  *       NOTE (a notification): a SEND; or, -->
@@ -32,8 +34,10 @@
 
 enum {
     LEND_VERBS_LANES_MAX = 16,
-    LEND_VERBS_PIECES_MAX = 16,   /* of a region, to one NIC */
-    LEND_VERBS_GRANTED_MAX = 256, /* pieces of a lease for writing */
+    LEND_VERBS_LEGS_MAX = 4,           /* NICs of ours that a rail uses */
+    LEND_VERBS_PIECES_MAX = 16,        /* of a region, to one NIC */
+    LEND_VERBS_GRANTED_MAX = 16384,    /* pieces of a lease for writing, */
+    LEND_VERBS_GRANT_PIECES_MAX = 512, /* and of a message that tells of it */
     LEND_VERBS_REASON_MAX = 200,
     LEND_VERBS_NOTE_HEAD = 9,
     LEND_VERBS_NOTE_BYTES = LEND_VERBS_NOTE_HEAD + 512, /* of a notification by a rail */
@@ -87,13 +91,21 @@ struct lend_verbs_told {
     } pieces[LEND_VERBS_PIECES_MAX];
 };
 
-/* What a lease for writing lets a peer write by itself: nothing, where there are no pieces. */
+/* What a lease for writing lets a peer write by itself: `total` pieces, of which these are some,
+ * from number `first` on. Nothing, where there are none, and why: or, without a reason, it is to be
+ * asked for again. */
 struct lend_verbs_granted {
     uint32_t slot;
     uint64_t generation;
     bool is_lost; /* the queue pair for writes is gone: another rail is to be made */
+    /* How far the owner's NIC of each leg is from the GPU whose memory it is; 0: it is not known,
+     * or is none, or several. */
+    uint8_t distances[LEND_VERBS_LEGS_MAX];
+    uint32_t total;
+    uint32_t first;
     uint32_t piece_count;
-    struct lend_verbs_piece pieces[LEND_VERBS_GRANTED_MAX];
+    struct lend_verbs_piece pieces[LEND_VERBS_GRANT_PIECES_MAX];
+    char why[LEND_VERBS_REASON_MAX + 1];
 };
 
 /* What a message is, or 0: its first byte, but for the upper half, which says of which leg it is.

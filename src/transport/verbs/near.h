@@ -11,9 +11,9 @@ struct lend_verbs_nic;
 
 /* How far NICs are from GPUs, as the kernel tells where PCI devices are. */
 
-enum {
-    LEND_VERBS_ON_NODE = 100,      /* under other root ports, of one NUMA node */
-    LEND_VERBS_ACROSS_NODES = 200, /* or of two, or it is not known */
+enum {                                /* at most UINT8_MAX, as they are told in a byte */
+       LEND_VERBS_ON_NODE = 100,      /* under other root ports, of one NUMA node */
+       LEND_VERBS_ACROSS_NODES = 200, /* or of two, or it is not known */
 };
 
 /* Where the kernel tells of each PCI device by its name. A test points it elsewhere. */

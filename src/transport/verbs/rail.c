@@ -598,7 +598,7 @@ static enum lend_status hear_grant(struct lend_verbs_rail *rail, const uint8_t *
     if (status != LEND_OK || rail->state != LEND_VERBS_RAIL_UP)
         return status;
     lend_verbs_granted_note(rail, &granted);
-    rail->wishes -= rail->wishes > 0;
+    rail->wishes -= granted.first == 0 && rail->wishes > 0;
     lend_verbs_legs_settle(rail, &granted);
     if (granted.is_lost && rail != rail->root) /* of the root core asks */
         lend_verbs_rail_lose_pairs(rail);

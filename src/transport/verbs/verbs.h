@@ -52,7 +52,6 @@ enum {
     LEND_VERBS_BATCHES = 16,          /* of a rail under way */
     LEND_VERBS_BATCHES_OF_ONE = 6,    /* and of a READ */
     LEND_VERBS_SGES_MAX = 4,          /* scatter entries of a work request */
-    LEND_VERBS_LEGS_MAX = 4,          /* NICs of ours that a rail uses */
     LEND_VERBS_SPLITS = 16,           /* moves of a rail that go by several, at one time; */
     LEND_VERBS_SPLIT_BYTES = 2 << 20, /* of so much or more, */
     LEND_VERBS_SHARE_BYTES = 1 << 16, /* in multiples of that, */
@@ -61,10 +60,13 @@ enum {
     LEND_VERBS_CALLS_MAX = 64,        /* of one peer that are answered within a second */
     LEND_VERBS_FARS_MAX = 65536,      /* regions of an owner that are known; others are served */
     LEND_VERBS_KEY_WORK = 512,        /* binds, and ends of bindings, under way at an owner's */
-    LEND_VERBS_OWED_MAX = 16,         /* leases whose keys are to be told, or wished for */
+    LEND_VERBS_OWED_MAX = 128,        /* leases whose keys are made, and told; others are served */
+    LEND_VERBS_WISHES_MAX = 16,       /* of them, those that a leg has wished for */
+    LEND_VERBS_KEYS_AT_ONCE = 64,     /* made in one turn of a session, and ended under one lock */
+    LEND_VERBS_KNOWN_MAX = 1 << 18,   /* pieces that a leg knows, of all leases */
     LEND_VERBS_ENTRY_BUCKETS = 64,
     LEND_VERBS_GRANT_BUCKETS = 256,
-    LEND_VERBS_WINDOWS_KEPT = 64,                 /* free ones, of a NIC */
+    LEND_VERBS_WINDOWS_KEPT = 4096,               /* free ones, of a NIC */
     LEND_VERBS_GPUS_MAX = 16,                     /* contexts, whose memory peers may write */
     LEND_VERBS_ORDINALS_MAX = LEND_RAIL_GPUS_MAX, /* GPUs have lower numbers, */
     LEND_VERBS_BEACONS_MAX = 4,                   /* GPUs that one WRITE goes to */
@@ -158,8 +160,11 @@ struct lend_verbs_entry {
     uint32_t slot;
     uint64_t generation;
     bool is_lost;
-    uint32_t piece_count;
-    struct lend_verbs_piece pieces[]; /* ascending by address */
+    uint32_t total;       /* 0: nothing, and why */
+    uint32_t piece_count; /* that have been told; nothing is written before all are */
+    uint8_t distances[LEND_VERBS_LEGS_MAX]; /* of the owner's NICs from its GPU */
+    char why[LEND_VERBS_REASON_MAX + 1];
+    struct lend_verbs_piece pieces[]; /* ascending by address, when all are there */
 };
 
 enum lend_verbs_rail_state {
@@ -229,8 +234,14 @@ struct lend_verbs_rail {
     struct lend_list grants;
     struct lend_verbs_cq *write_cq;
     bool binds;              /* windows; else private regions are made; set before it is UP */
-    bool is_writable;        /* the queue pair works */
+    bool is_writable;        /* the queue pair works, */
+    uint32_t key_work;       /* with so much under way, whose completions its queue has room for */
     struct lend_error keeps; /* what the provider said when it kept something last */
+    struct lend_verbs_keyless {
+        uint32_t slot;
+        uint64_t generation;
+        char why[LEND_VERBS_REASON_MAX + 1];
+    } keyless; /* the last lease for which there are no keys, which is said to the peer */
 
     uint32_t calls; /* that came since then */
     uint64_t calls_since_ns;
@@ -239,10 +250,12 @@ struct lend_verbs_rail {
     bool owes_offer; /* a call, or the answer to one */
     bool owes_refusal;
     uint32_t owed_count; /* leases whose keys are told, or, by the client, wished for next */
-    struct {
+    struct lend_verbs_owed {
         uint32_t slot;
         uint64_t generation;
-    } owed[LEND_VERBS_OWED_MAX + 1];
+        bool is_begun; /* the peer knows how many keys there will be, */
+        uint32_t told; /* and has so many */
+    } owed[LEND_VERBS_OWED_MAX];
     uint64_t *telling; /* regions, which are told next; owned */
     uint32_t telling_count;
     uint32_t telling_capacity;
@@ -253,6 +266,7 @@ struct lend_verbs_rail {
     uint32_t far_count;
     struct lend_verbs_entry *entries[LEND_VERBS_ENTRY_BUCKETS]; /* what leases let us write */
     uint32_t entry_count;
+    uint32_t known_count;  /* pieces of these */
     uint32_t wishes;       /* for keys, which the owner has not answered */
     bool is_joined;        /* the owner has queue pairs of this round, and we ours; */
     bool owes_halt;        /* or ours broke, and its are to go, */
@@ -307,6 +321,10 @@ bool lend_verbs_gpus_flush(const struct lend_verbs_station *station, uint32_t gp
                            struct lend_error *why);
 /* Tell the peer, which is to write to those GPUs, of their beacons. */
 void lend_verbs_gpus_tell(struct lend_verbs_rail *rail, uint32_t gpus);
+/* How far our NIC of each leg is from the one GPU that those are contexts of; 0: not known, or
+ * there is not one. */
+void lend_verbs_gpus_measure(const struct lend_verbs_rail *root, uint32_t gpus,
+                             uint8_t out[LEND_VERBS_LEGS_MAX]);
 /* The station's store is closed. */
 void lend_verbs_gpus_fini(struct lend_verbs_station *station, bool forked);
 
@@ -351,7 +369,9 @@ enum lend_status lend_verbs_revoke(void *transport, uint32_t slot, uint64_t gene
 /* The peer wishes for keys of a lease on that leg, too: those that its root has. */
 enum lend_status lend_verbs_hear_wish(struct lend_verbs_rail *rail, const uint8_t *bytes,
                                       size_t count, struct lend_error *error);
-/* The next of the keys that are owed to the peer. */
+/* Make some of the keys that are owed to the peer. True if there were any to make. */
+bool lend_verbs_keys_pump(struct lend_verbs_rail *rail);
+/* The next of the keys that are owed to the peer, and have been made. */
 size_t lend_verbs_say_grant(struct lend_verbs_rail *rail, uint8_t *bytes);
 /* The server's queue pair for writes is there; or it is to be gone, with all keys: false: the
  * provider keeps something. In a forked child: free the memory alone. */

@@ -328,6 +328,8 @@ static bool begin_batch(struct lend_verbs_rail *rail, struct lend_rail_move *mov
     build.move = move;
     build.granted =
         move->is_write ? lend_verbs_granted_find(rail, move->slot, move->generation) : NULL;
+    if (build.granted != NULL && build.granted->piece_count < build.granted->total)
+        return false; /* its keys are being made */
     build.count = 0;
     build.bytes = 0;
     build.region = NULL;
@@ -559,7 +561,7 @@ bool lend_verbs_pump(struct lend_rail *base)
     bool moved = false;
 
     if (!rail->is_client)
-        return lend_verbs_notes_hear(rail);
+        return lend_verbs_notes_hear(rail) | lend_verbs_keys_pump(rail);
     if (lend_verbs_rail_heed(rail))
         return true;
     if (rail->state == LEND_VERBS_RAIL_BROKEN && !lend_list_is_empty(&rail->moves)) {
