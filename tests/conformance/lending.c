@@ -36,31 +36,86 @@ static uint64_t pattern_word(uint64_t seed, uint64_t index)
     return mixed ^ (mixed >> 32);
 }
 
+typedef uint8_t byte_at(uint64_t key, uint64_t offset);
+
 static uint8_t pattern_byte(uint64_t seed, uint64_t offset)
 {
     return (uint8_t)(pattern_word(seed, offset / 8) >> (offset % 8 * 8));
 }
 
+static uint8_t constant_byte(uint64_t value, uint64_t offset)
+{
+    (void)offset;
+    return (uint8_t)value;
+}
+
+/* Memory is looked at, and changed, a piece at a time. */
+enum { PIECE_BYTES = 64 << 10 };
+
+static size_t piece_of(uint64_t bytes)
+{
+    return bytes < PIECE_BYTES ? (size_t)bytes : PIECE_BYTES;
+}
+
+static void fill(void *memory, uint64_t bytes, byte_at *wanted, uint64_t key)
+{
+    uint8_t piece[PIECE_BYTES];
+
+    for (uint64_t at = 0; at < bytes; at += piece_of(bytes - at)) {
+        for (size_t i = 0; i < piece_of(bytes - at); i++)
+            piece[i] = wanted(key, at + i);
+        memory_put((uint8_t *)memory + at, piece, piece_of(bytes - at));
+    }
+}
+
+static bool has(const void *memory, uint64_t bytes, byte_at *wanted, uint64_t key)
+{
+    uint8_t piece[PIECE_BYTES];
+
+    for (uint64_t at = 0; at < bytes; at += piece_of(bytes - at)) {
+        memory_get(piece, (const uint8_t *)memory + at, piece_of(bytes - at));
+        for (size_t i = 0; i < piece_of(bytes - at); i++)
+            if (piece[i] != wanted(key, at + i))
+                return false;
+    }
+    return true;
+}
+
 void pattern_fill(void *memory, uint64_t bytes, uint64_t seed)
 {
-    for (uint64_t offset = 0; offset < bytes; offset++)
-        ((uint8_t *)memory)[offset] = pattern_byte(seed, offset);
+    fill(memory, bytes, pattern_byte, seed);
 }
 
 bool pattern_is(const void *memory, uint64_t bytes, uint64_t seed)
 {
-    for (uint64_t offset = 0; offset < bytes; offset++)
-        if (((const uint8_t *)memory)[offset] != pattern_byte(seed, offset))
-            return false;
-    return true;
+    return has(memory, bytes, pattern_byte, seed);
+}
+
+void memory_set(void *memory, int value, uint64_t bytes)
+{
+    fill(memory, bytes, constant_byte, (uint64_t)value);
 }
 
 bool is_filled(const void *memory, uint64_t bytes, uint8_t value)
 {
-    for (uint64_t offset = 0; offset < bytes; offset++)
-        if (((const uint8_t *)memory)[offset] != value)
-            return false;
-    return true;
+    return has(memory, bytes, constant_byte, value);
+}
+
+void same_at(const void *one, const void *other, uint64_t bytes, const char *file, int line)
+{
+    uint8_t first[PIECE_BYTES], second[PIECE_BYTES];
+
+    for (uint64_t at = 0; at < bytes; at += piece_of(bytes - at)) {
+        memory_get(first, (const uint8_t *)one + at, piece_of(bytes - at));
+        memory_get(second, (const uint8_t *)other + at, piece_of(bytes - at));
+        for (size_t i = 0; i < piece_of(bytes - at); i++) {
+            if (first[i] == second[i])
+                continue;
+            print_error("byte %llu of %llu: 0x%02x, not 0x%02x\n", (unsigned long long)(at + i),
+                        (unsigned long long)bytes, first[i], second[i]);
+            _fail(file, line);
+        }
+    }
 }
 
 void meet(struct pair *pair)
@@ -92,14 +147,13 @@ static uint64_t extent_of(struct lend_geometry *geometry)
            geometry->block_length_bytes;
 }
 
-static struct loan describe_loan(struct pair *pair, struct lend_geometry geometry, bool is_owners,
-                                 struct lend_region_desc *desc)
+static struct loan describe_loan(struct pair *pair, struct lend_geometry geometry,
+                                 enum pair_end end, struct lend_region_desc *desc)
 {
     struct loan loan = {.bytes = extent_of(&geometry), .geometry = geometry};
     struct lend_error error = {0};
 
-    loan.memory = pair_memory(pair, loan.bytes);
-    pair_note_end(pair, loan.memory, is_owners);
+    loan.memory = pair_memory(pair, end, loan.bytes);
     EXPECT(pair_describe(pair, loan.memory, loan.bytes, &desc->memory, &error), LEND_OK, &error);
     desc->geometry = geometry;
     return loan;
@@ -109,7 +163,7 @@ struct loan lend_memory_of(struct pair *pair, struct lend_geometry geometry, uin
                            const char *name)
 {
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
-    struct loan loan = describe_loan(pair, geometry, true, &desc);
+    struct loan loan = describe_loan(pair, geometry, PAIR_OWNER, &desc);
     struct lend_region_info info = {0};
     struct lend_error error = {0};
 
@@ -165,7 +219,7 @@ static struct lend_region *kept; /* the last that the reader has registered */
 struct loan keep_geometry(struct pair *pair, struct lend_geometry geometry)
 {
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
-    struct loan loan = describe_loan(pair, geometry, false, &desc);
+    struct loan loan = describe_loan(pair, geometry, PAIR_READER, &desc);
     struct lend_error error = {0};
 
     EXPECT(lend_region_register(pair->reader, &desc, 1, &loan.region, NULL, &error), LEND_OK,

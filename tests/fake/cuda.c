@@ -19,6 +19,7 @@ enum {
     WORK_MAX = 16384,
     NOT_INITIALIZED = 3,
     INVALID_HANDLE = 400,
+    GUARD_BYTES = 4096,
 };
 
 struct function {
@@ -502,8 +503,10 @@ int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes)
         return result;
     if (bytes == 0)
         return LEND_CUDA_ERROR_INVALID_VALUE;
-    /* Where the last was freed, if it has room: as a driver's allocator does. */
-    place = mmap(freed_last, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    /* Where the last was freed, if it has room: as a driver's allocator does. No two are side by
+     * side, which would make one range of them. */
+    place = mmap(freed_last, pages + GUARD_BYTES, PROT_NONE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int fd = memfd_create("fake-gpu", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, (off_t)pages) != 0)
         return LEND_CUDA_ERROR_OUT_OF_MEMORY;
@@ -539,7 +542,7 @@ int cuMemFree_v2(uint64_t pointer)
         size_t pages = ((size_t)allocation->length_bytes + 4095) & ~(size_t)4095;
 
         freed_last = (void *)(uintptr_t)allocation->base;
-        (void)munmap(freed_last, pages);
+        (void)munmap(freed_last, pages + GUARD_BYTES);
         (void)munmap(allocation->bytes, pages);
         (void)close(allocation->fd);
         *allocation = allocations[--allocation_count];
