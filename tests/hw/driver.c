@@ -8,6 +8,8 @@
 
 struct driver driver;
 
+static void *context; /* of GPU 0 */
+
 static void find(void *library, const char *name, void *slot)
 {
     void *symbol = dlsym(library, name);
@@ -33,10 +35,14 @@ void driver_put(uint64_t to, const void *from, size_t bytes)
     driver_must(driver.synchronize(), "cuCtxSynchronize");
 }
 
+void driver_enter(void)
+{
+    driver_must(driver.context_set(context), "cuCtxSetCurrent");
+}
+
 void driver_open(void)
 {
     void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    void *context = NULL;
 
     if (library == NULL) {
         (void)fprintf(stderr, "there is no NVIDIA driver to test on: %s\n", dlerror());
@@ -59,5 +65,5 @@ void driver_open(void)
     find(library, "cuCtxSynchronize", &driver.synchronize);
     driver_must(driver.init(0), "cuInit");
     driver_must(driver.context_retain(&context, 0), "cuDevicePrimaryCtxRetain");
-    driver_must(driver.context_set(context), "cuCtxSetCurrent");
+    driver_enter();
 }

@@ -31,6 +31,8 @@ extern struct driver driver;
 /* Open it, and make the primary context of GPU 0 current. Ends the process, saying why, where that
  * cannot be. */
 void driver_open(void);
+/* Make it this thread's too. */
+void driver_enter(void);
 /* The same of any call that fails. */
 void driver_must(int result, const char *what);
 /* Bytes of the host's to the GPU. A copy from memory that is not pinned may return before they are
