@@ -64,8 +64,11 @@ build_library() {
 build() {
     compiler=$(find_compiler)
     build_library
-    compile "$here"/tests/hw/gpu.c "$here"/tests/hw/driver.c "$here"/tests/hw/reader.c \
-        "$here"/tests/hw/rows.c "$work/liblend.so.0" -o "$work/gpu" "-Wl,-rpath,$work" -pthread -ldl
+    set --
+    for name in gpu driver kinds owner reader rows; do
+        set -- "$@" "$here/tests/hw/$name.c"
+    done
+    compile "$@" "$work/liblend.so.0" -o "$work/gpu" "-Wl,-rpath,$work" -pthread -ldl
     # The demo but for its output, which takes libraries.
     set --
     for name in borrower cache dice endpoint gpu hosts job lender models order owner_orders \

@@ -78,10 +78,30 @@ class RunTest(unittest.TestCase):
                                  LEND_HW_TORCH="stand-in")
         for name, (result, figure) in rows.items():
             is_left_out = name == "compute-sanitizer"
-            is_refused = name.endswith("local/cuda")
+            is_refused = name.endswith(", local/cuda")  # by an IPC handle
             self.assertEqual(result, "left out" if is_left_out else
                              "FAILED" if is_refused else "passed", said)
             self.assertEqual("cuIpcGetMemHandle" in figure, is_refused, said)
+
+    def test_chunks_that_nobody_may_open_are_a_failure_of_their_rows_alone(self):
+        rows, said = self.run_hw(BUILT[0], self.script("acts", "true"),
+                                 self.script("battery", "true"), BUILT[3], code=1,
+                                 LEND_FAKE_CUDA_FAIL="cuMemExportToShareableHandle=801")
+        for kind, is_chunks in (("chunks side by side", True), ("memory of a pool", False),
+                                ("storage of lend's, a GPU's", True)):
+            result, figure = rows[f"{kind}: read by local/cuda"]
+            self.assertEqual(result, "FAILED" if is_chunks else "passed", said)
+            self.assertEqual("cuMemExportToShareableHandle" in figure, is_chunks, said)
+            self.assertEqual(rows[f"{kind}: written by local/staged"][0], "passed", said)
+
+    def test_memory_that_cannot_be_had_is_a_failure_that_tells_the_remedy(self):
+        rows, _ = self.run_hw(BUILT[0], self.script("acts", "true"),
+                              self.script("battery", "true"), BUILT[3], code=1,
+                              LEND_FAKE_CUDA_FAIL="cuMemPoolCreate=801")
+        self.assertEqual(rows["memory of a pool"],
+                         ["FAILED", "cuMemPoolCreate: CUDA error 801: it takes a driver of CUDA "
+                          "11.2 or later, and a GPU with pools that descriptors may tell of"])
+        self.assertEqual({row[0] for row in rows.values()}, {"passed", "left out", "FAILED"})
 
     def test_a_battery_tells_which_test_failed_first_and_why(self):
         test = "test_region_with_a_live_lease_is_busy"
