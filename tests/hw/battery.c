@@ -12,6 +12,7 @@
 #include "built.h"
 #include "driver.h"
 #include "rows.h"
+#include "sanitizer.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -86,6 +87,15 @@ static void keep_awake(void)
         (void)pause();
 }
 
+/* Of these the thread sanitizer misses what orders them, as of conformance/local_conformance_test.c
+ * and battery.c. */
+static bool is_left_out(const struct battery_setup *setup)
+{
+    bool is_in_one = strcmp(setup->transports, "local") == 0 && (setup->flags & BATTERY_APART) == 0;
+
+    return UNDER_TSAN && (is_in_one || (setup->flags & BATTERY_MANUAL) != 0);
+}
+
 static void run(const struct battery_setup *setup)
 {
     char name[96];
@@ -127,7 +137,7 @@ int main(int argc, char **argv)
         is_known |= is_wanted;
         if (is_list)
             (void)puts(setups[i].name);
-        else if (is_wanted)
+        else if (is_wanted && !is_left_out(&setups[i]))
             run(&setups[i]);
     }
     return tell_failures() > 0 || !is_known;
