@@ -17,7 +17,7 @@ enum {
     PAGE_BYTES = 4096,
     ROOM_BYTES = PAIR_SLOT_BYTES - PAGE_BYTES, /* of a slot, but for its last page */
     ARENA_BYTES = PAIR_SLOTS * PAIR_SLOT_BYTES,
-    PIECE_BYTES = 64 << 10,
+    PIECE_BYTES = 1 << 20,
 };
 
 /* Of both processes, in a slot of its own. */

@@ -42,21 +42,17 @@ static uint8_t *side_byte(const struct side *side, uint64_t position)
 static void move_and_compare(struct pair *pair, struct move *move)
 {
     bool is_read = move->direction == LEND_READ;
-    struct side local = {.bytes = malloc(move->local->bytes),
+    struct side local = {.bytes = memory_copy(move->local->memory, move->local->bytes),
                          .geometry = move->local->geometry,
                          .slice = move->local_slice,
                          .blocks = move->local_blocks,
                          .count = move->count};
-    struct side remote = {.bytes = malloc(move->remote->bytes),
+    struct side remote = {.bytes = memory_copy(move->remote->memory, move->remote->bytes),
                           .geometry = move->remote->geometry,
                           .slice = move->remote_slice,
                           .blocks = move->remote_blocks,
                           .count = move->count};
 
-    assert_non_null(local.bytes);
-    assert_non_null(remote.bytes);
-    memory_get(local.bytes, move->local->memory, move->local->bytes);
-    memory_get(remote.bytes, move->remote->memory, move->remote->bytes);
     assert_int_equal(side_total(&local), side_total(&remote));
     for (uint64_t position = 0; position < side_total(&local); position++)
         if (is_read)

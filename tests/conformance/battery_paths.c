@@ -221,8 +221,10 @@ static void test_lease_of_many_scattered_blocks(void **state)
     EXPECT(owner_grant(pair, &grant, &remote.lease, &error), LEND_OK, &error);
     remote.ticket = fetch_ticket(pair, remote.lease);
     EXPECT(move_all(pair, &move), LEND_OK, &move.error);
+    uint8_t *lent = memory_copy(remote.memory, remote.bytes);
     for (int32_t index = 0; index < SCATTERED; index++)
-        EXPECT_SAME(local.memory + index * 64, remote.memory + granted[index] * 64, 64);
+        EXPECT_SAME(local.memory + index * 64, lent + granted[index] * 64, 64);
+    free(lent);
     granted[SCATTERED / 2] += granted[SCATTERED / 2] % 5 == 0 ? 1 : 2; /* not of the lease */
     EXPECT(move_all(pair, &move), LEND_E_OUT_OF_RANGE, &move.error);
     drop(&remote);

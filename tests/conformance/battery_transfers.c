@@ -512,10 +512,8 @@ static void test_threads_share_an_agent(void **state)
     struct pair *pair = *state;
     struct loan remote = lend_blocks(pair, BLOCK, BLOCKS, ALL);
     struct worker workers[WORKERS];
-    uint8_t *lent = malloc(remote.bytes);
+    uint8_t *lent = memory_copy(remote.memory, remote.bytes);
 
-    assert_non_null(lent);
-    memory_get(lent, remote.memory, remote.bytes);
     for (uint32_t number = 0; number < WORKERS; number++)
         workers[number] = (struct worker){.pair = pair,
                                           .remote = &remote,

@@ -73,6 +73,8 @@ void *pair_memory(struct pair *pair, enum pair_end end, size_t bytes);
 void memory_put(void *to, const void *from, uint64_t bytes);
 void memory_get(void *to, const void *from, uint64_t bytes);
 void memory_set(void *memory, int value, uint64_t bytes);
+/* To be freed. */
+uint8_t *memory_copy(const void *memory, uint64_t bytes);
 /* Fails unless both have the same bytes. */
 void same_at(const void *one, const void *other, uint64_t bytes, const char *file, int line);
 #define EXPECT_SAME(one, other, bytes) same_at((one), (other), (bytes), __FILE__, __LINE__)
