@@ -26,7 +26,7 @@ enum battery_flag {
     BATTERY_STRAIGHT = 64, /* reads land without a copy by their reader */
     BATTERY_CHOICE = 128,  /* UCX chooses its transports */
     BATTERY_SECRETS = 256, /* each agent has one of its own, and imports the other with that */
-    BATTERY_DEVICE = 512,  /* what both lend is memory of a fake GPU; */
+    BATTERY_DEVICE = 512,  /* what both lend is memory of a GPU (gpu.h); */
     BATTERY_HOST_OWNER = 1024,  /* with that: but for the owner's, or */
     BATTERY_HOST_READER = 2048, /* the reader's; of the battery, what moves bytes */
 };

@@ -42,21 +42,17 @@ static uint8_t *side_byte(const struct side *side, uint64_t position)
 static void move_and_compare(struct pair *pair, struct move *move)
 {
     bool is_read = move->direction == LEND_READ;
-    struct side local = {.bytes = malloc(move->local->bytes),
+    struct side local = {.bytes = memory_copy(move->local->memory, move->local->bytes),
                          .geometry = move->local->geometry,
                          .slice = move->local_slice,
                          .blocks = move->local_blocks,
                          .count = move->count};
-    struct side remote = {.bytes = malloc(move->remote->bytes),
+    struct side remote = {.bytes = memory_copy(move->remote->memory, move->remote->bytes),
                           .geometry = move->remote->geometry,
                           .slice = move->remote_slice,
                           .blocks = move->remote_blocks,
                           .count = move->count};
 
-    assert_non_null(local.bytes);
-    assert_non_null(remote.bytes);
-    memcpy(local.bytes, move->local->memory, move->local->bytes);
-    memcpy(remote.bytes, move->remote->memory, move->remote->bytes);
     assert_int_equal(side_total(&local), side_total(&remote));
     for (uint64_t position = 0; position < side_total(&local); position++)
         if (is_read)
@@ -67,8 +63,8 @@ static void move_and_compare(struct pair *pair, struct move *move)
     EXPECT(move_all(pair, move), LEND_OK, &move->error);
     assert_int_equal(move->record.bytes, side_total(&local));
     assert_int_equal(move->record.blocks, move->count);
-    assert_memory_equal(move->local->memory, local.bytes, move->local->bytes);
-    assert_memory_equal(move->remote->memory, remote.bytes, move->remote->bytes);
+    EXPECT_SAME(move->local->memory, local.bytes, move->local->bytes);
+    EXPECT_SAME(move->remote->memory, remote.bytes, move->remote->bytes);
     free(local.bytes);
     free(remote.bytes);
 }
@@ -258,9 +254,10 @@ enum {
     RANKS_MAX = 4,
 };
 
-static uint8_t head_byte(int32_t block, uint32_t token, uint32_t head, uint32_t byte)
+/* The seed of its pattern. */
+static uint64_t head_seed(int32_t block, uint32_t token, uint32_t head)
 {
-    return (uint8_t)((uint32_t)block * 89 + token * 53 + head * 29 + byte);
+    return ((uint64_t)block * TOKENS + token) * HEADS + head;
 }
 
 static struct lend_geometry rank_geometry(uint32_t ranks)
@@ -286,19 +283,17 @@ static void fill_ranks(struct loan *ranks, uint32_t count)
     for (int32_t block = 0; block < RANK_BLOCKS; block++)
         for (uint32_t token = 0; token < TOKENS; token++)
             for (uint32_t head = 0; head < HEADS; head++)
-                for (uint32_t byte = 0; byte < HEAD_BYTES; byte++)
-                    rank_head(&ranks[head / (HEADS / count)], count, block, token, head)[byte] =
-                        head_byte(block, token, head, byte);
+                pattern_fill(rank_head(&ranks[head / (HEADS / count)], count, block, token, head),
+                             HEAD_BYTES, head_seed(block, token, head));
 }
 
 static bool ranks_have(struct loan *ranks, uint32_t count, int32_t at, int32_t block)
 {
     for (uint32_t token = 0; token < TOKENS; token++)
         for (uint32_t head = 0; head < HEADS; head++)
-            for (uint32_t byte = 0; byte < HEAD_BYTES; byte++)
-                if (rank_head(&ranks[head / (HEADS / count)], count, at, token, head)[byte] !=
-                    head_byte(block, token, head, byte))
-                    return false;
+            if (!pattern_is(rank_head(&ranks[head / (HEADS / count)], count, at, token, head),
+                            HEAD_BYTES, head_seed(block, token, head)))
+                return false;
     return true;
 }
 
@@ -417,8 +412,8 @@ static void test_several_pairs_of_regions_move_region_by_region(void **state)
     assert_int_equal(move.record.bytes, REGIONS * 2 * BLOCK);
     for (uint32_t index = 0; index < REGIONS; index++)
         for (size_t pick = 0; pick < 2; pick++)
-            assert_memory_equal(local[index].memory + ours[pick] * BLOCK,
-                                remote[index].memory + theirs[pick] * BLOCK, BLOCK);
+            EXPECT_SAME(local[index].memory + ours[pick] * BLOCK,
+                        remote[index].memory + theirs[pick] * BLOCK, BLOCK);
     EXPECT(lend_transfer_release(transfer), LEND_OK, NULL);
     drop(&remote[0]);
 }

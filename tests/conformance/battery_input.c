@@ -31,7 +31,8 @@ static struct lend_region *register_memory(struct pair *pair, struct lend_agent 
     struct lend_region *region = NULL;
     struct lend_error error = {0};
 
-    EXPECT(lend_memory_system(pair_memory(pair, BLOCK * 4), BLOCK * 4, &desc.memory, &error),
+    EXPECT(pair_describe(pair, pair_memory(pair, PAIR_READER, BLOCK * 4), BLOCK * 4, &desc.memory,
+                         &error),
            LEND_OK, &error);
     desc.geometry.block_length_bytes = BLOCK;
     desc.geometry.count = 4;
@@ -303,8 +304,9 @@ static void test_bad_region_descriptions_are_refused(void **state)
     struct lend_error error = {0};
     char name[LEND_REGION_NAME_BYTES_MAX + 2], tags[LEND_REGION_TAGS_BYTES_MAX + 2];
 
-    EXPECT(lend_memory_system(pair_memory(scene.pair, BLOCK), BLOCK, &good.memory, &error), LEND_OK,
-           &error);
+    EXPECT(pair_describe(scene.pair, pair_memory(scene.pair, PAIR_READER, BLOCK), BLOCK,
+                         &good.memory, &error),
+           LEND_OK, &error);
     EXPECT(lend_region_register(NULL, &good, 1, &region, NULL, &error), LEND_E_INVALID, &error);
     EXPECT(lend_region_register(agent, NULL, 1, &region, NULL, &error), LEND_E_INVALID, &error);
     EXPECT(lend_region_register(agent, &good, 0, &region, NULL, &error), LEND_E_INVALID, &error);

@@ -66,13 +66,13 @@ static enum lend_status move_one(struct pair *pair, struct loan *local, struct l
     uint64_t offset = (uint64_t)block * BLOCK;
     enum lend_status status;
 
-    memset(local->memory + offset, 0x5A, BLOCK);
+    memory_set(local->memory + offset, 0x5A, BLOCK);
     pattern_fill(remote->memory, remote->bytes, 1);
     status = move_all(pair, &move);
     if (direction == LEND_READ || status != LEND_OK)
         assert_true(pattern_is(remote->memory, remote->bytes, 1));
     if (direction == LEND_READ && status == LEND_OK)
-        assert_memory_equal(local->memory + offset, remote->memory + offset, BLOCK);
+        EXPECT_SAME(local->memory + offset, remote->memory + offset, BLOCK);
     if (direction == LEND_WRITE && status == LEND_OK)
         assert_true(is_filled(remote->memory + offset, BLOCK, 0x5A));
     return status;
@@ -177,7 +177,7 @@ static void test_one_bad_block_among_good_ones_fails_the_transfer(void **state)
     uint8_t *fresh = malloc(remote.bytes);
     assert_non_null(fresh);
     pattern_fill(fresh, remote.bytes, 1);
-    assert_memory_equal(remote.memory + 4 * BLOCK, fresh + 4 * BLOCK, remote.bytes - 4 * BLOCK);
+    EXPECT_SAME(remote.memory + 4 * BLOCK, fresh + 4 * BLOCK, remote.bytes - 4 * BLOCK);
     free(fresh);
     drop(&remote);
 }

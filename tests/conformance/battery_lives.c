@@ -169,7 +169,7 @@ static void test_region_resumed_elsewhere_is_read_there(void **state)
     struct pair *pair = *state;
     struct loan loan = lend_blocks(pair, BLOCK, BLOCKS, LEND_ACCESS_READ);
     struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
-    uint8_t *before = loan.memory, *elsewhere = pair_memory(pair, BYTES);
+    uint8_t *before = loan.memory, *elsewhere = pair_memory(pair, PAIR_OWNER, BYTES);
     int32_t blocks[BLOCKS];
     struct move move = {.direction = LEND_READ,
                         .local = &local,
@@ -190,7 +190,7 @@ static void test_region_resumed_elsewhere_is_read_there(void **state)
     assert_true(pattern_is(local.memory, BYTES, OLD));
 
     suspend(pair, &loan);
-    memset(before, 0xEE, BYTES);
+    memory_set(before, 0xEE, BYTES);
     resume(pair, &loan, elsewhere);
     EXPECT(move_post(&move, transfer), LEND_OK, &move.error);
     EXPECT(move_finish(pair, &move, transfer), LEND_E_STALE, &move.error);
@@ -206,7 +206,7 @@ static void test_region_resumed_elsewhere_is_read_there(void **state)
     meet(pair);
     assert_true(look_up(pair, loan.id, &known));
     assert_int_equal(known.memory.address, pair_address(pair, elsewhere));
-    memset(local.memory, 0, BYTES);
+    memory_set(local.memory, 0, BYTES);
     assert_int_equal(read_blocks(pair, &local, &loan, BLOCKS), LEND_OK);
     assert_true(pattern_is(local.memory, BYTES, NEW));
     drop(&loan);
@@ -296,7 +296,7 @@ static void test_memory_is_verified_anew_and_refused_as_at_first(void **state)
     struct pair *pair = *state;
     struct loan loan = lend_memory_of(pair, plain, LEND_ACCESS_READ, "one");
     struct loan other = lend_memory_of(pair, plain, LEND_ACCESS_READ, "other");
-    uint8_t *elsewhere = pair_memory(pair, BYTES);
+    uint8_t *elsewhere = pair_memory(pair, PAIR_OWNER, BYTES);
     struct lend_error error = {0};
 
     suspend(pair, &loan);
@@ -398,7 +398,7 @@ static void test_prepared_transfer_follows_a_region_of_ours(void **state)
     struct pair *pair = *state;
     struct loan loan = lend_blocks(pair, BLOCK, BLOCKS, LEND_ACCESS_READ);
     struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
-    uint8_t *elsewhere = pair_memory(pair, BYTES);
+    uint8_t *elsewhere = pair_memory(pair, PAIR_READER, BYTES);
     int32_t blocks[] = {3, 4, 9};
     struct move move = {.direction = LEND_READ,
                         .local = &local,
@@ -415,7 +415,7 @@ static void test_prepared_transfer_follows_a_region_of_ours(void **state)
     EXPECT(lend_region_suspend(local.region, LEND_WITHDRAW_FORCE, SECONDS, &error), LEND_OK,
            &error);
     EXPECT(move_post(&move, transfer), LEND_E_REVOKED, &move.error);
-    memset(local.memory, 0xEE, BYTES);
+    memory_set(local.memory, 0xEE, BYTES);
     EXPECT(pair_describe(pair, elsewhere, BYTES, &memory, &error), LEND_OK, &error);
     EXPECT(lend_region_resume(local.region, &memory, -1, 0, &error), LEND_OK, &error);
     for (int round = 0; round < 2; round++) {
@@ -423,8 +423,8 @@ static void test_prepared_transfer_follows_a_region_of_ours(void **state)
         EXPECT(move_finish(pair, &move, transfer), LEND_OK, &move.error);
     }
     assert_true(is_filled(local.memory, BYTES, 0xEE));
-    assert_memory_equal(elsewhere + 3 * BLOCK, loan.memory + 3 * BLOCK, 2 * BLOCK);
-    assert_memory_equal(elsewhere + 9 * BLOCK, loan.memory + 9 * BLOCK, BLOCK);
+    EXPECT_SAME(elsewhere + 3 * BLOCK, loan.memory + 3 * BLOCK, 2 * BLOCK);
+    EXPECT_SAME(elsewhere + 9 * BLOCK, loan.memory + 9 * BLOCK, BLOCK);
     assert_true(is_filled(elsewhere, 3 * BLOCK, 0));
     EXPECT(lend_transfer_release(transfer), LEND_OK, NULL);
     drop(&loan);
@@ -455,7 +455,7 @@ static void *move_there_and_back(void *context)
                 LEND_OK ||
             !is_filled(to, BYTES, 0xEE)) /* what we were given back before, nobody touched */
             atomic_store(&moving->is_wrong, true);
-        memset(from, 0xEE, BYTES);
+        memory_set(from, 0xEE, BYTES);
         reads = atomic_load(&moving->reads);
         if (pair_describe(moving->pair, to, BYTES, &memory, NULL) != LEND_OK ||
             lend_region_resume(moving->region, &memory, -1, 0, NULL) != LEND_OK)
@@ -474,8 +474,9 @@ static void test_region_that_moves_under_posts_gets_them_where_it_is(void **stat
     struct pair *pair = *state;
     struct loan loan = lend_blocks(pair, BLOCK, BLOCKS, LEND_ACCESS_READ);
     struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
-    struct moving moving = {
-        .pair = pair, .region = local.region, .places = {local.memory, pair_memory(pair, BYTES)}};
+    struct moving moving = {.pair = pair,
+                            .region = local.region,
+                            .places = {local.memory, pair_memory(pair, PAIR_READER, BYTES)}};
     int32_t blocks[BLOCKS];
     struct move move = {.direction = LEND_READ,
                         .local = &local,
@@ -495,7 +496,7 @@ static void test_region_that_moves_under_posts_gets_them_where_it_is(void **stat
     for (int32_t i = 0; i < BLOCKS; i++)
         blocks[i] = i;
     pattern_fill(loan.memory, BYTES, OLD);
-    memset(moving.places[1], 0xEE, BYTES);
+    memory_set(moving.places[1], 0xEE, BYTES);
     EXPECT(move_prepare(pair, &move, &transfer), LEND_OK, &move.error);
     assert_int_equal(pthread_create(&thread, NULL, move_there_and_back, &moving), 0);
     while (atomic_load(&moving.moves) < MOVES && !atomic_load(&moving.is_wrong)) {
@@ -525,7 +526,7 @@ static void test_refresh_takes_over_what_is_newer(void **state)
     struct loan moved = lend_blocks(pair, BLOCK, BLOCKS, LEND_ACCESS_READ);
     struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
     struct blob old = metadata_of(pair);
-    uint8_t *elsewhere = pair_memory(pair, BYTES);
+    uint8_t *elsewhere = pair_memory(pair, PAIR_OWNER, BYTES);
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
     struct lend_region *added = NULL;
     struct lend_region_info known = {0};
@@ -537,8 +538,8 @@ static void test_refresh_takes_over_what_is_newer(void **state)
            &error);
     suspend(pair, &moved);
     resume(pair, &moved, elsewhere);
-    EXPECT(lend_memory_system(pair_memory(pair, BYTES), BYTES, &desc.memory, &error), LEND_OK,
-           &error);
+    EXPECT(pair_describe(pair, pair_memory(pair, PAIR_OWNER, BYTES), BYTES, &desc.memory, &error),
+           LEND_OK, &error);
     desc.access = LEND_ACCESS_READ;
     desc.name = "added";
     EXPECT(owner_register(pair, &desc, 1, &added, &error), LEND_OK, &error);

@@ -228,7 +228,7 @@ static void test_notification_follows_the_data_it_goes_with(void **state)
     for (uint32_t round = 1; round <= 30; round++) {
         struct lend_transfer *transfer = NULL;
 
-        memset(local.memory, (int)round, local.bytes);
+        memory_set(local.memory, (int)round, local.bytes);
         EXPECT(move_prepare(pair, &move, &transfer), LEND_OK, &move.error);
         move.notification = &round;
         move.notification_bytes = sizeof round;

@@ -11,16 +11,21 @@
 
 enum { BLOCK = 4096, BLOCKS = 16, ALL = LEND_ACCESS_READ | LEND_ACCESS_WRITE };
 
-static struct lend_region_desc desc_of(const void *memory, uint64_t bytes)
+static struct lend_region_desc desc_of(const struct pair *pair, const void *memory, uint64_t bytes)
 {
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
     struct lend_error error = {0};
 
-    EXPECT(lend_memory_system(memory, bytes, &desc.memory, &error), LEND_OK, &error);
+    EXPECT(pair_describe(pair, memory, bytes, &desc.memory, &error), LEND_OK, &error);
     desc.geometry.block_length_bytes = bytes >= BLOCK ? BLOCK : bytes;
     desc.geometry.count = bytes / desc.geometry.block_length_bytes;
     desc.access = ALL;
     return desc;
+}
+
+static struct lend_region_desc some_memory(struct pair *pair, uint64_t bytes)
+{
+    return desc_of(pair, pair_memory(pair, PAIR_READER, bytes), bytes);
 }
 
 static struct lend_region_info describe(const struct lend_region *region)
@@ -68,7 +73,7 @@ static void refuse(struct pair *pair, const struct lend_region_desc *desc, enum 
 static void test_registered_region_is_described_as_registered(void **state)
 {
     struct pair *pair = *state;
-    struct lend_region_desc desc = desc_of(pair_memory(pair, BLOCK * BLOCKS), BLOCK * BLOCKS);
+    struct lend_region_desc desc = some_memory(pair, BLOCK * BLOCKS);
     struct lend_region *region = NULL;
     struct lend_memory memory = {.struct_size = sizeof memory};
     struct lend_transfer_descriptor descriptor;
@@ -98,7 +103,8 @@ static void test_registered_region_is_described_as_registered(void **state)
     EXPECT(lend_memory_descriptor(&memory, &descriptor, &error), LEND_OK, &error);
     assert_int_equal(descriptor.address, desc.memory.address);
     assert_int_equal(descriptor.length_bytes, BLOCK * BLOCKS);
-    assert_int_equal(descriptor.memory_type, LEND_MEMORY_TYPE_DRAM);
+    assert_int_equal(descriptor.memory_type,
+                     pair_is_device(pair) ? LEND_MEMORY_TYPE_VRAM : LEND_MEMORY_TYPE_DRAM);
     assert_int_equal(offered(pair), 1);
 
     EXPECT(lend_region_deregister(region, &error), LEND_OK, &error);
@@ -108,7 +114,7 @@ static void test_registered_region_is_described_as_registered(void **state)
 static void test_region_without_geometry_is_one_block(void **state)
 {
     struct pair *pair = *state;
-    struct lend_region_desc desc = desc_of(pair_memory(pair, 1000), 1000);
+    struct lend_region_desc desc = some_memory(pair, 1000);
     struct lend_region *region = NULL;
     struct lend_error error = {0};
 
@@ -124,7 +130,7 @@ static void test_region_without_geometry_is_one_block(void **state)
 static void test_withdrawn_region_is_offered_no_more(void **state)
 {
     struct pair *pair = *state;
-    struct lend_region_desc desc = desc_of(pair_memory(pair, BLOCK), BLOCK);
+    struct lend_region_desc desc = some_memory(pair, BLOCK);
     struct lend_region *region = NULL;
     struct lend_error error = {0};
 
@@ -139,7 +145,7 @@ static void test_withdrawn_region_is_offered_no_more(void **state)
 static void test_returned_region_is_refused_everywhere(void **state)
 {
     struct pair *pair = *state;
-    struct lend_region_desc desc = desc_of(pair_memory(pair, BLOCK), BLOCK);
+    struct lend_region_desc desc = some_memory(pair, BLOCK);
     struct lend_region *region = NULL;
     struct lend_region_info info = {.struct_size = sizeof info};
     struct lend_memory memory = {.struct_size = sizeof memory};
@@ -158,14 +164,14 @@ static void test_returned_region_is_refused_everywhere(void **state)
 static void test_many_regions_are_registered_all_or_none(void **state)
 {
     struct pair *pair = *state;
-    uint8_t *memory = pair_memory(pair, 3 * BLOCK);
+    uint8_t *memory = pair_memory(pair, PAIR_READER, 3 * BLOCK);
     struct lend_region_desc descs[3];
     struct lend_region *regions[3] = {NULL, NULL, NULL};
     int32_t results[3] = {9, 9, 9};
     struct lend_error error = {0};
 
     for (size_t index = 0; index < 3; index++)
-        descs[index] = desc_of(memory + index * BLOCK, BLOCK);
+        descs[index] = desc_of(pair, memory + index * BLOCK, BLOCK);
     descs[1].geometry.count = 2; /* one too many */
 
     EXPECT(lend_region_register(pair->reader, descs, 3, regions, results, &error), LEND_E_INVALID,
@@ -183,7 +189,7 @@ static void test_many_regions_are_registered_all_or_none(void **state)
     for (size_t index = 0; index < 3; index++) {
         assert_int_equal(results[index], LEND_OK);
         assert_int_equal(describe(regions[index]).memory.address,
-                         (uint64_t)(uintptr_t)(memory + index * BLOCK));
+                         pair_address(pair, memory + index * BLOCK));
     }
     assert_int_equal(offered(pair), 3);
 }
@@ -195,7 +201,7 @@ static enum lend_status register_a_hole(struct pair *pair, size_t around, int32_
                                         uint8_t **out_hole, struct lend_error *error)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = page * (2 * around + 1);
-    struct lend_region_desc descs[2] = {desc_of(pair_memory(pair, BLOCK), BLOCK)};
+    struct lend_region_desc descs[2] = {some_memory(pair, BLOCK)};
 
     for (int attempt = 0; attempt < 100; attempt++) {
         struct lend_region *regions[2] = {NULL, NULL};
@@ -206,7 +212,7 @@ static enum lend_status register_a_hole(struct pair *pair, size_t around, int32_
         assert_true(memory != MAP_FAILED);
         *out_hole = memory + around * page;
         assert_int_equal(munmap(*out_hole, page), 0);
-        descs[1] = desc_of(memory, bytes);
+        descs[1] = desc_of(pair, memory, bytes);
         enum lend_status status =
             lend_region_register(pair->reader, descs, 2, regions, results, error);
         bool is_taken = mincore(*out_hole, page, &is_resident) == 0;
@@ -253,7 +259,7 @@ static void test_memory_needs_the_rights_it_is_lent_with(void **state)
     uint8_t *hole;
 
     assert_true(memory != MAP_FAILED);
-    desc = desc_of(memory, page);
+    desc = desc_of(pair, memory, page);
     refuse(pair, &desc, LEND_E_MEMORY);
     desc.access = LEND_ACCESS_READ;
     EXPECT(register_one(pair, &desc, &region, &error), LEND_OK, &error);
@@ -269,8 +275,8 @@ static void test_memory_needs_the_rights_it_is_lent_with(void **state)
 static void test_duplicate_and_view_share_and_partial_overlap_is_refused(void **state)
 {
     struct pair *pair = *state;
-    uint8_t *memory = pair_memory(pair, BLOCK * BLOCKS);
-    struct lend_region_desc desc = desc_of(memory + BLOCK, BLOCK * 8);
+    uint8_t *memory = pair_memory(pair, PAIR_READER, BLOCK * BLOCKS);
+    struct lend_region_desc desc = desc_of(pair, memory + BLOCK, BLOCK * 8);
     struct lend_region *first = NULL, *same = NULL, *view = NULL, *partial = NULL;
     struct lend_error error = {0};
 
@@ -281,16 +287,16 @@ static void test_duplicate_and_view_share_and_partial_overlap_is_refused(void **
     assert_int_equal(describe(same).is_shared, 1);
     assert_true(lend_region_id(same) != lend_region_id(first));
 
-    desc = desc_of(memory + BLOCK * 2, BLOCK * 3);
+    desc = desc_of(pair, memory + BLOCK * 2, BLOCK * 3);
     desc.name = "the view";
     EXPECT(register_one(pair, &desc, &view, &error), LEND_OK, &error);
     assert_int_equal(describe(view).is_shared, 1);
 
-    desc = desc_of(memory, BLOCK * 4);
+    desc = desc_of(pair, memory, BLOCK * 4);
     EXPECT(register_one(pair, &desc, &partial, &error), LEND_E_OVERLAP, &error);
     SAYS(&error, "region the ");
     assert_null(partial);
-    desc = desc_of(memory + BLOCK * 7, BLOCK * 9);
+    desc = desc_of(pair, memory + BLOCK * 7, BLOCK * 9);
     EXPECT(register_one(pair, &desc, &partial, &error), LEND_E_OVERLAP, &error);
 
     desc.flags = LEND_REGION_ALLOW_OVERLAP;
@@ -309,9 +315,9 @@ static void test_duplicate_and_view_share_and_partial_overlap_is_refused(void **
 static void test_regions_of_one_call_that_overlap_are_refused(void **state)
 {
     struct pair *pair = *state;
-    uint8_t *memory = pair_memory(pair, BLOCK * 4);
-    struct lend_region_desc descs[2] = {desc_of(memory, BLOCK * 2),
-                                        desc_of(memory + BLOCK, BLOCK * 2)};
+    uint8_t *memory = pair_memory(pair, PAIR_READER, BLOCK * 4);
+    struct lend_region_desc descs[2] = {desc_of(pair, memory, BLOCK * 2),
+                                        desc_of(pair, memory + BLOCK, BLOCK * 2)};
     struct lend_region *regions[2] = {NULL, NULL};
     int32_t results[2] = {9, 9};
     struct lend_error error = {0};
@@ -325,8 +331,9 @@ static void test_regions_of_one_call_that_overlap_are_refused(void **state)
 static void test_name_that_is_taken_is_free_again_after_deregister(void **state)
 {
     struct pair *pair = *state;
-    uint8_t *memory = pair_memory(pair, BLOCK * 2);
-    struct lend_region_desc one = desc_of(memory, BLOCK), two = desc_of(memory + BLOCK, BLOCK);
+    uint8_t *memory = pair_memory(pair, PAIR_READER, BLOCK * 2);
+    struct lend_region_desc one = desc_of(pair, memory, BLOCK),
+                            two = desc_of(pair, memory + BLOCK, BLOCK);
     struct lend_region *first = NULL, *second = NULL;
     struct lend_error error = {0};
 
@@ -356,7 +363,7 @@ static void release(void *token)
 static void test_owner_token_is_retained_and_released_once(void **state)
 {
     struct pair *pair = *state;
-    struct lend_region_desc desc = desc_of(pair_memory(pair, BLOCK), BLOCK);
+    struct lend_region_desc desc = some_memory(pair, BLOCK);
     struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
     struct lend_region *region = NULL;
     struct lend_agent *agent = NULL;
@@ -421,7 +428,7 @@ static void test_impossible_geometry_is_refused(void **state)
          .inner_stride_bytes = BLOCK * 2},
     };
     struct pair *pair = *state;
-    struct lend_region_desc desc = desc_of(pair_memory(pair, BLOCK * BLOCKS), BLOCK * BLOCKS);
+    struct lend_region_desc desc = some_memory(pair, BLOCK * BLOCKS);
 
     for (size_t index = 0; index < sizeof impossible / sizeof impossible[0]; index++) {
         struct lend_region *region = NULL;
@@ -479,7 +486,7 @@ static void test_force_ends_every_lease_of_the_region(void **state)
     assert_int_equal(info.status, LEND_E_REVOKED);
     assert_int_equal(read_blocks(pair, &local, &loan, BLOCKS), LEND_E_REVOKED);
     EXPECT(owner_deregister(pair, loan.region, &error), LEND_OK, &error);
-    memset(loan.memory, 0xEE, loan.bytes); /* the owner's alone */
+    memory_set(loan.memory, 0xEE, loan.bytes); /* the owner's alone */
 
     enum lend_status late = read_blocks(pair, &local, &loan, BLOCKS);
     assert_true(late == LEND_E_REVOKED || late == LEND_E_STALE || late == LEND_E_UNKNOWN);
@@ -489,7 +496,7 @@ static void test_force_ends_every_lease_of_the_region(void **state)
 static void test_punching_out_is_of_files_alone(void **state)
 {
     struct pair *pair = *state;
-    struct lend_region_desc desc = desc_of(pair_memory(pair, BLOCK), BLOCK);
+    struct lend_region_desc desc = some_memory(pair, BLOCK);
 
     desc.flags = LEND_REGION_PUNCH_OUT;
     refuse(pair, &desc, LEND_E_INVALID);
@@ -506,9 +513,10 @@ static void two_regions(struct lend_agent_config *config, bool is_owner)
 static void test_limit_of_regions_is_named(void **state)
 {
     struct pair *pair = pair_make(battery_current, two_regions);
-    uint8_t *memory = pair_memory(pair, BLOCK * 3);
-    struct lend_region_desc descs[3] = {desc_of(memory, BLOCK), desc_of(memory + BLOCK, BLOCK),
-                                        desc_of(memory + BLOCK * 2, BLOCK)};
+    uint8_t *memory = pair_memory(pair, PAIR_READER, BLOCK * 3);
+    struct lend_region_desc descs[3] = {desc_of(pair, memory, BLOCK),
+                                        desc_of(pair, memory + BLOCK, BLOCK),
+                                        desc_of(pair, memory + BLOCK * 2, BLOCK)};
     struct lend_region *regions[3] = {NULL, NULL, NULL};
     struct lend_error error = {0};
 
@@ -533,13 +541,13 @@ static void test_many_regions_in_any_order_keep_the_callers(void **state)
     static char names[COUNT][16];
     const struct pair *pair = *state;
     struct lend_error error = {0};
-    uint8_t *memory = pair_memory(*state, COUNT * 64);
+    uint8_t *memory = pair_memory(*state, PAIR_READER, COUNT * 64);
 
     for (int order = 0; order < 3; order++) {
         for (uint64_t i = 0; i < COUNT; i++) {
             uint64_t at = order == 0 ? i : order == 1 ? COUNT - 1 - i : i * 7 % COUNT;
 
-            descs[i] = desc_of(memory + at * 64, 64);
+            descs[i] = desc_of(pair, memory + at * 64, 64);
             (void)snprintf(names[i], sizeof names[i], "r%d.%u", order, (unsigned)i);
             descs[i].name = names[i];
         }

@@ -78,7 +78,7 @@ static enum lend_status move(struct pair *pair, struct lend_ticket *ticket,
     struct lend_transfer *transfer = prepare(pair, &local, remote, direction);
     struct lend_error error = {0};
 
-    memset(local.memory, 0x5A, BYTES);
+    memory_set(local.memory, 0x5A, BYTES);
     pattern_fill(remote->memory, BYTES, 1);
     enum lend_status status = post(pair, transfer, ticket, &error);
     EXPECT(status, status, &error);
@@ -206,7 +206,7 @@ static void test_blocks_move_under_a_standing_lease(void **state)
     EXPECT(lend_transfer_post(transfer, &blocks, &error), LEND_OK, &error);
     EXPECT(move_finish(pair, &how, transfer), LEND_OK, &how.error);
     for (int i = 0; i < 3; i++)
-        assert_memory_equal(local.memory + ours[i] * 4096, remote.memory + theirs[i] * 4096, 4096);
+        EXPECT_SAME(local.memory + ours[i] * 4096, remote.memory + theirs[i] * 4096, 4096);
     EXPECT(lend_transfer_release(transfer), LEND_OK, NULL);
     lend_ticket_release(ticket);
 }
@@ -426,14 +426,12 @@ static void test_lists_of_ranges_are_paired_in_any_order(void **state)
         EXPECT(post(pair, transfers[0], ticket, &error), LEND_OK, &error);
         for (int i = 0; i < PIECES + 1; i++)
             if (ours[i] < PIECES)
-                assert_memory_equal(local.memory + ours[i] * PIECE, loan.memory + theirs[i] * PIECE,
-                                    PIECE);
+                EXPECT_SAME(local.memory + ours[i] * PIECE, loan.memory + theirs[i] * PIECE, PIECE);
         pattern_fill(local.memory, BYTES, round + 100);
         EXPECT(post(pair, transfers[1], ticket, &error), LEND_OK, &error);
         for (int i = 0; i < PIECES + 1; i++)
             if (ours[i] < PIECES)
-                assert_memory_equal(local.memory + ours[i] * PIECE, loan.memory + theirs[i] * PIECE,
-                                    PIECE);
+                EXPECT_SAME(local.memory + ours[i] * PIECE, loan.memory + theirs[i] * PIECE, PIECE);
     }
     /* 0, 1 and 2, 3 touch on both sides; what lies between them is of no bytes. */
     EXPECT(lend_transfer_describe(transfers[0], &record, NULL), LEND_OK, NULL);
@@ -471,10 +469,10 @@ static void test_lists_mind_what_becomes_of_our_regions(void **state)
     again.access = ALL;
     EXPECT(lend_region_register(pair->reader, &again, 1, &local.region, NULL, &error), LEND_OK,
            &error);
-    memset(local.memory, 0, BYTES);
+    memory_set(local.memory, 0, BYTES);
     EXPECT(post(pair, waiting, ticket, &error), LEND_OK, &error);
     assert_true(pattern_is(local.memory, BYTES, 1));
-    memset(local.memory, 0, BYTES);
+    memory_set(local.memory, 0, BYTES);
     EXPECT(read_pairs(pair, both, ticket, &error), LEND_OK, &error);
     assert_true(pattern_is(local.memory, BYTES, 1));
     /* What went over a region goes over no other. */
@@ -510,7 +508,7 @@ static void test_lists_mind_what_becomes_of_the_peers_regions(void **state)
     again.access = LEND_ACCESS_READ;
     EXPECT(owner_register(pair, &again, 1, &loan.region, &error), LEND_OK, &error);
     meet(pair);
-    memset(local.memory, 0, BYTES);
+    memory_set(local.memory, 0, BYTES);
     EXPECT(read_pairs(pair, both, ticket, &error), LEND_OK, &error);
     assert_true(pattern_is(local.memory, BYTES, 1));
 

@@ -77,11 +77,11 @@ static void test_numbers_of_either_width_name_the_same_blocks(void **state)
                             .count = 3,
                             .index_bits = bits};
 
-        memset(local.memory, 0, local.bytes);
+        memory_set(local.memory, 0, local.bytes);
         EXPECT(move_all(pair, &move), LEND_OK, &move.error);
         for (size_t index = 0; index < 3; index++)
-            assert_memory_equal(local.memory + narrow_ours[index] * BLOCK,
-                                remote.memory + narrow_theirs[index] * BLOCK, BLOCK);
+            EXPECT_SAME(local.memory + narrow_ours[index] * BLOCK,
+                        remote.memory + narrow_theirs[index] * BLOCK, BLOCK);
         assert_true(is_filled(local.memory, BLOCK, 0));
     }
     drop(&remote);
@@ -136,9 +136,8 @@ static void test_ranges_move_by_address(void **state)
         assert_int_equal(move.record.blocks, 3);
         assert_int_equal(move.record.bytes, 14097);
         for (size_t index = 0; index < 3; index++)
-            assert_memory_equal(local.memory + (ours[index].address - mine),
-                                remote.memory + (theirs[index].address - base),
-                                theirs[index].length_bytes);
+            EXPECT_SAME(local.memory + (ours[index].address - mine),
+                        remote.memory + (theirs[index].address - base), theirs[index].length_bytes);
     }
     drop(&remote);
 }
@@ -150,6 +149,7 @@ static void test_range_outside_the_leased_blocks_is_refused(void **state)
         pair, (struct lend_geometry){.block_length_bytes = BLOCK, .count = BLOCKS}, ALL, NULL);
     struct loan local = keep_blocks(pair, BLOCK, BLOCKS);
     uint64_t base = pair_address(pair, remote.memory), mine = pair_address(pair, local.memory);
+    uint8_t lent[BLOCK];
     struct lend_range ours = {mine, BLOCK};
     const struct lend_range cases[] = {{base + 4 * BLOCK, BLOCK},
                                        {base + 4 * BLOCK - 1, BLOCK},
@@ -161,12 +161,13 @@ static void test_range_outside_the_leased_blocks_is_refused(void **state)
 
     lend_range(pair, &remote, ALL, 4, 4);
     pattern_fill(remote.memory, remote.bytes, 5);
+    memory_get(lent, remote.memory + 4 * BLOCK, BLOCK);
     for (size_t index = 0; index < sizeof cases / sizeof cases[0]; index++)
         for (uint32_t direction = LEND_READ; direction <= LEND_WRITE; direction++) {
             struct move move = {.direction = direction, .remote = &remote};
             enum lend_status status;
 
-            memcpy(local.memory, remote.memory + 4 * BLOCK, BLOCK);
+            memory_put(local.memory, lent, BLOCK);
             status = move_ranges(pair, &move, &ours, &cases[index], 1);
             EXPECT(status, index == 0 ? LEND_OK : LEND_E_OUT_OF_RANGE, &move.error);
             assert_true(pattern_is(remote.memory, remote.bytes, 5));
@@ -199,8 +200,8 @@ static void test_prepared_once_is_posted_many_times(void **state)
         assert_int_equal(move.record.user_data, round);
         assert_int_equal(move.record.bytes, move.count * BLOCK);
         for (uint64_t index = 0; index < move.count; index++)
-            assert_memory_equal(local.memory + ours[index] * BLOCK,
-                                remote.memory + theirs[index] * BLOCK, BLOCK);
+            EXPECT_SAME(local.memory + ours[index] * BLOCK, remote.memory + theirs[index] * BLOCK,
+                        BLOCK);
     }
     EXPECT(lend_transfer_release(transfer), LEND_OK, NULL);
     drop(&remote);
@@ -259,7 +260,7 @@ static void test_failed_read_leaves_zeros_where_asked(void **state)
                         .count = 2};
     struct lend_error error = {0};
 
-    memset(local.memory, 0x77, local.bytes);
+    memory_set(local.memory, 0x77, local.bytes);
     EXPECT(owner_revoke(pair, remote.lease, &error), LEND_OK, &error);
     EXPECT(move_all(pair, &move), LEND_E_REVOKED, &move.error);
     assert_int_equal(move.record.bytes, 0);
@@ -297,7 +298,7 @@ static void test_canceled_read_is_quiet(void **state)
             pair_pump(pair);
         assert_true(status == LEND_OK || status == LEND_E_CANCELED);
         assert_int_equal(lend_transfer_test(transfer), status);
-        memset(local.memory, (int)round, local.bytes);
+        memory_set(local.memory, (int)round, local.bytes);
         /* What was under way passes before what is asked for now. */
         assert_int_equal(read_blocks(pair, &other, &remote, 2), LEND_OK);
         assert_true(is_filled(local.memory, local.bytes, (uint8_t)round));
@@ -323,7 +324,7 @@ static void test_canceled_write_is_quiet(void **state)
         uint64_t deadline = pair_now_ns() + PAIR_PATIENCE_NS;
         enum lend_status status;
 
-        memset(local.memory, 0xAB, local.bytes);
+        memory_set(local.memory, 0xAB, local.bytes);
         EXPECT(move_post(&move, transfer), LEND_OK, &move.error);
         for (uint32_t step = 0; step < round; step++)
             pair_pump(pair);
@@ -333,8 +334,8 @@ static void test_canceled_write_is_quiet(void **state)
         assert_true(status == LEND_OK || status == LEND_E_CANCELED);
         if (status == LEND_OK)
             assert_true(is_filled(remote.memory, 8 * 60000, 0xAB));
-        memset(remote.memory, (int)round, remote.bytes);
-        memset(local.memory, 0xCD, local.bytes);
+        memory_set(remote.memory, (int)round, remote.bytes);
+        memory_set(local.memory, 0xCD, local.bytes);
         assert_int_equal(read_blocks(pair, &other, &remote, 2), LEND_OK);
         assert_true(is_filled(remote.memory, remote.bytes, (uint8_t)round));
         canceled += status == LEND_E_CANCELED;
@@ -367,7 +368,7 @@ static void test_transfer_under_way_is_busy(void **state)
         EXPECT(lend_region_deregister(local.region, &error), LEND_E_BUSY, &error);
         let_go(pair);
         EXPECT(move_finish(pair, &move, transfer), LEND_OK, &move.error);
-        assert_memory_equal(local.memory, remote.memory, 8 * BLOCK);
+        EXPECT_SAME(local.memory, remote.memory, 8 * BLOCK);
     }
     EXPECT(lend_transfer_release(transfer), LEND_OK, NULL);
     EXPECT(lend_region_deregister(local.region, &error), LEND_OK, &error);
@@ -406,7 +407,7 @@ static void test_deadline_ends_a_transfer(void **state)
     EXPECT(owner_revoke(pair, remote.lease, &move.error), LEND_OK, &move.error);
     renew_ticket(pair, &remote);
     assert_int_equal(read_blocks(pair, &local, &remote, 4), LEND_OK);
-    assert_memory_equal(local.memory, remote.memory, 4 * BLOCK);
+    EXPECT_SAME(local.memory, remote.memory, 4 * BLOCK);
     EXPECT(lend_transfer_release(transfer), LEND_OK, NULL);
     drop(&remote);
 }
@@ -434,7 +435,7 @@ static void many_at_once(struct pair *pair)
     }
     for (int32_t index = MANY - 1; index >= 0; index--)
         EXPECT(move_finish(pair, &moves[index], transfers[index]), LEND_OK, &moves[index].error);
-    assert_memory_equal(local.memory, remote.memory, local.bytes);
+    EXPECT_SAME(local.memory, remote.memory, local.bytes);
     for (int32_t index = 0; index < MANY; index++)
         EXPECT(lend_transfer_release(transfers[index]), LEND_OK, NULL);
     drop(&remote);
@@ -465,6 +466,7 @@ static void test_narrow_agents_move_as_much(void **state)
 struct worker {
     struct pair *pair;
     const struct loan *remote;
+    const uint8_t *lent; /* the remote's bytes: only one thread asks the owner for them */
     struct loan local;
     pthread_t thread;
     uint32_t number;
@@ -479,6 +481,7 @@ static void *work(void *context)
 
     for (uint32_t round = 0; round < 50; round++) {
         int32_t blocks[3], ours[] = {0, 1, 2};
+        uint8_t got[3 * BLOCK];
         struct lend_transfer_record record = {.struct_size = sizeof record};
         struct move move = {.direction = LEND_READ,
                             .local = &worker->local,
@@ -494,10 +497,10 @@ static void *work(void *context)
         worker->wrong += move_post(&move, transfer) != LEND_OK;
         worker->wrong += await_end(worker->pair, transfer) != LEND_OK;
         worker->wrong += lend_transfer_describe(transfer, &record, &error) != LEND_OK;
+        memory_get(got, worker->local.memory, sizeof got);
         for (uint32_t index = 0; index < 3; index++)
-            worker->wrong +=
-                memcmp(worker->local.memory + index * BLOCK,
-                       worker->remote->memory + (uint64_t)blocks[index] * BLOCK, BLOCK) != 0;
+            worker->wrong += memcmp(got + index * BLOCK,
+                                    worker->lent + (size_t)blocks[index] * BLOCK, BLOCK) != 0;
         worker->wrong += lend_transfer_release(transfer) != LEND_OK;
     }
     return NULL;
@@ -509,10 +512,12 @@ static void test_threads_share_an_agent(void **state)
     struct pair *pair = *state;
     struct loan remote = lend_blocks(pair, BLOCK, BLOCKS, ALL);
     struct worker workers[WORKERS];
+    uint8_t *lent = memory_copy(remote.memory, remote.bytes);
 
     for (uint32_t number = 0; number < WORKERS; number++)
         workers[number] = (struct worker){.pair = pair,
                                           .remote = &remote,
+                                          .lent = lent,
                                           .local = keep_blocks(pair, BLOCK, 3),
                                           .number = number};
     for (uint32_t number = 0; number < WORKERS; number++)
@@ -521,6 +526,7 @@ static void test_threads_share_an_agent(void **state)
         assert_int_equal(pthread_join(workers[number].thread, NULL), 0);
         assert_int_equal(workers[number].wrong, 0);
     }
+    free(lent);
     drop(&remote);
 }
 
@@ -579,7 +585,7 @@ static void test_local_region_that_is_withdrawn_ends_its_transfers(void **state)
     EXPECT(move_post(&move, transfer), LEND_OK, &move.error);
     EXPECT(lend_region_withdraw(local.region, LEND_WITHDRAW_FORCE, 5 * SECONDS, &error), LEND_OK,
            &error);
-    memset(local.memory, 0x11, local.bytes);
+    memory_set(local.memory, 0x11, local.bytes);
     if (is_held)
         assert_int_equal(lend_transfer_test(transfer), LEND_E_REVOKED);
     let_go(pair);

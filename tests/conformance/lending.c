@@ -41,26 +41,78 @@ static uint8_t pattern_byte(uint64_t seed, uint64_t offset)
     return (uint8_t)(pattern_word(seed, offset / 8) >> (offset % 8 * 8));
 }
 
-void pattern_fill(void *memory, uint64_t bytes, uint64_t seed)
+static uint8_t *room_for(uint64_t bytes)
 {
-    for (uint64_t offset = 0; offset < bytes; offset++)
-        ((uint8_t *)memory)[offset] = pattern_byte(seed, offset);
+    uint8_t *room = malloc(bytes);
+
+    if (room == NULL)
+        abort(); /* and no assertion: threads of tests come here */
+    return room;
 }
 
-bool pattern_is(const void *memory, uint64_t bytes, uint64_t seed)
+uint8_t *memory_copy(const void *memory, uint64_t bytes)
 {
-    for (uint64_t offset = 0; offset < bytes; offset++)
-        if (((const uint8_t *)memory)[offset] != pattern_byte(seed, offset))
-            return false;
-    return true;
+    uint8_t *copy = room_for(bytes);
+
+    memory_get(copy, memory, bytes);
+    return copy;
+}
+
+void memory_set(void *memory, int value, uint64_t bytes)
+{
+    uint8_t *copy = room_for(bytes);
+
+    memset(copy, value, bytes);
+    memory_put(memory, copy, bytes);
+    free(copy);
 }
 
 bool is_filled(const void *memory, uint64_t bytes, uint8_t value)
 {
+    uint8_t *copy = memory_copy(memory, bytes);
+    uint64_t right = 0;
+
+    while (right < bytes && copy[right] == value)
+        right++;
+    free(copy);
+    return right == bytes;
+}
+
+void pattern_fill(void *memory, uint64_t bytes, uint64_t seed)
+{
+    uint8_t *copy = room_for(bytes);
+
     for (uint64_t offset = 0; offset < bytes; offset++)
-        if (((const uint8_t *)memory)[offset] != value)
-            return false;
-    return true;
+        copy[offset] = pattern_byte(seed, offset);
+    memory_put(memory, copy, bytes);
+    free(copy);
+}
+
+bool pattern_is(const void *memory, uint64_t bytes, uint64_t seed)
+{
+    uint8_t *copy = memory_copy(memory, bytes);
+    uint64_t right = 0;
+
+    while (right < bytes && copy[right] == pattern_byte(seed, right))
+        right++;
+    free(copy);
+    return right == bytes;
+}
+
+void same_at(const void *one, const void *other, uint64_t bytes, const char *file, int line)
+{
+    uint8_t *first = memory_copy(one, bytes), *second = memory_copy(other, bytes);
+    uint64_t same = 0;
+
+    while (same < bytes && first[same] == second[same])
+        same++;
+    if (same < bytes) {
+        print_error("byte %llu of %llu: 0x%02x, not 0x%02x\n", (unsigned long long)same,
+                    (unsigned long long)bytes, first[same], second[same]);
+        _fail(file, line);
+    }
+    free(first);
+    free(second);
 }
 
 void meet(struct pair *pair)
@@ -92,14 +144,13 @@ static uint64_t extent_of(struct lend_geometry *geometry)
            geometry->block_length_bytes;
 }
 
-static struct loan describe_loan(struct pair *pair, struct lend_geometry geometry, bool is_owners,
-                                 struct lend_region_desc *desc)
+static struct loan describe_loan(struct pair *pair, struct lend_geometry geometry,
+                                 enum pair_end end, struct lend_region_desc *desc)
 {
     struct loan loan = {.bytes = extent_of(&geometry), .geometry = geometry};
     struct lend_error error = {0};
 
-    loan.memory = pair_memory(pair, loan.bytes);
-    pair_note_end(pair, loan.memory, is_owners);
+    loan.memory = pair_memory(pair, end, loan.bytes);
     EXPECT(pair_describe(pair, loan.memory, loan.bytes, &desc->memory, &error), LEND_OK, &error);
     desc->geometry = geometry;
     return loan;
@@ -109,7 +160,7 @@ struct loan lend_memory_of(struct pair *pair, struct lend_geometry geometry, uin
                            const char *name)
 {
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
-    struct loan loan = describe_loan(pair, geometry, true, &desc);
+    struct loan loan = describe_loan(pair, geometry, PAIR_OWNER, &desc);
     struct lend_region_info info = {0};
     struct lend_error error = {0};
 
@@ -165,7 +216,7 @@ static struct lend_region *kept; /* the last that the reader has registered */
 struct loan keep_geometry(struct pair *pair, struct lend_geometry geometry)
 {
     struct lend_region_desc desc = LEND_REGION_DESC_INIT;
-    struct loan loan = describe_loan(pair, geometry, false, &desc);
+    struct loan loan = describe_loan(pair, geometry, PAIR_READER, &desc);
     struct lend_error error = {0};
 
     EXPECT(lend_region_register(pair->reader, &desc, 1, &loan.region, NULL, &error), LEND_OK,

@@ -39,6 +39,7 @@ struct call {
     uint64_t timeout_ns;
     uint32_t mode;
     uint32_t count;
+    void (*work)(struct pair *pair);
     enum lend_status status;
     struct lend_error error;
 };
@@ -59,65 +60,6 @@ uint64_t pair_now_ns(void)
 
     (void)clock_gettime(CLOCK_BOOTTIME, &now);
     return (uint64_t)now.tv_sec * SECONDS + (uint64_t)now.tv_nsec;
-}
-
-bool pair_is_manual(const struct pair *pair)
-{
-    return (pair->setup->flags & BATTERY_MANUAL) != 0;
-}
-
-bool pair_is_apart(const struct pair *pair)
-{
-    return (pair->setup->flags & BATTERY_APART) != 0;
-}
-
-const char *pair_carrier(const struct pair *pair)
-{
-    if (!pair_is_remote(pair))
-        return pair->setup->transports;
-    return strncmp(pair->setup->transports, "local,", 6) == 0 ? "local"
-           : strncmp(pair->setup->transports, "tcp,", 4) == 0 ? "tcp"
-                                                              : "loopback";
-}
-
-bool pair_is_remote(const struct pair *pair)
-{
-    return strncmp(pair->setup->path, "verbs/", 6) == 0;
-}
-
-const char *pair_served_path(const struct pair *pair)
-{
-    const char *carrier = pair_carrier(pair);
-
-    if (pair_is_remote(pair) && strcmp(carrier, "loopback") == 0)
-        return pair_is_device(pair) ? "loopback/staged" : "loopback";
-    if (pair_is_remote(pair) && strcmp(carrier, "tcp") == 0)
-        return pair_is_device(pair) ? "tcp/staged" : "tcp/served";
-    if (strcmp(carrier, "local") != 0)
-        return pair->setup->path;
-    return pair_is_device(pair) ? "local/staged" : "local/served";
-}
-
-const char *pair_path(const struct pair *pair, uint32_t direction)
-{
-    if (direction == LEND_READ)
-        return pair->setup->path;
-    return pair_is_remote(pair) ? "verbs/write" : pair_served_path(pair);
-}
-
-bool pair_is_served(const struct pair *pair)
-{
-    return strcmp(pair->setup->path, pair_served_path(pair)) == 0;
-}
-
-bool pair_is_straight(const struct pair *pair)
-{
-    return (pair->setup->flags & BATTERY_STRAIGHT) != 0;
-}
-
-bool pair_is_mapped(const struct pair *pair)
-{
-    return strcmp(pair->setup->path, "local/mapped") == 0;
 }
 
 void pair_pump(struct pair *pair)
@@ -276,6 +218,17 @@ static enum lend_status call_owner(struct pair *pair,
     return call->status;
 }
 
+static void do_work(struct pair *pair, struct call *call)
+{
+    call->work(pair);
+}
+
+void pair_at_owner(struct pair *pair, void (*work)(struct pair *pair))
+{
+    call_begin(pair)->work = work;
+    (void)call_owner(pair, do_work, NULL);
+}
+
 struct pair *pair_make(const struct battery_setup *setup, pair_tweak *tweak)
 {
     struct pair *pair = calloc(1, sizeof *pair);
@@ -287,7 +240,7 @@ struct pair *pair_make(const struct battery_setup *setup, pair_tweak *tweak)
     pair_map_arena(pair);
     pair->shared = (void *)pair->arena;
     pair->shared->tweak = tweak;
-    pair->shared->slots_used = 1;
+    pair->shared->slots_used = PAIR_SLOTS_SHARED;
     (void)snprintf(pair->directory, sizeof pair->directory, "/tmp/lend-battery-XXXXXX");
     assert_non_null(mkdtemp(pair->directory));
     if (pair_is_apart(pair))

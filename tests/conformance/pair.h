@@ -17,7 +17,10 @@
 
 #include "battery.h"
 
-enum { PAIR_SLOTS = 48, PAIR_SLOT_BYTES = 2 << 20, PAIR_ENDS_MAX = 64 };
+enum { PAIR_SLOTS = 48, PAIR_SLOTS_SHARED = 2, PAIR_SLOT_BYTES = 2 << 20, PAIR_ENDS_MAX = 64 };
+
+/* Whose something is. */
+enum pair_end { PAIR_OWNER, PAIR_READER };
 
 /*
  * A pair of agents: an owner that lends, and a reader in this process that pulls and pushes. The
@@ -33,9 +36,7 @@ struct pair {
     struct lend_peer *peer;   /* the owner, as the reader knows it */
     uint32_t peer_references;
     uint8_t *arena;
-    uint8_t *gpu; /* the same as a fake GPU's, for a processor not to touch; see arena.c */
     int slot_fds[PAIR_SLOTS]; /* the file of each slot of the arena, sealed */
-    bool is_host[PAIR_SLOTS]; /* it is not the GPU's, though others are */
     int child;
     int wire;
     char directory[64];
@@ -56,6 +57,8 @@ void pair_leave(struct pair *joined);
 /* As one that leaves without a word. */
 void pair_die(struct pair *joined);
 
+/* Have that done in the owner's process, which finds what it takes in the arena. */
+void pair_at_owner(struct pair *pair, void (*work)(struct pair *pair));
 /* Stop the owner's process, wholly, and let it go on. */
 void pair_stop_owner(struct pair *pair);
 void pair_continue_owner(struct pair *pair);
@@ -64,12 +67,19 @@ void pair_continue_owner(struct pair *pair);
 void pair_map_arena(struct pair *pair);
 void pair_unmap_arena(struct pair *pair);
 uint32_t pair_take_slot(struct pair *pair);
-/* The next that is taken is of an end that lends memory of the host, if the setup says so. */
-void pair_note_end(struct pair *pair, const void *memory, bool is_owners);
-/* Memory that both see, zeroed, with an unmapped page right behind its last byte. */
-void *pair_memory(struct pair *pair, size_t bytes);
-/* Is it memory of a (fake) GPU, that lend is given for it? The address that lend knows it by, and
- * its description. */
+/* Memory for that end to lend, zeroed, with nothing right behind its last byte. Both ends see it,
+ * by the memory_... functions alone: it may be a GPU's, and the pointer no more than a name. */
+void *pair_memory(struct pair *pair, enum pair_end end, size_t bytes);
+void memory_put(void *to, const void *from, uint64_t bytes);
+void memory_get(void *to, const void *from, uint64_t bytes);
+void memory_set(void *memory, int value, uint64_t bytes);
+/* To be freed. */
+uint8_t *memory_copy(const void *memory, uint64_t bytes);
+/* Fails unless both have the same bytes. */
+void same_at(const void *one, const void *other, uint64_t bytes, const char *file, int line);
+#define EXPECT_SAME(one, other, bytes) same_at((one), (other), (bytes), __FILE__, __LINE__)
+/* Is it memory of a GPU, that lend is given for it? The address that lend knows it by, and its
+ * description. */
 bool pair_is_device(const struct pair *pair);
 uint64_t pair_address(const struct pair *pair, const void *memory);
 enum lend_status pair_describe(const struct pair *pair, const void *memory, uint64_t bytes,
@@ -86,7 +96,7 @@ void pair_name_transports(const struct pair *pair, struct lend_agent_config *con
 /* Do reads land where they belong without a copy by their reader? */
 bool pair_is_straight(const struct pair *pair);
 bool pair_is_mapped(const struct pair *pair);
-/* The reader's (fake) GPU copies out of what was opened. */
+/* The reader's GPU copies out of what was opened. */
 bool pair_is_opened(const struct pair *pair);
 /* Either. */
 bool pair_is_shared(const struct pair *pair);
@@ -219,7 +229,7 @@ enum lend_status read_blocks(struct pair *pair, const struct loan *local, const 
 /* Give back what a loan has at the reader's. */
 void drop(struct loan *loan);
 
-/* Bytes that tell where they belong. */
+/* Bytes that tell where they belong, of any memory. */
 void pattern_fill(void *memory, uint64_t bytes, uint64_t seed);
 bool pattern_is(const void *memory, uint64_t bytes, uint64_t seed);
 bool is_filled(const void *memory, uint64_t bytes, uint8_t value);

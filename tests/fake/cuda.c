@@ -19,6 +19,7 @@ enum {
     WORK_MAX = 16384,
     NOT_INITIALIZED = 3,
     INVALID_HANDLE = 400,
+    GUARD_BYTES = 4096,
 };
 
 struct function {
@@ -56,6 +57,7 @@ static const volatile uint32_t *gate; /* nothing is over before that is at least
 static uint32_t gate_value;
 static void *recorded;                          /* the stream of the last event */
 static bool is_initialized, is_held, is_broken; /* by a kernel that went astray */
+static pid_t opener;                            /* the process that called cuInit() */
 static uint64_t buffer_id_last;
 static void *freed_last;
 static struct work works[WORK_MAX]; /* a ring, in the order in which it was put in */
@@ -77,12 +79,22 @@ static struct function *find_function(const char *name)
     return function;
 }
 
+void fake_cuda_begin(void) __attribute__((weak)); /* of the library of its own alone */
+
+/* No driver survives a fork. The fake does where it is linked to a test, whose processes meet in
+ * it; and not as a library, which is there for programs that a driver shall be right for. */
+static bool is_forked(void)
+{
+    return fake_cuda_begin != NULL && opener != 0 && opener != getpid();
+}
+
 /* Count a call, and say how it fails, if it does. */
 static int enter(const char *name)
 {
     (void)pthread_mutex_lock(&lock);
     struct function *function = find_function(name);
-    int result = is_initialized || strcmp(name, "cuInit") == 0 ? 0 : NOT_INITIALIZED;
+    bool is_ready = is_initialized || strcmp(name, "cuInit") == 0;
+    int result = is_ready && !is_forked() ? 0 : NOT_INITIALIZED;
 
     function->calls++;
     if (function->nth >= 0 && function->nth-- == 0)
@@ -292,8 +304,6 @@ void fake_cuda_keep(int more)
 
 int cuInit(unsigned flags)
 {
-    extern __attribute__((weak)) void fake_cuda_begin(void); /* of the library of its own alone */
-
     if (fake_cuda_begin != NULL)
         fake_cuda_begin();
     int result = enter("cuInit");
@@ -302,6 +312,8 @@ int cuInit(unsigned flags)
         result = LEND_CUDA_ERROR_INVALID_VALUE;
     (void)pthread_mutex_lock(&lock);
     is_initialized |= result == 0;
+    if (result == 0)
+        opener = getpid();
     (void)pthread_mutex_unlock(&lock);
     return result;
 }
@@ -502,8 +514,10 @@ int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes)
         return result;
     if (bytes == 0)
         return LEND_CUDA_ERROR_INVALID_VALUE;
-    /* Where the last was freed, if it has room: as a driver's allocator does. */
-    place = mmap(freed_last, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    /* Where the last was freed, if it has room: as a driver's allocator does. No two are side by
+     * side, which would make one range of them. */
+    place = mmap(freed_last, pages + GUARD_BYTES, PROT_NONE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int fd = memfd_create("fake-gpu", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, (off_t)pages) != 0)
         return LEND_CUDA_ERROR_OUT_OF_MEMORY;
@@ -539,7 +553,7 @@ int cuMemFree_v2(uint64_t pointer)
         size_t pages = ((size_t)allocation->length_bytes + 4095) & ~(size_t)4095;
 
         freed_last = (void *)(uintptr_t)allocation->base;
-        (void)munmap(freed_last, pages);
+        (void)munmap(freed_last, pages + GUARD_BYTES);
         (void)munmap(allocation->bytes, pages);
         (void)close(allocation->fd);
         *allocation = allocations[--allocation_count];

@@ -38,16 +38,22 @@ struct fabric {
 
 static struct chunk chunks[FAKE_CUDA_ALLOCATIONS_MAX];
 static struct range ranges[RANGES_MAX];
-static int attributes[ATTRIBUTES_MAX];
+/* What a GPU says of itself until it is told to say something else. */
+#define ATTRIBUTES                                                                                 \
+    {                                                                                              \
+        [LEND_CUDA_DEVICE_HAS_CHUNKS] = 1, [LEND_CUDA_DEVICE_HAS_FD] = 1,                          \
+        [LEND_CUDA_DEVICE_RDMA_CHUNKS] = 1, [LEND_CUDA_DEVICE_HOST_NUMA_ID] = -1,                  \
+    }
+
+static int attributes[ATTRIBUTES_MAX] = ATTRIBUTES;
 
 void fake_cuda_reset_chunks(void)
 {
+    static const int at_first[ATTRIBUTES_MAX] = ATTRIBUTES;
+
     memset(chunks, 0, sizeof chunks);
     memset(ranges, 0, sizeof ranges);
-    memset(attributes, 0, sizeof attributes);
-    attributes[LEND_CUDA_DEVICE_HAS_CHUNKS] = attributes[LEND_CUDA_DEVICE_HAS_FD] = 1;
-    attributes[LEND_CUDA_DEVICE_RDMA_CHUNKS] = 1;
-    attributes[LEND_CUDA_DEVICE_HOST_NUMA_ID] = -1;
+    memcpy(attributes, at_first, sizeof attributes);
 }
 
 void fake_cuda_attribute(int attribute, int value)

@@ -7,156 +7,22 @@
  * says so.
  */
 #include "driver.h"
-#include "reader.h"
+#include "kinds.h"
+#include "owner.h"
 #include "rows.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { TENSORS = 122, OLD_TICKETS = 10000, MIB = 1 << 20 };
 enum { MOVE_BYTES = 2000 * 65536, FEW_BYTES = 200 * 65536 };
 
-#define PATIENCE_NS UINT64_C(20000000000)
-#define WANTED_NS   UINT64_C(100000) /* to register tensors of an allocation that is known */
+#define WANTED_NS UINT64_C(100000) /* to register tensors of an allocation that is known */
 
 static bool is_few; /* little memory, and few rounds: of a fake driver no figure means anything */
-static int child, to_child, from_child;
-
-/* --- the owner's side --- */
-
-struct loan {
-    uint64_t device;
-    uint64_t bytes;
-    uint8_t *copy; /* of its bytes */
-    struct lend_region *region;
-    struct lend_lease *lease;
-    struct lend_error error;
-};
-
-static void fill(struct loan *loan, uint32_t seed)
-{
-    for (uint64_t i = 0; i < loan->bytes; i++)
-        loan->copy[i] = pattern_at(i, seed);
-    driver_put(loan->device, loan->copy, loan->bytes);
-}
-
-static bool is_filled(struct loan *loan, uint32_t seed, uint64_t block_bytes)
-{
-    driver_must(driver.to_host(loan->copy, loan->device, loan->bytes), "cuMemcpyDtoH");
-    for (uint64_t i = 0; i < loan->bytes; i++)
-        if (i / block_bytes % 2 == 0 && loan->copy[i] != pattern_at(i, seed))
-            return false;
-    return true;
-}
-
-static enum lend_status grant(struct lend_agent *agent, struct loan *loan)
-{
-    struct lend_block_set set = {.regions = &loan->region, .region_count = 1};
-    struct lend_grant_desc desc = LEND_GRANT_DESC_INIT;
-
-    desc.sets = &set;
-    desc.set_count = 1;
-    desc.access = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
-    desc.time_to_live_ns = 60 * PATIENCE_NS;
-    return lend_lease_grant(agent, &desc, &loan->lease, &loan->error);
-}
-
-static enum lend_status enroll(struct lend_agent *agent, struct loan *loan, uint64_t block_bytes,
-                               uint32_t flags)
-{
-    struct lend_region_desc desc = LEND_REGION_DESC_INIT;
-
-    enum lend_status status =
-        lend_memory_device(loan->device, loan->bytes, 0, &desc.memory, &loan->error);
-    desc.geometry.block_length_bytes = block_bytes;
-    desc.geometry.count = loan->bytes / block_bytes;
-    desc.access = LEND_ACCESS_READ | LEND_ACCESS_WRITE;
-    desc.flags = flags;
-    if (status == LEND_OK)
-        status = lend_region_register(agent, &desc, 1, &loan->region, NULL, &loan->error);
-    return status == LEND_OK ? grant(agent, loan) : status;
-}
-
-static struct loan make(uint64_t bytes)
-{
-    struct loan loan = {.bytes = bytes, .copy = malloc(bytes)};
-
-    if (loan.copy == NULL)
-        abort();
-    driver_must(driver.allocate(&loan.device, bytes), "cuMemAlloc");
-    fill(&loan, 1);
-    return loan;
-}
-
-static void release(struct loan *loan)
-{
-    lend_lease_release(loan->lease);
-    if (loan->region != NULL && lend_region_deregister(loan->region, &loan->error) != LEND_OK)
-        tell("giving a region back", false, "%s", loan->error.message);
-    driver_must(driver.free(loan->device), "cuMemFree");
-    free(loan->copy);
-}
-
-/* --- the reader's side --- */
-
-/* Tell it of the region and the lease, as they are now. */
-static enum lend_status prepare(struct lend_agent *agent, struct loan *loan, struct order *order)
-{
-    size_t count = 0;
-    enum lend_status status =
-        lend_metadata_export(agent, order->metadata, sizeof order->metadata, &count, &loan->error);
-
-    order->region_id = lend_region_id(loan->region);
-    order->metadata_bytes = count;
-    if (status == LEND_OK)
-        status = lend_ticket_export(loan->lease, order->ticket, sizeof order->ticket, &count,
-                                    &loan->error);
-    order->ticket_bytes = count;
-    return status;
-}
-
-static struct answer ask(const struct order *order)
-{
-    struct answer answer = {.status = LEND_E_PEER_DEAD};
-
-    if (write(to_child, order, sizeof *order) != (ssize_t)sizeof *order)
-        return answer;
-    for (size_t at = 0; at < sizeof answer;) {
-        ssize_t got = read(from_child, (uint8_t *)&answer + at, sizeof answer - at);
-
-        if (got <= 0)
-            return (struct answer){.status = LEND_E_PEER_DEAD};
-        at += (size_t)got;
-    }
-    return answer;
-}
-
-static void begin_reader(const char *program, const char *directory)
-{
-    int orders[2], answers[2];
-
-    if (pipe(orders) != 0 || pipe(answers) != 0)
-        abort();
-    child = fork();
-    if (child == 0) {
-        (void)dup2(orders[0], STDIN_FILENO);
-        (void)dup2(answers[1], STDOUT_FILENO);
-        for (int i = 0; i < 2; i++) {
-            (void)close(orders[i]);
-            (void)close(answers[i]);
-        }
-        (void)execl(program, program, "reader", directory, (char *)NULL);
-        _exit(3);
-    }
-    (void)close(orders[0]);
-    (void)close(answers[1]);
-    to_child = orders[1];
-    from_child = answers[0];
-}
 
 /* --- tests --- */
 
@@ -203,7 +69,7 @@ static void test_move(struct lend_agent *agent, const struct move *move)
     static struct order order;
     uint64_t bytes = is_few ? FEW_BYTES : MOVE_BYTES;
     uint32_t count = (uint32_t)(bytes / move->block_bytes);
-    struct loan loan = make(2 * bytes);
+    struct loan loan = loan_make(2 * bytes);
     bool is_opened = strcmp(move->path, "local/cuda") == 0;
     struct answer answer = {.status = LEND_OK};
 
@@ -216,16 +82,16 @@ static void test_move(struct lend_agent *agent, const struct move *move)
                            .wants_ceiling = move->percent != 0};
     (void)snprintf(order.paths, sizeof order.paths, "%s", move->path);
     answer.status =
-        enroll(agent, &loan, move->block_bytes, is_opened ? LEND_REGION_SHARE_DEVICE : 0);
+        loan_enroll(agent, &loan, move->block_bytes, is_opened ? LEND_REGION_SHARE_DEVICE : 0);
     if (answer.status == LEND_OK)
-        answer.status = prepare(agent, &loan, &order);
+        answer.status = loan_prepare(agent, &loan, &order);
     if (answer.status == LEND_OK)
-        answer = ask(&order);
+        answer = reader_ask(&order);
     const char *why = answer.message[0] != '\0' ? answer.message : loan.error.message;
     bool is_good =
         answer.status == LEND_OK && answer.is_wrong == 0 && strcmp(answer.path, move->path) == 0;
     if (is_good && move->direction == LEND_WRITE)
-        is_good = is_filled(&loan, order.seed, move->block_bytes);
+        is_good = loan_is_filled(&loan, order.seed, move->block_bytes);
     if (is_good)
         tell_rate(move, &answer, bytes, count);
     else
@@ -233,7 +99,7 @@ static void test_move(struct lend_agent *agent, const struct move *move)
              answer.is_wrong != 0 ? ", wrong bytes" : "");
     if (loan.region != NULL)
         withdraw(move, &loan);
-    release(&loan);
+    loan_release(&loan);
 }
 
 static void describe_device(uint64_t address, uint64_t bytes, int32_t device,
@@ -246,19 +112,6 @@ static void describe_device(uint64_t address, uint64_t bytes, int32_t device,
 }
 
 /* --- what was freed --- */
-
-static enum lend_status give_back(struct loan *loan)
-{
-    enum lend_status status =
-        lend_region_withdraw(loan->region, LEND_WITHDRAW_FORCE, PATIENCE_NS, &loan->error);
-
-    lend_lease_release(loan->lease);
-    loan->lease = NULL;
-    if (status == LEND_OK)
-        status = lend_region_deregister(loan->region, &loan->error);
-    loan->region = status == LEND_OK ? NULL : loan->region;
-    return status;
-}
 
 /* Free it, and have as much anew: where the driver gives the same address, nothing shows but its
  * id. True: it did. */
@@ -277,7 +130,7 @@ static bool renew(struct loan *loan)
 static void test_old_tickets(struct lend_agent *agent, bool is_withdrawn)
 {
     static struct order order;
-    struct loan loan = make(MIB);
+    struct loan loan = loan_make(MIB);
     const uint32_t rounds = is_few ? OLD_TICKETS / 100 : OLD_TICKETS;
     uint32_t same = 0, stale = 0, revoked = 0;
     struct answer answer = {.status = LEND_OK};
@@ -288,17 +141,17 @@ static void test_old_tickets(struct lend_agent *agent, bool is_withdrawn)
                                .block_bytes = 4096,
                                .block_count = 8,
                                .rounds = 1};
-        answer.status = enroll(agent, &loan, 4096, 0);
-        if (answer.status != LEND_OK || prepare(agent, &loan, &order) != LEND_OK ||
-            (is_withdrawn && give_back(&loan) != LEND_OK))
+        answer.status = loan_enroll(agent, &loan, 4096, 0);
+        if (answer.status != LEND_OK || loan_prepare(agent, &loan, &order) != LEND_OK ||
+            (is_withdrawn && loan_give_back(&loan) != LEND_OK))
             break;
         same += renew(&loan);
-        if (is_withdrawn && enroll(agent, &loan, 4096, 0) != LEND_OK)
+        if (is_withdrawn && loan_enroll(agent, &loan, 4096, 0) != LEND_OK)
             break;
-        answer = ask(&order);
+        answer = reader_ask(&order);
         stale += answer.status == LEND_E_STALE;
         revoked += is_withdrawn && answer.status == LEND_E_REVOKED;
-        if (give_back(&loan) != LEND_OK)
+        if (loan_give_back(&loan) != LEND_OK)
             break;
     }
     tell(is_withdrawn ? "old tickets, of memory withdrawn, freed, allocated and lent anew"
@@ -306,7 +159,7 @@ static void test_old_tickets(struct lend_agent *agent, bool is_withdrawn)
          stale + revoked == rounds,
          "%u STALE, %u REVOKED, of %u; at the same address %u times; last: %s%s", stale, revoked,
          rounds, same, answer.message, loan.error.message);
-    release(&loan);
+    loan_release(&loan);
 }
 
 /* An engine that sleeps: it suspends, frees, and wakes with other memory, which is lent anew. */
@@ -315,33 +168,33 @@ static const char *sleep_and_wake(struct lend_agent *agent, struct loan *loan, s
 {
     struct lend_memory memory;
 
-    if (ask(old).status != LEND_OK)
+    if (reader_ask(old).status != LEND_OK)
         return "it is not read before";
     if (lend_region_suspend(loan->region, LEND_WITHDRAW_FORCE, PATIENCE_NS, &loan->error) !=
         LEND_OK)
         return "it is not suspended";
     (void)renew(loan);
-    fill(loan, 5);
+    loan_fill(loan, 5);
     describe_device(loan->device, loan->bytes, 0, &memory);
     lend_lease_release(loan->lease);
     loan->lease = NULL;
     if (lend_region_resume(loan->region, &memory, -1, 0, &loan->error) != LEND_OK)
         return "it is not resumed";
     old->paths[0] = '\0'; /* there is none to it any more */
-    enum lend_status late = ask(old).status;
+    enum lend_status late = reader_ask(old).status;
     if (late != LEND_E_REVOKED && late != LEND_E_STALE)
         return "the old ticket is not refused";
-    if (grant(agent, loan) != LEND_OK || prepare(agent, loan, order) != LEND_OK)
+    if (loan_grant(agent, loan) != LEND_OK || loan_prepare(agent, loan, order) != LEND_OK)
         return "it is not lent anew";
     order->seed = 5;
-    const struct answer answer = ask(order);
+    const struct answer answer = reader_ask(order);
     return answer.status == LEND_OK && answer.is_wrong == 0 ? NULL : "it is not read after";
 }
 
 static void test_sleep(struct lend_agent *agent)
 {
     static struct order old, order;
-    struct loan loan = make(MIB);
+    struct loan loan = loan_make(MIB);
     const char *wrong = "it is not lent";
 
     old = (struct order){.direction = LEND_READ,
@@ -352,14 +205,14 @@ static void test_sleep(struct lend_agent *agent)
                          .seed = 1,
                          .paths = "local/cuda"};
     order = old;
-    if (enroll(agent, &loan, 4096, LEND_REGION_SHARE_DEVICE) == LEND_OK &&
-        prepare(agent, &loan, &old) == LEND_OK)
+    if (loan_enroll(agent, &loan, 4096, LEND_REGION_SHARE_DEVICE) == LEND_OK &&
+        loan_prepare(agent, &loan, &old) == LEND_OK)
         wrong = sleep_and_wake(agent, &loan, &old, &order);
     tell("suspended, freed, resumed with other memory, local/cuda", wrong == NULL, "%s %s",
          wrong == NULL ? "read before and after" : wrong, loan.error.message);
-    if (loan.region != NULL && give_back(&loan) != LEND_OK)
+    if (loan.region != NULL && loan_give_back(&loan) != LEND_OK)
         tell("withdraw after it", false, "%s", loan.error.message);
-    release(&loan);
+    loan_release(&loan);
 }
 
 static void *register_alone(void *context)
@@ -372,7 +225,7 @@ static void *register_alone(void *context)
     config.name = "alone";
     config.transports = "loopback";
     bool is_good = lend_agent_create(&config, &agent, &loan->error) == LEND_OK &&
-                   enroll(agent, loan, 4096, 0) == LEND_OK && give_back(loan) == LEND_OK;
+                   loan_enroll(agent, loan, 4096, 0) == LEND_OK && loan_give_back(loan) == LEND_OK;
     lend_agent_destroy(agent);
     driver_must(driver.context_get(&current), "cuCtxGetCurrent");
     return is_good ? current : loan; /* which is no context */
@@ -381,7 +234,7 @@ static void *register_alone(void *context)
 /* The thread's own context, and none where there is none. */
 static void test_context(void)
 {
-    struct loan loan = make(MIB);
+    struct loan loan = loan_make(MIB);
     void *before = NULL, *after = NULL, *none = NULL;
     pthread_t thread;
 
@@ -394,7 +247,7 @@ static void test_context(void)
          "registered, granted, withdrawn %s", loan.error.message);
     tell("a thread without a context has none after it", none == NULL,
          "registered, granted, withdrawn %s", loan.error.message);
-    release(&loan);
+    loan_release(&loan);
 }
 
 static void test_descriptions(void)
@@ -404,7 +257,7 @@ static void test_descriptions(void)
     struct lend_agent *agent = NULL;
     struct lend_region *region = NULL;
     struct lend_error error = {0};
-    struct loan loan = make(MIB);
+    struct loan loan = loan_make(MIB);
 
     config.name = "alone";
     config.transports = "loopback";
@@ -421,20 +274,20 @@ static void test_descriptions(void)
     enum lend_status host = lend_region_register(agent, &desc, 1, &region, NULL, &error);
     tell("memory of the host is refused", host == LEND_E_MEMORY, "%s", error.message);
     lend_agent_destroy(agent);
-    release(&loan);
+    loan_release(&loan);
 }
 
 static void test_many(struct lend_agent *agent)
 {
-    struct loan loan = make((uint64_t)TENSORS * MIB / (is_few ? 16 : 1));
+    struct loan loan = loan_make((uint64_t)TENSORS * MIB / (is_few ? 16 : 1));
     uint64_t each = loan.bytes / TENSORS;
     static struct lend_region_desc descs[TENSORS];
     struct lend_region *regions[TENSORS] = {NULL};
     enum lend_status status = LEND_OK;
 
-    if (enroll(agent, &loan, each, 0) != LEND_OK) { /* the first, which is not timed */
+    if (loan_enroll(agent, &loan, each, 0) != LEND_OK) { /* the first, which is not timed */
         tell("122 tensors of one allocation", false, "%s", loan.error.message);
-        release(&loan);
+        loan_release(&loan);
         return;
     }
     for (int i = 0; i < TENSORS; i++) {
@@ -454,7 +307,7 @@ static void test_many(struct lend_agent *agent)
         tell("122 tensors, given back", false, "%s", loan.error.message);
     if (lend_region_withdraw(loan.region, LEND_WITHDRAW_FORCE, PATIENCE_NS, &loan.error) != LEND_OK)
         tell("withdraw of 122 tensors", false, "%s", loan.error.message);
-    release(&loan);
+    loan_release(&loan);
 }
 
 static void test_all(struct lend_agent *agent)
@@ -487,6 +340,7 @@ static void test_all(struct lend_agent *agent)
     test_old_tickets(agent, true);
     test_old_tickets(agent, false);
     test_descriptions();
+    test_kinds(agent);
 }
 
 int main(int argc, char **argv)
@@ -501,7 +355,7 @@ int main(int argc, char **argv)
         return read_on_order(argv[2]);
     if (mkdtemp(directory) == NULL)
         abort();
-    begin_reader("/proc/self/exe", directory); /* before the driver: it survives no fork */
+    reader_begin("/proc/self/exe", directory); /* before the driver: it survives no fork */
     driver_open();
     driver_must(driver.device_name(name, sizeof name, 0), "cuDeviceGetName");
     driver_must(driver.version(&version), "cuDriverGetVersion");
@@ -515,8 +369,7 @@ int main(int argc, char **argv)
         return 2;
     }
     test_all(agent);
-    (void)close(to_child);
-    (void)waitpid(child, NULL, 0);
+    reader_end();
     lend_agent_destroy(agent);
     (void)rmdir(directory);
     return tell_failures() > 0;

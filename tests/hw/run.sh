@@ -6,7 +6,8 @@
 # under it. Either that is missing is a row that FAILED, and says how it can be had or left out.
 #
 #     tests/hw/run.sh                     build, run, and keep the table in docs/hardware.md
-#     tests/hw/run.sh GPU ACTS LIBLEND    run these, which are built, and print the table
+#     tests/hw/run.sh GPU ACTS BATTERY LIBLEND
+#                                         run these, which are built, and print the table
 #
 #     CC, CFLAGS             the compiler, and what it is told (default: -O2 -g)
 #     PYTHON                 the python3 that has PyTorch
@@ -63,8 +64,11 @@ build_library() {
 build() {
     compiler=$(find_compiler)
     build_library
-    compile "$here"/tests/hw/gpu.c "$here"/tests/hw/driver.c "$here"/tests/hw/reader.c \
-        "$here"/tests/hw/rows.c "$work/liblend.so.0" -o "$work/gpu" "-Wl,-rpath,$work" -pthread -ldl
+    set --
+    for name in gpu driver kinds owner reader rows; do
+        set -- "$@" "$here/tests/hw/$name.c"
+    done
+    compile "$@" "$work/liblend.so.0" -o "$work/gpu" "-Wl,-rpath,$work" -pthread -ldl
     # The demo but for its output, which takes libraries.
     set --
     for name in borrower cache dice endpoint gpu hosts job lender models order owner_orders \
@@ -73,6 +77,16 @@ build() {
     done
     compile "$here"/tests/hw/acts.c "$here"/tests/hw/rows.c "$here"/src/tool/act*.c "$@" \
         "$work/liblend.so.0" -o "$work/acts" "-Wl,-rpath,$work" -ldl
+    # The battery but for the tests of each transport, and for the fake GPU.
+    set -- "$here/src/tool/hosts.c" "$here/src/tool/trouble.c"
+    for name in "$here"/tests/conformance/*.c; do
+        case $name in *_test.c | */gpu_fake.c) ;; *) set -- "$@" "$name" ;; esac
+    done
+    for name in battery cmocka driver rows; do
+        set -- "$@" "$here/tests/hw/$name.c"
+    done
+    compile '-DLEND_TEST_SECRET_PLUGIN=""' -I "$here/tests/hw" -I "$here/tests" "$@" \
+        "$work/liblend.so.0" -o "$work/battery" "-Wl,-rpath,$work" -pthread -ldl
 }
 
 # --- running ---
@@ -140,6 +154,14 @@ run_tensors() { # RUNNER...
         "$python" "$here/tests/hw/tensors.py" $options
 }
 
+# A run for each setup, so that one that hangs is a row, and the others are told.
+run_battery() {
+    "$battery" list >"$work/setups"
+    while read -r setup; do
+        run "conformance battery, $setup" "$battery" "$setup" </dev/null
+    done <"$work/setups"
+}
+
 run_sanitizer() {
     sanitizer=${LEND_HW_SANITIZER:-compute-sanitizer}
     if [ "$sanitizer" = no ]; then
@@ -156,15 +178,16 @@ run_sanitizer() {
 
 if [ $# -eq 0 ]; then
     build
-    gpu=$work/gpu acts=$work/acts library=$work/liblend.so.0
+    gpu=$work/gpu acts=$work/acts battery=$work/battery library=$work/liblend.so.0
 else
-    gpu=$1 acts=$2 library=$3
+    gpu=$1 acts=$2 battery=$3 library=$4
 fi
 : >"$work/rows"
 run "one GPU, two processes" "$gpu"
 machine=$(sed -n 's/^# //p' "$work/told")
 [ -n "$machine" ] || exit 2 # no driver: it has said so
 run "the demo" "$acts"
+run_battery
 [ $# -gt 0 ] || run "the kernel for small pieces" "$here/tests/hw/kernel.sh"
 run_tensors run "tensors"
 run_sanitizer

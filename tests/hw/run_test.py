@@ -5,7 +5,7 @@ missing and how it can be had, and what was left out by whom.
 Method: run.sh on the fake driver, with the programs of this build and with those that it builds
 itself; then with programs, Pythons and sanitizers that are scripts and do what is to be told of.
 
-Use: run_test.py GPU ACTS LIBLEND [unittest options]
+Use: run_test.py GPU ACTS BATTERY LIBLEND [unittest options]
 """
 import os
 import pathlib
@@ -51,9 +51,10 @@ class RunTest(unittest.TestCase):
                 for line in done.stdout.splitlines() if line.startswith("|")]
         return {row[0]: row[1:] for row in rows[2:]}, done.stdout + done.stderr
 
-    def run_scripts(self, code=0, gpu=HEAD, acts="echo '| an act | passed | 2 |'", **environment):
-        return self.run_hw(self.script("gpu", gpu), self.script("acts", acts), "/no/library",
-                           code=code, **environment)
+    def run_scripts(self, code=0, gpu=HEAD, acts="echo '| an act | passed | 2 |'", battery="true",
+                    **environment):
+        return self.run_hw(self.script("gpu", gpu), self.script("acts", acts),
+                           self.script("battery", battery), "/no/library", code=code, **environment)
 
     def test_all_of_it_passes_on_a_fake_driver_that_is_called_fake(self):
         sanitizer = self.script("sanitizer", SANITIZER + 'echo ERROR SUMMARY: 0 >"$log"; "$@"')
@@ -66,17 +67,53 @@ class RunTest(unittest.TestCase):
                                  for name in rows), 14, said)
             self.assertIn(f"stand-in for PyTorch, view inside a larger tensor, {path}", rows)
         self.assertEqual(sum("under compute-sanitizer" in name for name in rows), 3)
+        for path in ("local/cuda", "local/staged"):
+            self.assertRegex(rows[f"conformance battery, {path}, two processes"][1],
+                             r"^[1-9]\d\d tests passed, 0 failed, 0 left out$")
 
     def test_what_the_driver_refuses_is_a_failure_of_its_rows_alone(self):
-        rows, said = self.run_hw(BUILT[0], self.script("acts", "true"), BUILT[2], code=1,
+        rows, said = self.run_hw(BUILT[0], self.script("acts", "true"),
+                                 self.script("battery", "true"), BUILT[3], code=1,
                                  LEND_FAKE_CUDA_FAIL="cuIpcGetMemHandle=801",
                                  LEND_HW_TORCH="stand-in")
         for name, (result, figure) in rows.items():
             is_left_out = name == "compute-sanitizer"
-            is_refused = name.endswith("local/cuda")
+            is_refused = name.endswith(", local/cuda")  # by an IPC handle
             self.assertEqual(result, "left out" if is_left_out else
                              "FAILED" if is_refused else "passed", said)
             self.assertEqual("cuIpcGetMemHandle" in figure, is_refused, said)
+
+    def test_chunks_that_nobody_may_open_are_a_failure_of_their_rows_alone(self):
+        rows, said = self.run_hw(BUILT[0], self.script("acts", "true"),
+                                 self.script("battery", "true"), BUILT[3], code=1,
+                                 LEND_FAKE_CUDA_FAIL="cuMemExportToShareableHandle=801")
+        for kind, is_chunks in (("chunks side by side", True), ("memory of a pool", False),
+                                ("storage of lend's, a GPU's", True)):
+            result, figure = rows[f"{kind}: read by local/cuda"]
+            self.assertEqual(result, "FAILED" if is_chunks else "passed", said)
+            self.assertEqual("cuMemExportToShareableHandle" in figure, is_chunks, said)
+            self.assertEqual(rows[f"{kind}: written by local/staged"][0], "passed", said)
+
+    def test_memory_that_cannot_be_had_is_a_failure_that_tells_the_remedy(self):
+        rows, _ = self.run_hw(BUILT[0], self.script("acts", "true"),
+                              self.script("battery", "true"), BUILT[3], code=1,
+                              LEND_FAKE_CUDA_FAIL="cuMemPoolCreate=801")
+        self.assertEqual(rows["memory of a pool"],
+                         ["FAILED", "cuMemPoolCreate: CUDA error 801: it takes a driver of CUDA "
+                          "11.2 or later, and a GPU with pools that descriptors may tell of"])
+        self.assertEqual({row[0] for row in rows.values()}, {"passed", "left out", "FAILED"})
+
+    def test_a_battery_tells_which_test_failed_first_and_why(self):
+        test = "test_region_with_a_live_lease_is_busy"
+        rows, said = self.run_hw(self.script("gpu", HEAD), self.script("acts", "true"), BUILT[2],
+                                 "/no/library", code=1, LEND_TEST=test,
+                                 LEND_FAKE_CUDA_FAIL="cuIpcGetMemHandle=801")
+        self.assertEqual(rows["conformance battery, local/staged, two processes"],
+                         ["passed", "1 tests passed, 0 failed, 0 left out"], said)
+        result, figure = rows["conformance battery, local/cuda, two processes"]
+        self.assertEqual(result, "FAILED")
+        self.assertIn("0 tests passed, 1 failed, 0 left out; " + test, figure)
+        self.assertIn("cuIpcGetMemHandle", figure)
 
     def test_it_builds_what_it_runs(self):
         rows, said = self.run_hw(CFLAGS="-O0", LEND_HW_TORCH="stand-in")
@@ -136,5 +173,5 @@ exit 99''')
 
 
 if __name__ == "__main__":
-    BUILT = [os.path.abspath(path) for path in sys.argv[1:4]]
-    unittest.main(argv=sys.argv[:1] + sys.argv[4:])
+    BUILT = [os.path.abspath(path) for path in sys.argv[1:5]]
+    unittest.main(argv=sys.argv[:1] + sys.argv[5:])
