@@ -230,13 +230,13 @@ static bool ask(struct lend_onesided *own, const struct lend_lease_name *name, u
     return true;
 }
 
-/* The look at any of their leases is behind all that was said before. */
+/* A look at no lease, for which the owner begins nothing, is behind all that was said before, too.
+ */
 static bool ask_hush(struct lend_onesided *own)
 {
-    const struct lend_transfer *first =
-        LEND_LIST_OWNER(own->unheard.next, struct lend_transfer, session_link);
+    static const struct lend_lease_name none; /* generations begin with 1 */
 
-    if (!may_hush(own) || !ask(own, &first->lease, &own->hush_look))
+    if (!may_hush(own) || !ask(own, &none, &own->hush_look))
         return false;
     for (struct lend_list *link; (link = lend_list_take_first(&own->unheard)) != NULL;)
         lend_list_append(&own->hushed, link);

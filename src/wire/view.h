@@ -6,6 +6,7 @@
 
 /*
  * LOOK: a client that copies by itself asks what a lease permits; its payload is the lease's name.
+ * A name of zeros is no lease's: whoever sends it wants to know that what it said before was heard.
  * VIEW: the answer.
  *
  *     verdict's status | text {u8 length | bytes}, and if that is LEND_OK
