@@ -7,7 +7,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 enum {
@@ -19,7 +18,6 @@ enum {
     WORK_MAX = 16384,
     NOT_INITIALIZED = 3,
     INVALID_HANDLE = 400,
-    GUARD_BYTES = 4096,
 };
 
 struct function {
@@ -58,9 +56,7 @@ static uint32_t gate_value;
 static void *recorded;                          /* the stream of the last event */
 static bool is_initialized, is_held, is_broken; /* by a kernel that went astray */
 static pid_t opener;                            /* the process that called cuInit() */
-static uint64_t buffer_id_last;
-static void *freed_last;
-static struct work works[WORK_MAX]; /* a ring, in the order in which it was put in */
+static struct work works[WORK_MAX];             /* a ring, in the order in which it was put in */
 static uint64_t work_put, work_done;
 static char contexts[DEVICE_COUNT]; /* whose addresses stand for contexts */
 
@@ -492,71 +488,6 @@ int cuMemGetAddressRange_v2(uint64_t *out_base, size_t *out_bytes, uint64_t poin
     } else {
         *out_base = lie_bytes > 0 ? lie_base : allocation->base;
         *out_bytes = lie_bytes > 0 ? lie_bytes : allocation->length_bytes;
-    }
-    (void)pthread_mutex_unlock(&lock);
-    return result;
-}
-
-/* --- memory --- */
-
-uint64_t fake_cuda_next_id(void)
-{
-    return ((uint64_t)getpid() << 32) + __atomic_add_fetch(&buffer_id_last, 1, __ATOMIC_SEQ_CST);
-}
-
-int cuMemAlloc_v2(uint64_t *out_pointer, size_t bytes)
-{
-    size_t pages = (bytes + 4095) & ~(size_t)4095;
-    int result = enter_context("cuMemAlloc");
-    void *place, *inside;
-
-    if (result != 0)
-        return result;
-    if (bytes == 0)
-        return LEND_CUDA_ERROR_INVALID_VALUE;
-    /* Where the last was freed, if it has room: as a driver's allocator does. No two are side by
-     * side, which would make one range of them. */
-    place = mmap(freed_last, pages + GUARD_BYTES, PROT_NONE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    int fd = memfd_create("fake-gpu", MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, (off_t)pages) != 0)
-        return LEND_CUDA_ERROR_OUT_OF_MEMORY;
-    inside = mmap(NULL, pages, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (place == MAP_FAILED || inside == MAP_FAILED)
-        return LEND_CUDA_ERROR_OUT_OF_MEMORY;
-
-    struct fake_cuda_allocation allocation = {
-        .base = (uint64_t)(uintptr_t)place,
-        .length_bytes = bytes,
-        .buffer_id = fake_cuda_next_id(),
-        .type = LEND_CUDA_MEMORY_DEVICE,
-        .ordinal = fake_cuda_ordinal(),
-        .bytes = inside,
-        .fd = fd,
-    };
-    fake_cuda_add(&allocation);
-    *out_pointer = allocation.base;
-    return LEND_CUDA_SUCCESS;
-}
-
-int cuMemFree_v2(uint64_t pointer)
-{
-    int result = enter_context("cuMemFree");
-
-    if (result != 0)
-        return result;
-    (void)pthread_mutex_lock(&lock);
-    struct fake_cuda_allocation *allocation = find_allocation(pointer);
-    if (allocation == NULL || allocation->base != pointer || allocation->chunk != 0) {
-        result = LEND_CUDA_ERROR_INVALID_VALUE;
-    } else if (!fake_cuda_close_imported_locked(pointer)) {
-        size_t pages = ((size_t)allocation->length_bytes + 4095) & ~(size_t)4095;
-
-        freed_last = (void *)(uintptr_t)allocation->base;
-        (void)munmap(freed_last, pages + GUARD_BYTES);
-        (void)munmap(allocation->bytes, pages);
-        (void)close(allocation->fd);
-        *allocation = allocations[--allocation_count];
     }
     (void)pthread_mutex_unlock(&lock);
     return result;
