@@ -46,6 +46,14 @@ enum lend_agent_flag {
      * copy what is registered for a child, or where ibv_fork_init() was called. A process that
      * breaks its word there may have a NIC write to memory that has become the child's. */
     LEND_AGENT_NEVER_FORKS = 16,
+    /** How the driver exports memory of GPUs to the NICs of transport verbs (dma-buf): as it does
+     * by default, and in no other way; or mapped through PCIe, and in no other way (for a NIC that
+     * has a GPU behind it on PCIe, where the GPU is joined to the processor by another link, too).
+     * With neither flag, or both, each NIC tries them when a region of a GPU is first registered:
+     * it reads a page of the GPU by either, and one that gives other bytes is not used and told in
+     * the log; where both do, the default is taken (docs/verbs.md). */
+    LEND_AGENT_DMA_BUF_DEFAULT = 32,
+    LEND_AGENT_DMA_BUF_PCIE = 64,
 };
 
 enum lend_log_level {

@@ -109,7 +109,8 @@ static enum lend_status check_config(const struct lend_agent_config *config,
 {
     const uint32_t known = LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS |
                            LEND_AGENT_ALLOW_CROSS_MEMORY | LEND_AGENT_SEAL_NETWORKS |
-                           LEND_AGENT_NEVER_FORKS;
+                           LEND_AGENT_NEVER_FORKS | LEND_AGENT_DMA_BUF_DEFAULT |
+                           LEND_AGENT_DMA_BUF_PCIE;
 
     if (config->struct_size != sizeof *config)
         return lend_fail(error, LEND_E_VERSION, "lend_agent_config is %u bytes, not %zu",
@@ -313,7 +314,7 @@ static enum lend_status open_transports(struct lend_agent *agent,
         .verbs_devices = agent->config.verbs_devices,
         .notification_window_bytes = agent->config.notification_window_bytes,
         .has_secret = config->secret != NULL,
-        .never_forks = (agent->config.flags & LEND_AGENT_NEVER_FORKS) != 0,
+        .flags = agent->config.flags,
     };
     for (size_t i = 0; lend_transports[i] != NULL; i++) {
         const struct lend_transport_ops *ops = lend_transports[i];

@@ -120,8 +120,8 @@ struct lend_transport_open {
     const char *nixl_library;
     const char *verbs_devices;
     uint32_t notification_window_bytes;
-    bool has_secret;  /* peers prove that they have it */
-    bool never_forks; /* the caller's word for this process */
+    uint32_t flags;  /* as in lend_agent_config */
+    bool has_secret; /* peers prove that they have it */
 };
 
 /* A peer that is no agent of lend, as its importer describes it. */
@@ -146,10 +146,10 @@ struct lend_exposure {
     uint64_t region_id;
     uint64_t address;
     uint64_t length_bytes;
-    uint32_t life;                /* of the region, */
-    uint32_t access;              /* and what peers may do with it */
-    const struct lend_lane *lane; /* of the GPU whose memory it is, as long as the agent is; NULL:
-                                     memory of the host */
+    uint32_t life;          /* of the region, */
+    uint32_t access;        /* and what peers may do with it */
+    struct lend_lane *lane; /* of the GPU whose memory it is, as long as the agent is; NULL:
+                               memory of the host */
 };
 
 /*

@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOOK_AGAIN_NS UINT64_C(20000)
-
 enum { ALREADY_REGISTERED = 712 }; /* CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED */
 
 struct lend_gpu_storage {
@@ -31,15 +29,8 @@ static enum lend_status zero_device(struct lend_gpu_storage *storage, uint64_t b
                                     struct lend_error *error)
 {
     const struct lend_lane_piece zeros = {.device = storage->address, .bytes = bytes};
-    struct lend_lane_mark mark = {0};
-    enum lend_status status = lend_lane_put(storage->lane, &zeros, 1, &mark, error);
 
-    while (status == LEND_OK && (status = lend_lane_ask(&mark, error)) == LEND_PENDING) {
-        lend_sys->sleep_ns(LOOK_AGAIN_NS);
-        status = LEND_OK;
-    }
-    lend_lane_drop_mark(&mark);
-    return status;
+    return lend_lane_do(storage->lane, &zeros, error);
 }
 
 /* What the lane's GPU says of itself; `otherwise` where its driver knows nothing of that. */

@@ -2,11 +2,14 @@
 #include "memory/lane.h"
 
 #include "base/error.h"
+#include "base/sys.h"
 #include "memory/cuda.h"
 
 #include <string.h>
 
 enum { BATCH_MAX = 256 };
+
+#define LOOK_AGAIN_NS UINT64_C(20000)
 
 void lend_lanes_init(struct lend_lanes *lanes)
 {
@@ -410,6 +413,20 @@ enum lend_status lend_lane_ask(struct lend_lane_mark *mark, struct lend_error *e
         return LEND_PENDING;
     lend_kernel_give_back(&lane->kernel, &mark->table);
     return is_good ? LEND_OK : lend_cuda_fail(error, lane->cuda, result, "a copy of GPU memory");
+}
+
+enum lend_status lend_lane_do(struct lend_lane *lane, const struct lend_lane_piece *piece,
+                              struct lend_error *error)
+{
+    struct lend_lane_mark mark = {0};
+    enum lend_status status = lend_lane_put(lane, piece, 1, &mark, error);
+
+    while (status == LEND_OK && (status = lend_lane_ask(&mark, error)) == LEND_PENDING) {
+        lend_sys->sleep_ns(LOOK_AGAIN_NS);
+        status = LEND_OK;
+    }
+    lend_lane_drop_mark(&mark);
+    return status;
 }
 
 void lend_lane_drop_mark(struct lend_lane_mark *mark)

@@ -82,6 +82,9 @@ enum lend_status lend_lane_put(struct lend_lane *lane, const struct lend_lane_pi
 /* Is all over that was put in before the mark? LEND_PENDING: no, or it cannot be known.
  * LEND_E_DEVICE: its context has broken down, and with it all work has ended. */
 enum lend_status lend_lane_ask(struct lend_lane_mark *mark, struct lend_error *error);
+/* Do that piece, and wait until it is over. */
+enum lend_status lend_lane_do(struct lend_lane *lane, const struct lend_lane_piece *piece,
+                              struct lend_error *error);
 /* Set it behind what another stream of the lane's context has now; 0: the default stream. */
 enum lend_status lend_lane_follow(struct lend_lane *lane, uint64_t stream,
                                   struct lend_lane_mark *mark, struct lend_error *error);

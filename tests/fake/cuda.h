@@ -81,8 +81,9 @@ void fake_cuda_remote_write(uint64_t to, const void *from, size_t bytes);
 /* Where a NIC reads the bytes of that address: all that was on its way to that GPU is there. NULL:
  * no such memory. */
 const uint8_t *fake_cuda_remote_read(uint64_t from);
-/* Of an exported range: its first address, and the allocation's id there. False: it is none. */
-bool fake_cuda_exported(int fd, uint64_t *out_base, uint64_t *out_bytes);
+/* Of an exported range: its first address, its length, and the flags it was exported with. False:
+ * it is none. */
+bool fake_cuda_exported(int fd, uint64_t *out_base, uint64_t *out_bytes, unsigned *out_flags);
 /* The id of the allocation at that address, and where that ends; 0: there is none. */
 uint64_t fake_cuda_id(uint64_t pointer, uint64_t *out_end);
 /* Writes of NICs that are on their way. */

@@ -156,7 +156,7 @@ static bool has_pages_locked(uint64_t pointer, size_t bytes)
     return true;
 }
 
-/* A descriptor of whole pages of the host's, which says in a file of which. */
+/* A descriptor of whole pages of the host's, which says in a file of which, and how. */
 int cuMemGetHandleForAddressRange(void *out_handle, uint64_t pointer, size_t bytes, int type,
                                   unsigned long long flags)
 {
@@ -172,7 +172,7 @@ int cuMemGetHandleForAddressRange(void *out_handle, uint64_t pointer, size_t byt
     fake_cuda_unlock();
     if (!is_there)
         return LEND_CUDA_ERROR_INVALID_VALUE;
-    const uint64_t range[] = {pointer, bytes};
+    const uint64_t range[] = {pointer, bytes, flags};
     int fd = memfd_create("fake-dma-buf", MFD_CLOEXEC);
     if (fd < 0 || write(fd, range, sizeof range) != (ssize_t)sizeof range)
         return LEND_CUDA_ERROR_OUT_OF_MEMORY;
@@ -180,14 +180,15 @@ int cuMemGetHandleForAddressRange(void *out_handle, uint64_t pointer, size_t byt
     return 0;
 }
 
-bool fake_cuda_exported(int fd, uint64_t *out_base, uint64_t *out_bytes)
+bool fake_cuda_exported(int fd, uint64_t *out_base, uint64_t *out_bytes, unsigned *out_flags)
 {
-    uint64_t range[2];
+    uint64_t range[3];
 
     if (pread(fd, range, sizeof range, 0) != (ssize_t)sizeof range)
         return false;
     *out_base = range[0];
     *out_bytes = range[1];
+    *out_flags = (unsigned)range[2];
     return true;
 }
 

@@ -472,8 +472,9 @@ static struct lend_verbs_mr *reg_dmabuf_mr(struct lend_verbs_pd *pd, uint64_t of
         ((unsigned)access & LEND_VERBS_BIND) != 0)
         number = EINVAL;
     uint64_t base = 0, length = 0;
-    if (number == 0 &&
-        (!fake_cuda_exported(fd, &base, &length) || offset > length || bytes > length - offset))
+    unsigned flags = 0;
+    if (number == 0 && (!fake_cuda_exported(fd, &base, &length, &flags) || offset > length ||
+                        bytes > length - offset))
         number = EINVAL;
     if (number != 0)
         return refuse(number);
@@ -481,6 +482,9 @@ static struct lend_verbs_mr *reg_dmabuf_mr(struct lend_verbs_pd *pd, uint64_t of
     fake_verbs.last_offset = offset;
     struct lend_verbs_mr *made = make_mr(pd, iova, bytes, (unsigned)access);
     note_device(made, base + offset, true);
+    if ((device_of(pd->context)->misleads >> flags & 1) != 0)
+        ((struct fake_mr *)made)->device_id = UINT64_MAX; /* no memory has it */
+    fake_verbs.last_export = flags;
     return made;
 }
 

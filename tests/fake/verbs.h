@@ -36,6 +36,7 @@ struct fake_verbs_device {
     bool is_old;                  /* its context has no functions beyond the first */
     bool has_dma_buf;             /* the driver takes such memory; else EOPNOTSUPP */
     bool refuses_dma_buf_windows; /* EINVAL for the right to bind them over a dma-buf */
+    unsigned misleads;            /* bit n: a dma-buf exported with flags n leads to nothing */
     bool has_peer_memory;         /* device memory by its address; else EFAULT */
     uint32_t gid_count;
     struct lend_verbs_gid_entry gids[FAKE_VERBS_GIDS_MAX];
@@ -77,7 +78,8 @@ struct fake_verbs {
     unsigned last_access; /* of the last registration */
     int last_fd;          /* of the last registration of a dma-buf */
     uint64_t last_offset;
-    int last_sgid_index; /* that a queue pair was to begin at */
+    unsigned last_export; /* the flags it was exported with */
+    int last_sgid_index;  /* that a queue pair was to begin at */
     int qps_made;
     /* Not given back. */
     int contexts, pds, mrs, mws, channels, cqs, qps, unacknowledged;

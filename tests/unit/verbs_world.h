@@ -49,6 +49,8 @@ enum {
 static bool owner_is_device, reader_is_device;
 static int32_t device_of_owner;
 static const char *carrier = "loopback"; /* of frames */
+static uint32_t agent_flags;             /* of both, besides */
+static void (*agent_log)(void *context, int32_t level, const char *text);
 
 struct side {
     struct lend_agent *agent;
@@ -131,7 +133,8 @@ static inline void make_side(struct side *side, const char *name, const char *de
     config.transports = transports;
     config.listen = strcmp(carrier, "tcp") == 0 ? "127.0.0.1" : NULL;
     config.verbs_devices = device;
-    config.flags = LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS;
+    config.flags = LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS | agent_flags;
+    config.on_log = agent_log;
     check(lend_agent_create(&config, &side->agent, &error), &error);
     for (int i = 0; i < REGIONS; i++)
         make_region(side, i);

@@ -22,6 +22,7 @@ _LEVELS = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO, 4: logging.DEB
 _ACCESS = {"": 0, "read": _abi.ACCESS_READ, "write": _abi.ACCESS_WRITE,
            "read,write": _abi.ACCESS_READ | _abi.ACCESS_WRITE,
            "write,read": _abi.ACCESS_READ | _abi.ACCESS_WRITE}
+_DMA_BUF = {None: 0, "default": _abi.AGENT_DMA_BUF_DEFAULT, "pcie": _abi.AGENT_DMA_BUF_PCIE}
 _TIMES = ("connect_timeout", "transfer_timeout", "slot_rest", "spin")
 _LIMITS = ("regions_max", "leases_max", "peers_max", "transfers_max", "requests_per_peer_max",
            "leases_per_peer_max", "notification_window_bytes", "local_ring_bytes",
@@ -393,6 +394,8 @@ class Agent:
         manual_progress: no thread: progress is made in :meth:`progress` and in calls that wait.
         statistics: False: no statistics page.
         allow_cross_memory, seal_networks, never_forks: see LEND_AGENT_ALLOW_CROSS_MEMORY, ...
+        dma_buf: how memory of GPUs is exported to NICs, "default" or "pcie"; None: as is found
+            to work.
         on_log: called as ``on_log(level, text)`` with a level of :mod:`logging`; True: the logger
             ``lend``. None: silence.
         on_lease_end: called once for each lease that ended, with a :class:`LeaseInfo`.
@@ -415,15 +418,18 @@ class Agent:
     def __init__(self, name: str, *, secret: Optional[bytes] = None, manual_progress: bool = False,
                  statistics: bool = True, allow_cross_memory: bool = False,
                  seal_networks: bool = False, never_forks: bool = False,
+                 dma_buf: Optional[str] = None,
                  on_log: Union[None, bool, Callable] = None,
                  on_lease_end: Optional[Callable[[LeaseInfo], None]] = None, **settings):
         config = _abi.AgentConfig()
         config.name = text(name)
+        if dma_buf not in _DMA_BUF:
+            raise _errors.invalid(f"dma_buf {dma_buf!r}: \"default\", \"pcie\" or None")
         config.flags = (manual_progress * _abi.AGENT_MANUAL_PROGRESS
                         | (not statistics) * _abi.AGENT_NO_STATISTICS
                         | allow_cross_memory * _abi.AGENT_ALLOW_CROSS_MEMORY
                         | seal_networks * _abi.AGENT_SEAL_NETWORKS
-                        | never_forks * _abi.AGENT_NEVER_FORKS)
+                        | never_forks * _abi.AGENT_NEVER_FORKS | _DMA_BUF[dma_buf])
         if secret is not None:
             config.secret, config.secret_bytes = bytes(secret), len(secret)
         config.secret_plugin = text(plugin("lend-secret.so"))

@@ -209,12 +209,34 @@ static enum lend_status attach_export(struct attempt *how, struct lend_verbs_att
     return status;
 }
 
+enum lend_status lend_verbs_attach_export(const struct lend_verbs_nic *nic,
+                                          const struct lend_verbs_range *range,
+                                          struct lend_verbs_exports *exports, unsigned flag,
+                                          struct lend_verbs_attachment *out,
+                                          struct lend_error *error)
+{
+    struct attempt how = {.nic = nic, .range = range, .access = range->access};
+
+    how.fd = export_by(exports, range, flag);
+    if (how.fd >= 0)
+        return attach_export(&how, out, error);
+    *error = exports->by_flag[flag].error;
+    return (enum lend_status)error->status;
+}
+
+/* By those that are fit for that GPU; the default's reason counts. */
 static enum lend_status attach_dma_buf(const struct lend_verbs_nic *nic,
                                        const struct lend_verbs_range *range,
                                        struct lend_verbs_exports *exports,
                                        struct lend_verbs_attachment *out, struct lend_error *error)
 {
     enum lend_status status = LEND_E_UNSUPPORTED;
+    const uint32_t ordinal = (uint32_t)range->device;
+    const unsigned unfit =
+        ordinal < LEND_VERBS_ORDINALS_MAX
+            ? atomic_load_explicit(&nic->unfit_exports[ordinal], memory_order_relaxed)
+            : 0;
+    bool is_tried = false;
 
     if (!nic->abilities.has_dma_buf)
         return lend_fail(error, LEND_E_UNSUPPORTED,
@@ -222,18 +244,23 @@ static enum lend_status attach_dma_buf(const struct lend_verbs_nic *nic,
                          "knows it)",
                          nic->name);
     for (unsigned flag = 0; flag < 2; flag++) {
-        struct attempt how = {.nic = nic, .range = range, .access = range->access};
+        struct lend_error why = {0};
 
-        how.fd = export_by(exports, range, flag);
-        if (how.fd >= 0)
-            status = attach_export(&how, out, error);
-        else if (flag == 0) {
-            status = (enum lend_status)exports->by_flag[0].error.status;
-            *error = exports->by_flag[0].error;
-        }
-        if (status == LEND_OK)
+        if ((unfit >> flag & 1) != 0)
+            continue;
+        enum lend_status result = lend_verbs_attach_export(nic, range, exports, flag, out, &why);
+        if (result == LEND_OK)
             return LEND_OK;
+        if (!is_tried || exports->by_flag[flag].fd >= 0) {
+            status = result;
+            *error = why;
+        }
+        is_tried = true;
     }
+    if (!is_tried)
+        return lend_fail(error, LEND_E_UNSUPPORTED,
+                         "%s reaches memory of GPU %d by no dma-buf: what it tried is in the log",
+                         nic->name, range->device);
     return status;
 }
 

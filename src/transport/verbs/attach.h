@@ -44,11 +44,18 @@ struct lend_verbs_attachment {
 void lend_verbs_exports_init(struct lend_verbs_exports *exports, const struct lend_verbs_range *of);
 void lend_verbs_exports_fini(struct lend_verbs_exports *exports);
 
-/* Register it. On failure out->means is 0, and out->refusal says why, as does the status. */
+/* Register it; exports are for memory of a GPU. On failure out->means is 0, and out->refusal says
+ * why, as does the status. */
 enum lend_status lend_verbs_attach(const struct lend_verbs_nic *nic,
                                    const struct lend_verbs_range *range,
                                    struct lend_verbs_exports *exports,
                                    struct lend_verbs_attachment *out);
+/* Memory of a GPU, by a dma-buf with that flag alone. */
+enum lend_status lend_verbs_attach_export(const struct lend_verbs_nic *nic,
+                                          const struct lend_verbs_range *range,
+                                          struct lend_verbs_exports *exports, unsigned flag,
+                                          struct lend_verbs_attachment *out,
+                                          struct lend_error *error);
 /* Deregister what is there. LEND_E_BUSY: the NIC keeps some; it may be called again. */
 enum lend_status lend_verbs_detach(const struct lend_verbs_nic *nic,
                                    struct lend_verbs_attachment *attachment,

@@ -2,6 +2,7 @@
 #ifndef LEND_TRANSPORT_VERBS_DEVICE_H
 #define LEND_TRANSPORT_VERBS_DEVICE_H
 
+#include "core/transport.h"
 #include "transport/verbs/door.h"
 #include "transport/verbs/named.h"
 
@@ -15,9 +16,10 @@
  */
 
 enum {
-    LEND_VERBS_NICS_MAX = 16,  /* opened by one agent */
-    LEND_VERBS_PORTS_MAX = 8,  /* that we look at, of one NIC */
-    LEND_VERBS_GIDS_MAX = 256, /* that we look at, of one port */
+    LEND_VERBS_NICS_MAX = 16,                     /* opened by one agent */
+    LEND_VERBS_PORTS_MAX = 8,                     /* that we look at, of one NIC */
+    LEND_VERBS_GIDS_MAX = 256,                    /* that we look at, of one port */
+    LEND_VERBS_ORDINALS_MAX = LEND_RAIL_GPUS_MAX, /* GPUs have lower numbers */
 };
 
 struct lend_verbs_gid_row {
@@ -70,6 +72,8 @@ struct lend_verbs_nic {
     char pci[32];      /* "0000:3b:00.0", "" for one without */
     struct lend_verbs_abilities abilities;
     uint8_t port_count;
+    /* Of each GPU: bit n is set if exports with flag n are not to be used by it (trial.h). */
+    _Atomic uint8_t unfit_exports[LEND_VERBS_ORDINALS_MAX];
     _Atomic bool is_dead; /* it has said that nothing of it works any more */
     pthread_mutex_t lock; /* a leaf: guards the ports */
     struct lend_verbs_port ports[LEND_VERBS_PORTS_MAX];

@@ -61,7 +61,7 @@ static bool grow_locked(struct lend_verbs_station *station)
 static uint32_t limit_rights(struct lend_verbs_station *station,
                              struct lend_verbs_exposure *exposure, uint32_t rights)
 {
-    const struct lend_lane *lane = exposure->what.lane;
+    struct lend_lane *lane = exposure->what.lane;
     struct lend_error *why = &exposure->why_not;
 
     if (lend_lane_check_remote_writes(lane, why) != LEND_OK)
@@ -95,6 +95,7 @@ static struct lend_verbs_memory memory_of(struct lend_verbs_station *station,
     memory.kind = LEND_MEMORY_DEVICE;
     memory.device = what->lane->ordinal;
     lend_verbs_gpu_locate(station, what->lane);
+    lend_verbs_gpu_try(station, what->lane);
     memory.rights = limit_rights(station, exposure, rights);
     return memory;
 }

@@ -2,6 +2,7 @@
 #include "transport/verbs/verbs.h"
 
 #include "base/error.h"
+#include "transport/verbs/trial.h"
 
 /* GPUs: how far they are; and of those whose memory peers write their beacons, and their flushes.
  */
@@ -20,6 +21,32 @@ void lend_verbs_gpu_locate(struct lend_verbs_station *station, const struct lend
     }
 }
 
+static void try_exports(struct lend_verbs_station *station, struct lend_lane *lane)
+{
+    for (uint32_t i = 0; i < station->nic_count; i++)
+        for (unsigned flag = 0; flag < 2 && station->nics[i]->abilities.has_dma_buf; flag++) {
+            struct lend_error why = {0};
+
+            if (lend_verbs_try_export(station->nics[i], lane, flag, &why) != LEND_E_CORRUPT)
+                continue;
+            /* Relaxed: whoever registers such memory has come by here. */
+            (void)atomic_fetch_or_explicit(&station->nics[i]->unfit_exports[lane->ordinal],
+                                           (uint8_t)(1u << flag), memory_order_relaxed);
+            lend_agent_log(station->agent, LEND_LOG_WARNING, "%s", why.message);
+        }
+}
+
+void lend_verbs_gpu_try(struct lend_verbs_station *station, struct lend_lane *lane)
+{
+    if (!station->tries_exports || lane->ordinal < 0 || lane->ordinal >= LEND_VERBS_ORDINALS_MAX)
+        return;
+    (void)pthread_mutex_lock(&station->trials_lock);
+    if (!station->is_tried[lane->ordinal])
+        try_exports(station, lane);
+    station->is_tried[lane->ordinal] = true;
+    (void)pthread_mutex_unlock(&station->trials_lock);
+}
+
 static uint32_t count_gpus(const struct lend_verbs_station *station)
 {
     /* Acquire: those that were entered are there. */
@@ -34,9 +61,8 @@ static bool has_beacon(const struct lend_verbs_station *station, int32_t ordinal
     return false;
 }
 
-static enum lend_status make_beacon(struct lend_verbs_station *station,
-                                    const struct lend_lane *lane, struct lend_gpu_storage **out,
-                                    struct lend_error *error)
+static enum lend_status make_beacon(struct lend_verbs_station *station, struct lend_lane *lane,
+                                    struct lend_gpu_storage **out, struct lend_error *error)
 {
     const struct lend_gpu_wish wish = {.kind = LEND_MEMORY_DEVICE,
                                        .ordinal = lane->ordinal,
@@ -62,7 +88,7 @@ static enum lend_status make_beacon(struct lend_verbs_station *station,
     return status;
 }
 
-static enum lend_status add(struct lend_verbs_station *station, const struct lend_lane *lane,
+static enum lend_status add(struct lend_verbs_station *station, struct lend_lane *lane,
                             struct lend_error *error)
 {
     uint32_t count = count_gpus(station);
@@ -96,9 +122,8 @@ static bool find(const struct lend_verbs_station *station, const struct lend_lan
     return false;
 }
 
-enum lend_status lend_verbs_gpu_enter(struct lend_verbs_station *station,
-                                      const struct lend_lane *lane, uint32_t *out_gpu,
-                                      struct lend_error *error)
+enum lend_status lend_verbs_gpu_enter(struct lend_verbs_station *station, struct lend_lane *lane,
+                                      uint32_t *out_gpu, struct lend_error *error)
 {
     enum lend_status status = LEND_OK;
 
@@ -165,6 +190,8 @@ void lend_verbs_gpus_fini(struct lend_verbs_station *station, bool forked)
 {
     for (uint32_t i = 0; i < count_gpus(station); i++)
         lend_gpu_storage_destroy(station->gpus[i].beacon);
-    if (!forked)
-        (void)pthread_mutex_destroy(&station->gpus_lock);
+    if (forked)
+        return;
+    (void)pthread_mutex_destroy(&station->gpus_lock);
+    (void)pthread_mutex_destroy(&station->trials_lock);
 }

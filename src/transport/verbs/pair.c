@@ -9,11 +9,6 @@
 
 enum {
     PSN_MASK = 0xffffff,
-    TIMEOUT = 14,        /* 67 ms for an acknowledgment, as the NIC counts: 4.096 us << TIMEOUT */
-    RETRY_COUNT = 6,     /* half a second until a peer is given up; 7 is for ever on soft-RoCE */
-    RNR_RETRY_COUNT = 6, /* 7 is for ever; an owner that keeps its word needs none */
-    RNR_TIMER = 12,
-    HOP_LIMIT = 64,
     SOFT_ROCE = 0xffffff, /* its vendor */
 };
 
@@ -76,20 +71,13 @@ static enum lend_status make_pair(struct lend_verbs_rail *rail, uint32_t lane,
                 .max_send_sge = rail->is_client ? rail->pieces_max : 1,
                 .max_recv_sge = 1},
     };
-    struct lend_verbs_qp_attributes ready = {
-        .qp_state = LEND_VERBS_QP_INIT,
-        .port_num = rail->place.port.number,
-        .qp_access_flags = access_of(rail, lane),
-    };
 
     rail->pairs[lane] = verbs_of(rail)->create_qp(rail->place.nic->pd, &init);
     if (rail->pairs[lane] == NULL)
         return lend_verbs_fail(error, errno, "making queue pair %u on %s", lane,
                                rail->place.nic->name);
-    int result = lend_verbs_errno(
-        verbs_of(rail)->modify_qp(rail->pairs[lane], &ready,
-                                  LEND_VERBS_SET_STATE | LEND_VERBS_SET_PKEY_INDEX |
-                                      LEND_VERBS_SET_PORT | LEND_VERBS_SET_ACCESS));
+    int result = lend_verbs_qp_ready(verbs_of(rail), rail->pairs[lane], &rail->place.port,
+                                     access_of(rail, lane));
     if (result != 0)
         return lend_verbs_fail(error, result, "readying queue pair %u on %s (INIT)", lane,
                                rail->place.nic->name);
@@ -178,58 +166,30 @@ enum lend_status lend_verbs_pairs_make(struct lend_verbs_rail *rail, struct lend
 
 /* --- joining --- */
 
-static void fill_address(const struct lend_verbs_rail *rail, struct lend_verbs_address *out)
-{
-    out->port_num = rail->place.port.number;
-    out->dlid = rail->theirs.lid;
-    /* RoCE always has a global address; an InfiniBand link, where it leaves the subnet, which is
-     * not known: it does no harm. */
-    out->is_global = 1;
-    memcpy(out->grh.dgid.raw, rail->theirs.gid, sizeof out->grh.dgid.raw);
-    out->grh.sgid_index = (uint8_t)rail->place.gid.index;
-    out->grh.hop_limit = HOP_LIMIT;
-}
-
 /* Able to take requests: of a server's for reads, all there is to it. */
-static int receive(struct lend_verbs_rail *rail, uint32_t lane, uint8_t reads)
+static int receive(struct lend_verbs_rail *rail, uint32_t lane, struct lend_verbs_join *join)
 {
-    struct lend_verbs_qp_attributes attributes = {
-        .qp_state = LEND_VERBS_QP_RTR,
-        .path_mtu = rail->ours.mtu < rail->theirs.mtu ? rail->ours.mtu : rail->theirs.mtu,
-        .dest_qp_num = rail->theirs.lanes[lane].number,
-        .rq_psn = rail->theirs.lanes[lane].first_psn,
-        .max_dest_rd_atomic = rail->is_client ? 0 : reads,
-        .min_rnr_timer = RNR_TIMER,
-    };
-
-    fill_address(rail, &attributes.ah_attr);
-    return verbs_of(rail)->modify_qp(rail->pairs[lane], &attributes,
-                                     LEND_VERBS_SET_STATE | LEND_VERBS_SET_ADDRESS |
-                                         LEND_VERBS_SET_PATH_MTU | LEND_VERBS_SET_PEER_NUMBER |
-                                         LEND_VERBS_SET_RQ_PSN | LEND_VERBS_SET_MAX_SERVED_READS |
-                                         LEND_VERBS_SET_MIN_RNR_TIMER);
+    join->number = rail->theirs.lanes[lane].number;
+    join->first_psn = rail->theirs.lanes[lane].first_psn;
+    return lend_verbs_qp_receive(verbs_of(rail), rail->pairs[lane], join);
 }
 
 static int go_on(struct lend_verbs_rail *rail, uint32_t lane, uint8_t reads)
 {
-    struct lend_verbs_qp_attributes attributes = {
-        .qp_state = LEND_VERBS_QP_RTS,
-        .sq_psn = rail->ours.lanes[lane].first_psn,
-        .timeout = TIMEOUT,
-        .retry_cnt = RETRY_COUNT,
-        .rnr_retry = RNR_RETRY_COUNT,
-        .max_rd_atomic = reads,
-    };
-
-    return verbs_of(rail)->modify_qp(rail->pairs[lane], &attributes,
-                                     LEND_VERBS_SET_STATE | LEND_VERBS_SET_SQ_PSN |
-                                         LEND_VERBS_SET_TIMEOUT | LEND_VERBS_SET_RETRY_COUNT |
-                                         LEND_VERBS_SET_RNR_RETRY | LEND_VERBS_SET_MAX_READS);
+    return lend_verbs_qp_send(verbs_of(rail), rail->pairs[lane], rail->ours.lanes[lane].first_psn,
+                              reads);
 }
 
 enum lend_status lend_verbs_pairs_join(struct lend_verbs_rail *rail, struct lend_error *error)
 {
     uint8_t reads = rail->ours.reads < rail->theirs.reads ? rail->ours.reads : rail->theirs.reads;
+    struct lend_verbs_join join = {
+        .from = &rail->place,
+        .gid = rail->theirs.gid,
+        .lid = rail->theirs.lid,
+        .mtu = rail->ours.mtu < rail->theirs.mtu ? rail->ours.mtu : rail->theirs.mtu,
+        .served_reads = rail->is_client ? 0 : reads,
+    };
 
     if (rail->theirs.lane_count != LEND_VERBS_LANES)
         return lend_fail(error, LEND_E_UNSUPPORTED, "%u queue pairs to join with %d",
@@ -238,12 +198,12 @@ enum lend_status lend_verbs_pairs_join(struct lend_verbs_rail *rail, struct lend
         return lend_fail(error, LEND_E_UNSUPPORTED, "a link of layer %u to join with one of %u",
                          rail->theirs.link_layer, rail->ours.link_layer);
     for (uint32_t i = 0; i < LEND_VERBS_LANES; i++) {
-        int result = lend_verbs_errno(receive(rail, i, reads));
+        int result = receive(rail, i, &join);
         if (result != 0)
             return lend_verbs_fail(error, result, "joining queue pair %u on %s (RTR)", i,
                                    rail->place.nic->name);
         bool sends = rail->is_client || (rail->binds && i == LEND_VERBS_WRITE_LANE);
-        result = sends ? lend_verbs_errno(go_on(rail, i, reads)) : 0;
+        result = sends ? go_on(rail, i, reads) : 0;
         if (result != 0)
             return lend_verbs_fail(error, result, "joining queue pair %u on %s (RTS)", i,
                                    rail->place.nic->name);

@@ -73,15 +73,30 @@ static enum lend_status expose_words(struct lend_verbs_station *station,
     return lend_verbs_region_register(station->store, &memory, &station->words, error);
 }
 
+/* The way that the caller wants memory of GPUs exported in, if it says; else it is tried. */
+static void choose_exports(struct lend_verbs_station *station, uint32_t flags)
+{
+    const bool is_default = (flags & LEND_AGENT_DMA_BUF_DEFAULT) != 0;
+    const bool is_pcie = (flags & LEND_AGENT_DMA_BUF_PCIE) != 0;
+
+    station->tries_exports = is_default == is_pcie;
+    for (uint32_t i = 0; !station->tries_exports && i < station->nic_count; i++)
+        for (uint32_t gpu = 0; gpu < LEND_VERBS_ORDINALS_MAX; gpu++)
+            atomic_init(&station->nics[i]->unfit_exports[gpu], is_default ? 1u << 1 : 1u << 0);
+}
+
 static enum lend_status build(struct lend_verbs_station *station,
                               const struct lend_transport_open *open, struct lend_error *error)
 {
     enum lend_status status = lend_verbs_open(&station->verbs, error);
 
     if (status == LEND_OK)
-        status = lend_verbs_check_fork(station->verbs, open->never_forks, error);
+        status = lend_verbs_check_fork(station->verbs, (open->flags & LEND_AGENT_NEVER_FORKS) != 0,
+                                       error);
     if (status == LEND_OK)
         status = open_nics(station, open->verbs_devices, error);
+    if (status == LEND_OK)
+        choose_exports(station, open->flags);
     if (status == LEND_OK)
         status = lend_verbs_store_open(station->verbs, station->nics, station->nic_count,
                                        &station->store, error);
@@ -141,6 +156,7 @@ static enum lend_status verbs_open(const struct lend_transport_open *open, void 
     (void)pthread_mutex_init(&station->lock, NULL);
     (void)pthread_mutex_init(&station->keys_lock, NULL);
     (void)pthread_mutex_init(&station->gpus_lock, NULL);
+    (void)pthread_mutex_init(&station->trials_lock, NULL);
     (void)pthread_mutex_init(&station->rails_lock, NULL);
     lend_list_init(&station->rails);
     for (uint32_t i = 0; i < LEND_VERBS_GRANT_BUCKETS; i++)

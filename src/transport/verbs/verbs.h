@@ -7,6 +7,7 @@
 #include "memory/lane.h"
 #include "transport/verbs/message.h"
 #include "transport/verbs/near.h"
+#include "transport/verbs/qp.h"
 #include "transport/verbs/registration.h"
 #include "transport/verbs/window.h"
 
@@ -66,10 +67,9 @@ enum {
     LEND_VERBS_KNOWN_MAX = 1 << 18,   /* pieces that a leg knows, of all leases */
     LEND_VERBS_ENTRY_BUCKETS = 64,
     LEND_VERBS_GRANT_BUCKETS = 256,
-    LEND_VERBS_WINDOWS_KEPT = 4096,               /* free ones, of a NIC */
-    LEND_VERBS_GPUS_MAX = 16,                     /* contexts, whose memory peers may write */
-    LEND_VERBS_ORDINALS_MAX = LEND_RAIL_GPUS_MAX, /* GPUs have lower numbers, */
-    LEND_VERBS_BEACONS_MAX = 4,                   /* GPUs that one WRITE goes to */
+    LEND_VERBS_WINDOWS_KEPT = 4096, /* free ones, of a NIC */
+    LEND_VERBS_GPUS_MAX = 16,       /* contexts, whose memory peers may write */
+    LEND_VERBS_BEACONS_MAX = 4,     /* GPUs that one WRITE goes to */
     LEND_VERBS_BEACON_BYTES = 64 << 10,
     LEND_VERBS_LANDING_WORDS = LEND_VERBS_BATCHES + 1, /* the last for what nobody looks at */
     LEND_VERBS_ADDRESS_MAX = 2 + 8 * LEND_VERBS_GID_BYTES,
@@ -137,6 +137,9 @@ struct lend_verbs_station {
 
     /* Of each NIC from each GPU whose memory is exposed; 0: not known. */
     _Atomic uint32_t distances[LEND_VERBS_NICS_MAX][LEND_VERBS_ORDINALS_MAX];
+    bool tries_exports;          /* by which the NICs reach GPUs; else the caller has said it */
+    pthread_mutex_t trials_lock; /* guards the trials: before all but that of a region's keys */
+    bool is_tried[LEND_VERBS_ORDINALS_MAX];
     pthread_mutex_t gpus_lock; /* guards their making: before all that follow */
     _Atomic uint32_t gpu_count;
     struct lend_verbs_gpu gpus[LEND_VERBS_GPUS_MAX];
@@ -312,10 +315,11 @@ void lend_verbs_exposures_fini(struct lend_verbs_station *station, bool forked);
 /* gpus.c */
 /* Find out how far our NICs are from that GPU, once. */
 void lend_verbs_gpu_locate(struct lend_verbs_station *station, const struct lend_lane *lane);
+/* Find out by which exports our NICs reach that GPU, once. Any thread; may take a second. */
+void lend_verbs_gpu_try(struct lend_verbs_station *station, struct lend_lane *lane);
 /* Peers are to write memory of that lane's GPU: its bit, among the station's. */
-enum lend_status lend_verbs_gpu_enter(struct lend_verbs_station *station,
-                                      const struct lend_lane *lane, uint32_t *out_gpu,
-                                      struct lend_error *error);
+enum lend_status lend_verbs_gpu_enter(struct lend_verbs_station *station, struct lend_lane *lane,
+                                      uint32_t *out_gpu, struct lend_error *error);
 /* What peers have written to those GPUs is there. False: a driver did not see to that, and why. */
 bool lend_verbs_gpus_flush(const struct lend_verbs_station *station, uint32_t gpus,
                            struct lend_error *why);
