@@ -111,8 +111,10 @@ static enum lend_status begin_opening(struct lend_onesided *own, uint32_t file,
     uint64_t bytes = 0;
 
     const uint8_t *told = ops_of(own)->mapped(channel, file, &bytes, why);
-    if (told == NULL || !ops_of(own)->keep(channel, file, true))
+    if (told == NULL)
         return LEND_E_NO_PATH;
+    if (!ops_of(own)->keep(channel, file, true))
+        return lend_fail(why, LEND_E_NO_PATH, "its owner has begun to take the memory back");
     struct lend_opened *opened = lend_sys->allocate(sizeof *opened);
     enum lend_status status =
         opened == NULL ? lend_fail(why, LEND_E_NO_MEMORY, "no memory to open GPU memory by")
