@@ -179,12 +179,12 @@ static void move_done(struct lend_rail_move *move)
     }
 }
 
-/* Which of the owner's GPUs are written. */
+/* Which of the owner's GPUs are read or written. */
 static uint32_t find_gpus(const struct lend_transfer *transfer)
 {
     uint32_t gpus = 0;
 
-    if (transfer->direction == LEND_READ || !lend_transfer_is_staged(transfer))
+    if (!lend_transfer_is_staged(transfer))
         return 0;
     for (uint64_t i = 0; i < transfer->region_count; i++)
         if (transfer->sources[i].gpu >= 0) /* and as judged, there is a bit for it */

@@ -214,7 +214,7 @@ struct lend_rail_move {
     struct lend_cursor ours;           /* as many bytes */
     const struct lend_rail_ends *ends; /* by extent of these; theirs only of a READ */
     bool is_write;                     /* by keys that writes() has said are there; */
-    uint32_t gpus;                     /* bit n: to memory of the owner's GPU n */
+    uint32_t gpus;                     /* bit n: memory of the owner's GPU n is among it */
     uint64_t total_bytes;
     uint32_t slot; /* of its lease */
     uint64_t generation;

@@ -287,6 +287,7 @@ static const struct lend_verbs_told told = {
     .region_id = 1,
     .life = 1,
     .piece_count = 2,
+    .distance = 3,
     .pieces = {{UINT64_C(0x7f0000010000), 4096, 0x200}, {UINT64_C(0x7f0000011000), 4096, 0x300}},
 };
 static const struct lend_verbs_granted granted = {

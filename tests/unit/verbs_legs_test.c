@@ -81,7 +81,8 @@ static void test_a_long_read_into_a_gpu_goes_by_the_nearest_nics_alone(void **st
     reader_is_device = false;
 }
 
-static void test_a_write_between_gpus_goes_by_the_nics_nearest_to_both(void **state)
+/* Each transfer goes as these distances of the first NICs and the second ones say. */
+static void expect_nearest_to_both(uint32_t direction)
 {
     static const struct {
         uint32_t ours[2], theirs[2]; /* 0: not known, or it is the host's memory there */
@@ -94,7 +95,6 @@ static void test_a_write_between_gpus_goes_by_the_nics_nearest_to_both(void **st
         {{0, 0}, {0, 3}, {true, true}},
     };
 
-    (void)state;
     for (size_t i = 0; i < 4 * sizeof cases / sizeof cases[0]; i++) {
         const bool is_short = i % 2 != 0;
         const uint32_t *ours = cases[i / 4].ours, *theirs = cases[i / 4].theirs;
@@ -105,7 +105,7 @@ static void test_a_write_between_gpus_goes_by_the_nics_nearest_to_both(void **st
 
         set_distances_of(&world->reader, ours[0], ours[1]);
         set_distances_of(&world->owner, theirs[0], theirs[1]);
-        prepare(world, LEND_WRITE, "verbs/write");
+        prepare(world, direction, direction == LEND_READ ? "verbs/read" : "verbs/write");
         for (int round = 0; round < 2; round++) { /* with keys of the second leg, and without */
             const uint64_t first = fake_verbs.bytes_of[1], second = fake_verbs.bytes_of[3];
 
@@ -119,6 +119,18 @@ static void test_a_write_between_gpus_goes_by_the_nics_nearest_to_both(void **st
         close_world(world);
     }
     reader_is_device = owner_is_device = false;
+}
+
+static void test_a_write_between_gpus_goes_by_the_nics_nearest_to_both(void **state)
+{
+    (void)state;
+    expect_nearest_to_both(LEND_WRITE);
+}
+
+static void test_a_read_between_gpus_goes_by_the_nics_nearest_to_both(void **state)
+{
+    (void)state;
+    expect_nearest_to_both(LEND_READ);
 }
 
 /* Each leg reads its own NIC's way behind its part, so that what it wrote is there. */
@@ -665,6 +677,7 @@ int main(void)
         cmocka_unit_test(test_a_long_read_goes_by_each_nic_and_a_part_of_it),
         cmocka_unit_test(test_a_long_read_into_a_gpu_goes_by_the_nearest_nics_alone),
         cmocka_unit_test(test_a_write_between_gpus_goes_by_the_nics_nearest_to_both),
+        cmocka_unit_test(test_a_read_between_gpus_goes_by_the_nics_nearest_to_both),
         cmocka_unit_test(test_a_long_write_to_a_gpu_goes_by_each_nic_and_is_there),
         cmocka_unit_test(test_each_leg_goes_to_another_nic_of_the_owner),
         cmocka_unit_test(test_the_part_of_each_nic_is_as_its_link_is_fast),

@@ -130,6 +130,7 @@ static void test_keys_make_a_whole_or_are_refused(void **state)
     struct lend_verbs_told told = {.region_id = 5,
                                    .life = 2,
                                    .piece_count = 2,
+                                   .distance = 200,
                                    .pieces = {{4096, 100, 1}, {4196, 50, 2}}},
                            out;
     uint8_t bytes[512] = {LEND_VERBS_KEYS};

@@ -253,7 +253,10 @@ bool lend_verbs_describe(struct lend_verbs_station *station, uint64_t region_id,
     struct lend_verbs_exposure **at = find_locked(station, region_id);
     bool is_there = at != NULL && (*at)->region != NULL;
     if (is_there) {
-        *out = (struct lend_verbs_told){.region_id = region_id, .life = (*at)->what.life};
+        *out = (struct lend_verbs_told){
+            .region_id = region_id,
+            .life = (*at)->what.life,
+            .distance = lend_verbs_gpu_distance(station, nic, (*at)->what.lane)};
         is_there = list_pieces((*at)->region, nic, &(*at)->what, out);
     }
     (void)pthread_mutex_unlock(&station->lock);

@@ -21,6 +21,15 @@ void lend_verbs_gpu_locate(struct lend_verbs_station *station, const struct lend
     }
 }
 
+uint32_t lend_verbs_gpu_distance(const struct lend_verbs_station *station, uint32_t nic,
+                                 const struct lend_lane *lane)
+{
+    return lane == NULL || lane->ordinal < 0 || lane->ordinal >= LEND_VERBS_ORDINALS_MAX
+               ? 0
+               : atomic_load_explicit(&station->distances[nic][lane->ordinal],
+                                      memory_order_relaxed);
+}
+
 static void try_exports(struct lend_verbs_station *station, struct lend_lane *lane)
 {
     for (uint32_t i = 0; i < station->nic_count; i++)

@@ -307,36 +307,52 @@ static uint32_t distance_from(const struct lend_verbs_rail *leg, int32_t gpu)
                                           memory_order_relaxed);
 }
 
-/* What the owner has told of a WRITE to memory of one GPU of its; NULL: it is none. */
-static const struct lend_verbs_entry *find_target(struct lend_verbs_rail *root,
-                                                  const struct lend_rail_move *move)
+/* How far the owner's NIC of a leg is from the one GPU of its whose memory that is; 0: not known,
+ * or there is not one. All of the legs know both ends. */
+static uint32_t distance_of_owner(const struct lend_verbs_rail *leg,
+                                  const struct lend_rail_move *move)
 {
-    return move->is_write && __builtin_popcount(move->gpus) == 1
-               ? lend_verbs_granted_find(root, move->slot, move->generation)
-               : NULL;
+    uint32_t most = 0;
+
+    if (__builtin_popcount(move->gpus) != 1)
+        return 0;
+    if (move->is_write) {
+        const struct lend_verbs_entry *target =
+            lend_verbs_granted_find(leg->root, move->slot, move->generation);
+
+        return target != NULL ? target->distances[leg->leg] : 0;
+    }
+    for (uint64_t i = 0; i < move->theirs.extent_count; i++) {
+        const struct lend_verbs_far *theirs = move->ends[i].theirs;
+        const uint32_t distance =
+            leg == leg->root ? theirs->told.distance : theirs->at[leg->leg]->told.distance;
+
+        most = distance > most ? distance : most; /* of the host's there is none */
+    }
+    return most;
 }
 
-/* Of legs for memory of GPUs, those alone whose NICs are nearest to them, at both ends together:
- * to that of our side, and to the target of a WRITE. All, where it is not known of any end how far
- * they are. */
+/* Of legs for memory of GPUs, those alone whose NICs are nearest to them, at both ends together.
+ * All, where it is not known of any end how far they are. */
 static uint32_t keep_nearest(struct lend_verbs_rail **legs, uint32_t count,
                              const struct lend_rail_move *move, int32_t gpu)
 {
-    const struct lend_verbs_entry *target = find_target(legs[0]->root, move);
-    uint32_t sums[LEND_VERBS_LEGS_MAX], nearest = UINT32_MAX, kept = 0;
-    bool knows_ours = gpu >= 0, knows_theirs = target != NULL;
+    uint32_t ours[LEND_VERBS_LEGS_MAX], theirs[LEND_VERBS_LEGS_MAX];
+    uint32_t nearest = UINT32_MAX, kept = 0;
+    bool knows_ours = true, knows_theirs = true;
 
     for (uint32_t i = 0; i < count; i++) {
-        knows_ours &= distance_from(legs[i], gpu) > 0;
-        knows_theirs &= target != NULL && target->distances[legs[i]->leg] > 0;
+        ours[i] = distance_from(legs[i], gpu);
+        theirs[i] = distance_of_owner(legs[i], move);
+        knows_ours &= ours[i] > 0;
+        knows_theirs &= theirs[i] > 0;
     }
     for (uint32_t i = 0; i < count; i++) {
-        sums[i] = knows_ours ? distance_from(legs[i], gpu) : 0;
-        sums[i] += knows_theirs ? target->distances[legs[i]->leg] : 0;
-        nearest = sums[i] < nearest ? sums[i] : nearest;
+        ours[i] = (knows_ours ? ours[i] : 0) + (knows_theirs ? theirs[i] : 0);
+        nearest = ours[i] < nearest ? ours[i] : nearest;
     }
     for (uint32_t i = 0; i < count; i++)
-        if (sums[i] == nearest)
+        if (ours[i] == nearest)
             legs[kept++] = legs[i];
     return kept;
 }

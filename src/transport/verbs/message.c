@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { VERSION = 5, TOLD_HEAD_BYTES = 16, PIECE_BYTES = 20 };
+enum { VERSION = 5, TOLD_HEAD_BYTES = 17, PIECE_BYTES = 20 };
 
 /* As the machine stores it: words of leases are read as they lie. */
 #define ORDER_MARK UINT64_C(0x0102030405060708)
@@ -197,6 +197,7 @@ void lend_verbs_told_encode(const struct lend_verbs_told *told, uint8_t *bytes, 
     lend_write_u64(&writer, told->region_id);
     lend_write_u32(&writer, told->life);
     lend_write_u32(&writer, told->piece_count);
+    lend_write_u8(&writer, (uint8_t)told->distance);
     write_pieces(&writer, told->pieces, told->piece_count);
     LEND_INVARIANT(lend_writer_fits(&writer));
 }
@@ -223,6 +224,7 @@ enum lend_status lend_verbs_told_decode(const uint8_t *bytes, size_t count, size
     told.region_id = lend_read_u64(&reader);
     told.life = lend_read_u32(&reader);
     told.piece_count = lend_read_u32(&reader);
+    told.distance = lend_read_u8(&reader);
     if (told.piece_count == 0 || told.piece_count > LEND_VERBS_PIECES_MAX)
         return lend_fail(error, LEND_E_CORRUPT, "a region in %u pieces", told.piece_count);
     read_pieces(&reader, told.pieces, told.piece_count);

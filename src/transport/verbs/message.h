@@ -84,6 +84,9 @@ struct lend_verbs_told {
     uint64_t region_id;
     uint32_t life;
     uint32_t piece_count;
+    uint32_t distance; /* of that NIC of the owner from the GPU whose memory it is; at most
+                          UINT8_MAX; 0: it is not known, or is the host's */
+    uint32_t reserved;
     struct lend_verbs_piece {
         uint64_t address; /* as metadata counts it */
         uint64_t bytes;

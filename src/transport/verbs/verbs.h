@@ -315,6 +315,9 @@ void lend_verbs_exposures_fini(struct lend_verbs_station *station, bool forked);
 /* gpus.c */
 /* Find out how far our NICs are from that GPU, once. */
 void lend_verbs_gpu_locate(struct lend_verbs_station *station, const struct lend_lane *lane);
+/* How far it is then; 0: that is not known, or the lane is NULL. */
+uint32_t lend_verbs_gpu_distance(const struct lend_verbs_station *station, uint32_t nic,
+                                 const struct lend_lane *lane);
 /* Find out by which exports our NICs reach that GPU, once. Any thread; may take a second. */
 void lend_verbs_gpu_try(struct lend_verbs_station *station, struct lend_lane *lane);
 /* Peers are to write memory of that lane's GPU: its bit, among the station's. */
