@@ -157,6 +157,16 @@ static bool is_zeroed(struct loan *loan)
     return true;
 }
 
+/* What was written under the lease is its owner's to look at when that has ended. */
+static enum lend_status take_back(struct loan *loan)
+{
+    enum lend_status status = lend_lease_revoke(loan->lease, &loan->error);
+
+    lend_lease_release(loan->lease);
+    loan->lease = NULL;
+    return status;
+}
+
 /* Every second block, by the reader, and tell of it. */
 static void move(struct lend_agent *agent, const struct kind *kind, struct loan *loan,
                  uint32_t direction, struct order *order)
@@ -175,6 +185,8 @@ static void move(struct lend_agent *agent, const struct kind *kind, struct loan 
     answer.status = loan_prepare(agent, loan, order);
     if (answer.status == LEND_OK)
         answer = reader_ask(order);
+    if (answer.status == LEND_OK && direction == LEND_WRITE)
+        answer.status = take_back(loan);
     const char *why = answer.message[0] != '\0' ? answer.message : loan->error.message;
     bool is_right =
         answer.status == LEND_OK && answer.is_wrong == 0 && strcmp(answer.path, path) == 0 &&
@@ -226,6 +238,10 @@ static void lend_it(struct lend_agent *agent, const struct kind *kind, struct lo
     }
     move(agent, kind, loan, LEND_WRITE, &order);
     loan_fill(loan, 1);
+    if (loan->lease == NULL && loan_grant(agent, loan) != LEND_OK) {
+        tell(kind->name, false, "%s", loan->error.message);
+        return;
+    }
     move(agent, kind, loan, LEND_READ, &order);
     end(kind, loan, &order);
 }

@@ -560,8 +560,10 @@ bool lend_verbs_pump(struct lend_rail *base)
     struct lend_verbs_rail *rail = lend_verbs_rail_of(base);
     bool moved = false;
 
-    if (!rail->is_client)
-        return lend_verbs_notes_hear(rail) | lend_verbs_keys_pump(rail);
+    if (!rail->is_client) {
+        moved = lend_verbs_notes_hear(rail);
+        return lend_verbs_keys_pump(rail) || moved;
+    }
     if (lend_verbs_rail_heed(rail))
         return true;
     if (rail->state == LEND_VERBS_RAIL_BROKEN && !lend_list_is_empty(&rail->moves)) {
