@@ -263,6 +263,7 @@ struct owner {
     struct lend_agent *agent;
     struct acts_region region;
     struct lend_lease *lease;
+    uint64_t lent_ns; /* when it last made a lease */
     uint32_t rounds, again, under_way, refused;
 };
 
@@ -317,9 +318,22 @@ static void close_owner(struct owner *owner)
     assert_true(acts_directory_remove(&owner->directory));
 }
 
+/* In each round the peer loses its queue pairs, and calls for others: not more often than an owner
+ * answers. */
+static void rest(struct owner *owner)
+{
+    const uint64_t until = owner->lent_ns + 2 * UINT64_C(1000000000) / LEND_VERBS_CALLS_MAX;
+    const uint64_t now = acts_now_ns();
+
+    if (now < until)
+        acts_delay(until - now);
+    owner->lent_ns = acts_now_ns();
+}
+
 /* A lease, by which the peer transfers, and whose keys it keeps. */
 static void grant(struct owner *owner, uint32_t access)
 {
+    rest(owner);
     lend_lease_release(owner->lease);
     owner->lease = NULL;
     assert_true(
