@@ -125,7 +125,9 @@ struct lend_agent_config {
      * (lend_import_desc::secret). */
     const void *secret;
     uint32_t secret_bytes;
-    uint32_t reserved;
+    /** The queue pairs for reads that transport verbs makes at most with a peer, by each RDMA
+     * device, beside one for writes: 1 .. 15; 0: 2. The end that has fewer decides. */
+    uint32_t verbs_queue_pairs;
     const char *secret_plugin; /**< The plugin to load; NULL: lend-secret.so of the library. */
 
     /** Called for what is worth telling; NULL: silence. The text is valid during the call. This and

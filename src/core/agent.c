@@ -136,6 +136,10 @@ static enum lend_status check_config(const struct lend_agent_config *config,
         return lend_fail(error, LEND_E_INVALID, "requests_per_peer_max is %u, over %d",
                          config->requests_per_peer_max, REQUESTS_MAX);
 
+    if (config->verbs_queue_pairs > LEND_QUEUE_PAIRS_MAX)
+        return lend_fail(error, LEND_E_INVALID, "verbs_queue_pairs is %u, over %d",
+                         config->verbs_queue_pairs, LEND_QUEUE_PAIRS_MAX);
+
     uint32_t ring = config->local_ring_bytes;
     if (ring != 0 &&
         (ring < RING_BYTES_MIN * 2 || ring > RING_BYTES_MAX || (ring & (ring - 1)) != 0))
@@ -312,6 +316,7 @@ static enum lend_status open_transports(struct lend_agent *agent,
         .nixl_transports = agent->config.nixl_transports,
         .nixl_library = agent->config.nixl_library,
         .verbs_devices = agent->config.verbs_devices,
+        .verbs_queue_pairs = agent->config.verbs_queue_pairs,
         .notification_window_bytes = agent->config.notification_window_bytes,
         .has_secret = config->secret != NULL,
         .flags = agent->config.flags,

@@ -97,6 +97,8 @@ struct lend_channel {
 };
 
 /* What an agent tells a transport when it opens it. Valid for as long as the transport is open. */
+enum { LEND_QUEUE_PAIRS_MAX = 15 };
+
 struct lend_transport_open {
     struct lend_agent *agent;
     const char *name; /* the agent's */
@@ -119,6 +121,7 @@ struct lend_transport_open {
     const char *nixl_transports;
     const char *nixl_library;
     const char *verbs_devices;
+    uint32_t verbs_queue_pairs; /* at most LEND_QUEUE_PAIRS_MAX; 0: as the transport likes */
     uint32_t notification_window_bytes;
     uint32_t flags;  /* as in lend_agent_config */
     bool has_secret; /* peers prove that they have it */

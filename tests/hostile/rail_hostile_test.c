@@ -11,7 +11,7 @@
 
 #include "core/lease.h"
 
-enum { ROOM = LEND_FRAME_MESSAGE_MAX };
+enum { ROOM = LEND_FRAME_MESSAGE_MAX, LANES = 1 + LEND_VERBS_READ_LANES };
 
 /* A message, as if that side had said it. False: the connection is cut. */
 static bool forge(struct world *world, struct side *from, const void *bytes, size_t count)
@@ -36,20 +36,25 @@ static bool forge(struct world *world, struct side *from, const void *bytes, siz
     return session != NULL && !atomic_load(&session->is_dead);
 }
 
-static size_t write_call(uint8_t *bytes, uint32_t round, bool is_answer)
+static size_t write_lanes(uint8_t *bytes, uint32_t round, bool is_answer, uint8_t lanes)
 {
     const struct lend_verbs_offer offer = {.round = round,
                                            .gid = {[10] = 0xff, 0xff, 10, 77, 0, 2},
                                            .link_layer = LEND_VERBS_LINK_ETHERNET,
                                            .mtu = LEND_VERBS_MTU_1024,
                                            .reads = 16,
-                                           .lane_count = LEND_VERBS_LANES,
+                                           .lane_count = lanes,
                                            .lanes = {{0x900, 1}, {0x901, 2}, {0x902, 3}},
                                            .words_address = 4096,
                                            .words_bytes = 1 << 20,
                                            .words_rkey = 0x7f00};
 
     return lend_verbs_offer_encode(&offer, is_answer, bytes, ROOM);
+}
+
+static size_t write_call(uint8_t *bytes, uint32_t round, bool is_answer)
+{
+    return write_lanes(bytes, round, is_answer, LANES);
 }
 
 /* The transfers of an honest peer, whatever was said: right, by whatever path. */
@@ -61,7 +66,7 @@ static void expect_service(struct world *world)
         prepare(world, LEND_READ, NULL);
         expect(world, LEND_OK, NULL);
     }
-    assert_true(fake_verbs.qps <= 2 * LEND_VERBS_LANES);
+    assert_true(fake_verbs.qps <= 2 * LANES);
 }
 
 /* --- what comes the wrong way, or at the wrong time --- */
@@ -160,9 +165,9 @@ static void test_calls_in_a_loop_make_a_bounded_number_of_queue_pairs(void **sta
     expect(world, LEND_OK, "verbs/read");
     for (uint32_t i = 0; i < CALLS; i++) {
         assert_true(forge(world, &world->reader, bytes, write_call(bytes, 100 + i, false)));
-        assert_true(fake_verbs.qps <= 2 * LEND_VERBS_LANES);
+        assert_true(fake_verbs.qps <= 2 * LANES);
     }
-    assert_true(fake_verbs.qps_made - made <= LEND_VERBS_CALLS_MAX * LEND_VERBS_LANES);
+    assert_true(fake_verbs.qps_made - made <= LEND_VERBS_CALLS_MAX * LANES);
     expect_service(world);
     /* Later it is as if nothing had been. */
     double_clock_advance(2 * SECOND);
@@ -187,15 +192,36 @@ static void test_calls_and_halts_in_turn_are_bounded_too(void **state)
         assert_true(forge(world, &world->reader, bytes, write_call(bytes, 100 + i, false)));
         assert_true(
             forge(world, &world->reader, bytes, lend_verbs_halt_encode(100 + i, bytes, ROOM)));
-        assert_true(fake_verbs.qps <= LEND_VERBS_LANES); /* the reader's own */
+        assert_true(fake_verbs.qps <= LANES); /* the reader's own */
     }
-    assert_true(fake_verbs.qps_made - made <= LEND_VERBS_CALLS_MAX * LEND_VERBS_LANES);
+    assert_true(fake_verbs.qps_made - made <= LEND_VERBS_CALLS_MAX * LANES);
     expect_service(world);
     close_world(world);
     (void)double_remove();
 }
 
 /* --- counts --- */
+
+/* Of a call there are made as many as we want ourselves; one alone carries no reads. */
+static void test_queue_pairs_of_any_number_are_bounded(void **state)
+{
+    static const uint8_t lanes[] = {1, 2, LANES, LANES + 1, LEND_VERBS_LANES_MAX};
+
+    (void)state;
+    for (uint32_t i = 0; i < 2 * sizeof lanes; i++) {
+        struct world *world = open_world(true, true);
+        const bool is_answer = i % 2 != 0;
+        uint8_t bytes[ROOM];
+
+        /* An answer is one that nobody awaits. */
+        uint32_t round = is_answer ? rail_of(&world->reader)->round : 100;
+        size_t count = write_lanes(bytes, round, is_answer, lanes[i / 2]);
+        (void)forge(world, is_answer ? &world->owner : &world->reader, bytes, count);
+        assert_true(fake_verbs.qps <= 2 * LANES);
+        expect_service(world);
+        close_world(world);
+    }
+}
 
 /* Keys of so many regions in one message, with ids from that one on. */
 static size_t write_keys(uint8_t *bytes, uint64_t first_id, uint32_t count)
@@ -425,6 +451,7 @@ int main(void)
         cmocka_unit_test(test_an_answer_that_names_others_queue_pairs_reads_nothing),
         cmocka_unit_test(test_calls_in_a_loop_make_a_bounded_number_of_queue_pairs),
         cmocka_unit_test(test_calls_and_halts_in_turn_are_bounded_too),
+        cmocka_unit_test(test_queue_pairs_of_any_number_are_bounded),
         cmocka_unit_test(test_keys_of_more_regions_than_are_known_are_left_out),
         cmocka_unit_test(test_grants_of_ever_more_leases_are_bounded),
         cmocka_unit_test(test_a_write_waits_for_no_keys_that_never_come),

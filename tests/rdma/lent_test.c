@@ -171,7 +171,8 @@ static bool transfer(struct peer *peer)
 static struct line line_of(struct peer *peer, bool is_read)
 {
     const struct lend_verbs_rail *rail = rail_of(peer);
-    uint32_t last = (rail->next_lane + LEND_VERBS_WRITE_LANE - 1) % LEND_VERBS_WRITE_LANE;
+    const uint32_t reads = rail->lane_count - 1;
+    const uint32_t last = 1 + (rail->next_lane + reads - 1) % reads;
     uint32_t lane = is_read ? last : (uint32_t)LEND_VERBS_WRITE_LANE;
 
     return (struct line){.completions = (struct ibv_cq *)(void *)rail->cq,

@@ -330,6 +330,62 @@ static void test_a_nic_that_completes_nothing_is_not_waited_for(void **state)
     (void)double_remove();
 }
 
+static uint32_t count_busy(const struct lend_verbs_rail *rail)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < rail->lane_count; i++)
+        count += rail->free_work[i] < LEND_VERBS_QUEUE_WORK;
+    return count;
+}
+
+static void test_there_are_as_many_queue_pairs_as_the_end_with_fewer_wants(void **state)
+{
+    enum { BATCHES = 4 }; /* of a READ here */
+    static const struct {
+        uint32_t owner, reader, expected;
+    } cases[] = {{0, 0, 2}, {1, 0, 1}, {0, 1, 1}, {15, 4, 4}, {3, 15, 3}, {15, 15, 15}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const uint32_t expected = cases[i].expected;
+
+        owner_pairs = cases[i].owner;
+        reader_pairs = cases[i].reader;
+        struct world *world = open_world(true, true);
+        struct lend_error error = {0};
+
+        prepare(world, LEND_READ, "verbs/read");
+        expect(world, LEND_OK, "verbs/read");
+        assert_int_equal(fake_verbs.qps, 2 * (1 + expected));
+        fake_verbs.holds = true;
+        post(world);
+        step_often(world);
+        assert_int_equal(count_busy(rail_of(&world->reader)),
+                         expected < BATCHES ? expected : BATCHES);
+        fake_verbs.holds = false;
+        (void)fake_verbs_let_go(1 << 20);
+        assert_int_equal(finish(world, &error).status, LEND_OK);
+        prepare(world, LEND_WRITE, "verbs/write");
+        expect(world, LEND_OK, "verbs/write");
+        close_world(world);
+    }
+    owner_pairs = reader_pairs = 0;
+}
+
+static void test_more_queue_pairs_than_there_may_be_are_refused(void **state)
+{
+    struct lend_agent_config config = LEND_AGENT_CONFIG_INIT;
+    struct lend_agent *agent = NULL;
+    struct lend_error error;
+
+    (void)state;
+    config.name = "many";
+    config.verbs_queue_pairs = 16;
+    assert_int_equal(lend_agent_create(&config, &agent, &error), LEND_E_INVALID);
+    assert_string_equal(error.message, "verbs_queue_pairs is 16, over 15");
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -347,6 +403,8 @@ int main(void)
         cmocka_unit_test(test_a_call_that_fails_leaves_reads_to_their_owner),
         cmocka_unit_test(test_where_a_fence_is_not_kept_the_word_is_asked_for_later),
         cmocka_unit_test(test_a_nic_that_completes_nothing_is_not_waited_for),
+        cmocka_unit_test(test_there_are_as_many_queue_pairs_as_the_end_with_fewer_wants),
+        cmocka_unit_test(test_more_queue_pairs_than_there_may_be_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,8 +48,9 @@ enum {
 /* Whose memory is a fake GPU's, one allocation for all its regions; and on which GPU. */
 static bool owner_is_device, reader_is_device;
 static int32_t device_of_owner;
-static const char *carrier = "loopback"; /* of frames */
-static uint32_t agent_flags;             /* of both, besides */
+static const char *carrier = "loopback";   /* of frames */
+static uint32_t owner_pairs, reader_pairs; /* queue pairs for reads; 0: as verbs likes */
+static uint32_t agent_flags;               /* of both, besides */
 static void (*agent_log)(void *context, int32_t level, const char *text);
 
 struct side {
@@ -134,6 +135,7 @@ static inline void make_side(struct side *side, const char *name, const char *de
     config.listen = strcmp(carrier, "tcp") == 0 ? "127.0.0.1" : NULL;
     config.verbs_devices = device;
     config.flags = LEND_AGENT_MANUAL_PROGRESS | LEND_AGENT_NO_STATISTICS | agent_flags;
+    config.verbs_queue_pairs = strcmp(name, "owner") == 0 ? owner_pairs : reader_pairs;
     config.on_log = agent_log;
     check(lend_agent_create(&config, &side->agent, &error), &error);
     for (int i = 0; i < REGIONS; i++)

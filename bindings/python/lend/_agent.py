@@ -30,7 +30,7 @@ _LIMITS = ("regions_max", "leases_max", "peers_max", "transfers_max", "requests_
 _TEXTS = ("transports", "transports_required", "local_directory", "listen", "advertise",
           "ucx_devices", "ucx_transports", "ucx_library", "nixl_devices", "nixl_transports",
           "nixl_library", "verbs_devices", "secret_plugin")
-_NUMBERS = ("local_mode", "local_is_abstract")
+_NUMBERS = ("local_mode", "local_is_abstract", "verbs_queue_pairs")
 
 Blocks = Union[None, int, range, slice, Sequence[int], Any]
 

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { VERSION = 5, TOLD_HEAD_BYTES = 17, PIECE_BYTES = 20 };
+enum { VERSION = 6, TOLD_HEAD_BYTES = 17, PIECE_BYTES = 20 };
 
 /* As the machine stores it: words of leases are read as they lie. */
 #define ORDER_MARK UINT64_C(0x0102030405060708)

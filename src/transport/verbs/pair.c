@@ -8,6 +8,7 @@
 #include <string.h>
 
 enum {
+    LANES_MIN = 2, /* one for writes, and one for reads */
     PSN_MASK = 0xffffff,
     SOFT_ROCE = 0xffffff, /* its vendor */
 };
@@ -96,11 +97,11 @@ static enum lend_status offer(struct lend_verbs_rail *rail, struct lend_error *e
         .link_layer = rail->place.port.link_layer,
         .mtu = rail->place.port.mtu,
         .reads = (uint8_t)least(most > 0 ? most : 1, UINT8_MAX),
-        .lane_count = LEND_VERBS_LANES,
+        .lane_count = (uint8_t)rail->lane_count,
         .rate_mbps = rail->place.port.rate_mbps,
     };
     memcpy(ours->gid, rail->place.gid.gid, sizeof ours->gid);
-    for (uint32_t i = 0; i < LEND_VERBS_LANES; i++) {
+    for (uint32_t i = 0; i < rail->lane_count; i++) {
         int result = lend_sys->random(&ours->lanes[i].first_psn, sizeof(uint32_t));
 
         if (result < 0)
@@ -140,10 +141,22 @@ static enum lend_status make_cq(struct lend_verbs_rail *rail, int entries,
                                           entries, rail->place.nic->name);
 }
 
+static enum lend_status refuse_lanes(const struct lend_verbs_rail *rail, struct lend_error *error)
+{
+    return lend_fail(error, LEND_E_UNSUPPORTED, "%u queue pairs, where there are %d to %u",
+                     rail->theirs.lane_count, LANES_MIN, rail->station->lanes_max);
+}
+
 enum lend_status lend_verbs_pairs_make(struct lend_verbs_rail *rail, struct lend_error *error)
 {
     /* Also what is not signaled completes, if it fails. */
-    int entries = rail->is_client ? LEND_VERBS_LANES * LEND_VERBS_QUEUE_WORK : LEND_VERBS_LANES;
+    const uint32_t lanes = rail->station->lanes_max;
+
+    if (!rail->is_client && rail->theirs.lane_count < LANES_MIN)
+        return refuse_lanes(rail, error);
+    rail->lane_count = rail->is_client ? lanes : least(lanes, rail->theirs.lane_count);
+    int entries =
+        (int)(rail->is_client ? rail->lane_count * LEND_VERBS_QUEUE_WORK : rail->lane_count);
 
     rail->fences_itself = must_fence_itself(rail);
     rail->binds =
@@ -153,7 +166,7 @@ enum lend_status lend_verbs_pairs_make(struct lend_verbs_rail *rail, struct lend
     if (status == LEND_OK && !rail->is_client)
         status = make_cq(rail, LEND_VERBS_KEY_WORK + 1, &rail->write_cq, error);
     lend_verbs_notes_begin(rail);
-    for (uint32_t i = 0; status == LEND_OK && i < LEND_VERBS_LANES; i++)
+    for (uint32_t i = 0; status == LEND_OK && i < rail->lane_count; i++)
         status = make_pair(rail, i, error);
     if (status == LEND_OK)
         status = offer(rail, error);
@@ -180,6 +193,17 @@ static int go_on(struct lend_verbs_rail *rail, uint32_t lane, uint8_t reads)
                               reads);
 }
 
+/* The other end has fewer; what the provider does not give up here goes with the rest. */
+static void drop_spare(struct lend_verbs_rail *rail)
+{
+    const uint32_t made = rail->lane_count;
+
+    rail->lane_count = rail->theirs.lane_count;
+    for (uint32_t i = rail->lane_count; i < made; i++)
+        if (verbs_of(rail)->destroy_qp(rail->pairs[i]) == 0)
+            rail->pairs[i] = NULL;
+}
+
 enum lend_status lend_verbs_pairs_join(struct lend_verbs_rail *rail, struct lend_error *error)
 {
     uint8_t reads = rail->ours.reads < rail->theirs.reads ? rail->ours.reads : rail->theirs.reads;
@@ -191,13 +215,15 @@ enum lend_status lend_verbs_pairs_join(struct lend_verbs_rail *rail, struct lend
         .served_reads = rail->is_client ? 0 : reads,
     };
 
-    if (rail->theirs.lane_count != LEND_VERBS_LANES)
-        return lend_fail(error, LEND_E_UNSUPPORTED, "%u queue pairs to join with %d",
-                         rail->theirs.lane_count, LEND_VERBS_LANES);
+    if (rail->is_client &&
+        (rail->theirs.lane_count < LANES_MIN || rail->theirs.lane_count > rail->lane_count))
+        return refuse_lanes(rail, error);
     if (rail->theirs.link_layer != rail->ours.link_layer)
         return lend_fail(error, LEND_E_UNSUPPORTED, "a link of layer %u to join with one of %u",
                          rail->theirs.link_layer, rail->ours.link_layer);
-    for (uint32_t i = 0; i < LEND_VERBS_LANES; i++) {
+    if (rail->is_client)
+        drop_spare(rail);
+    for (uint32_t i = 0; i < rail->lane_count; i++) {
         int result = receive(rail, i, &join);
         if (result != 0)
             return lend_verbs_fail(error, result, "joining queue pair %u on %s (RTR)", i,
@@ -217,10 +243,9 @@ bool lend_verbs_pairs_destroy(struct lend_verbs_rail *rail)
 {
     struct lend_verbs_qp_attributes reset = {.qp_state = LEND_VERBS_QP_RESET};
     bool is_gone = rail->is_client || lend_verbs_keys_end(rail);
-    uint32_t lanes = rail->is_client ? LEND_VERBS_LANES : LEND_VERBS_WRITE_LANE;
 
-    for (uint32_t i = 0; i < lanes; i++) {
-        if (rail->pairs[i] == NULL)
+    for (uint32_t i = 0; i < LEND_VERBS_LANES_MAX; i++) {
+        if (rail->pairs[i] == NULL || (!rail->is_client && i == LEND_VERBS_WRITE_LANE))
             continue;
         /* Of a queue pair in use the reset is what stops it; that it is destroyed says so. */
         (void)verbs_of(rail)->modify_qp(rail->pairs[i], &reset, LEND_VERBS_SET_STATE);

@@ -57,6 +57,8 @@ static enum lend_status open_nics(struct lend_verbs_station *station, const char
 }
 
 /* The words of leases: to be read, in the order in which they are stored. */
+_Static_assert((int)LEND_QUEUE_PAIRS_MAX + 1 == (int)LEND_VERBS_LANES_MAX, "and one for writes");
+
 static enum lend_status expose_words(struct lend_verbs_station *station,
                                      const struct lend_transport_open *open,
                                      struct lend_error *error)
@@ -153,6 +155,8 @@ static enum lend_status verbs_open(const struct lend_transport_open *open, void 
     if (station == NULL)
         return lend_fail(error, LEND_E_NO_MEMORY, "no memory for transport verbs");
     station->agent = open->agent;
+    station->lanes_max = 1 + (open->verbs_queue_pairs > 0 ? open->verbs_queue_pairs
+                                                          : (uint32_t)LEND_VERBS_READ_LANES);
     (void)pthread_mutex_init(&station->lock, NULL);
     (void)pthread_mutex_init(&station->keys_lock, NULL);
     (void)pthread_mutex_init(&station->gpus_lock, NULL);

@@ -43,9 +43,9 @@
  */
 
 enum {
-    LEND_VERBS_LANES = 3, /* queue pairs of a rail: the last is for writes */
-    LEND_VERBS_WRITE_LANE = LEND_VERBS_LANES - 1,
-    LEND_VERBS_NOTE_LANE = 0,
+    LEND_VERBS_WRITE_LANE = 0,        /* of the queue pairs of a rail; the others are for reads, */
+    LEND_VERBS_NOTE_LANE = 1,         /* the first of them for notifications, too; */
+    LEND_VERBS_READ_LANES = 2,        /* so many, where nothing else is wished for */
     LEND_VERBS_NOTES = 32,            /* notifications of a rail that are not confirmed */
     LEND_VERBS_QUEUE_WORK = 64,       /* work requests that a queue pair takes, */
     LEND_VERBS_BATCH_WORK = 16,       /* and of a batch; with that of the word */
@@ -123,6 +123,7 @@ struct lend_verbs_station {
     struct lend_list rails;
     struct lend_verbs_nic *nics[LEND_VERBS_NICS_MAX];
     uint32_t nic_count;
+    uint32_t lanes_max; /* of a rail; the other end may have fewer */
     struct lend_verbs_store *store;
     struct lend_verbs_region *words; /* the page of words */
     uint64_t words_address;
@@ -226,7 +227,8 @@ struct lend_verbs_rail {
     uint32_t nic; /* its index in the station's */
     struct lend_verbs_cq *cq;
     enum lend_verbs_arming arming;
-    struct lend_verbs_qp *pairs[LEND_VERBS_LANES];
+    uint32_t lane_count; /* queue pairs of it: at least one for reads */
+    struct lend_verbs_qp *pairs[LEND_VERBS_LANES_MAX];
     struct lend_verbs_offer ours;
     struct lend_verbs_offer theirs;
     struct lend_verbs_notes *notes; /* of the root; NULL: all go by the channel */
@@ -277,7 +279,7 @@ struct lend_verbs_rail {
     uint64_t *landing;     /* where words land: one for each batch; owned */
     struct lend_verbs_region *landing_region;
     uint32_t landing_lkey; /* by the NIC that we have chosen */
-    uint32_t free_work[LEND_VERBS_LANES];
+    uint32_t free_work[LEND_VERBS_LANES_MAX];
     uint32_t next_lane;
     uint32_t flying_count;
     uint32_t pieces_max; /* scatter entries of a READ */

@@ -19,7 +19,7 @@ void lend_verbs_work_init(struct lend_verbs_rail *rail)
     lend_list_init(&rail->free_batches);
     for (uint32_t i = 0; i < LEND_VERBS_BATCHES; i++)
         lend_list_append(&rail->free_batches, &rail->batches[i].link);
-    for (uint32_t i = 0; i < LEND_VERBS_LANES; i++)
+    for (uint32_t i = 0; i < LEND_VERBS_LANES_MAX; i++)
         rail->free_work[i] = LEND_VERBS_QUEUE_WORK;
 }
 
@@ -252,22 +252,24 @@ static void build_word(struct lend_verbs_rail *rail, const struct lend_verbs_bat
 
 /* --- posting --- */
 
-/* The queue pair that is next, if it has room for a batch; LEND_VERBS_LANES: none has. */
+/* The queue pair that is next, if it has room for a batch; LEND_VERBS_LANES_MAX: none has. */
 static uint32_t take_lane(struct lend_verbs_rail *rail, bool is_write)
 {
+    const uint32_t reads = rail->lane_count - 1;
+
     if (is_write)
         return rail->free_work[LEND_VERBS_WRITE_LANE] >= LEND_VERBS_BATCH_WORK
                    ? (uint32_t)LEND_VERBS_WRITE_LANE
-                   : (uint32_t)LEND_VERBS_LANES;
-    for (uint32_t i = 0; i < LEND_VERBS_WRITE_LANE; i++) {
-        uint32_t lane = (rail->next_lane + i) % LEND_VERBS_WRITE_LANE;
+                   : (uint32_t)LEND_VERBS_LANES_MAX;
+    for (uint32_t i = 0; i < reads; i++) {
+        uint32_t lane = 1 + (rail->next_lane + i) % reads;
 
         if (rail->free_work[lane] >= LEND_VERBS_BATCH_WORK) {
-            rail->next_lane = (lane + 1) % LEND_VERBS_WRITE_LANE;
+            rail->next_lane = lane % reads;
             return lane;
         }
     }
-    return LEND_VERBS_LANES;
+    return LEND_VERBS_LANES_MAX;
 }
 
 /* All of it with one doorbell. Only the last is told of, and all complete in order. */
@@ -322,7 +324,7 @@ static bool begin_batch(struct lend_verbs_rail *rail, struct lend_rail_move *mov
     uint32_t lane;
 
     if (lend_list_is_empty(&rail->free_batches) ||
-        (lane = take_lane(rail, move->is_write)) == LEND_VERBS_LANES)
+        (lane = take_lane(rail, move->is_write)) == LEND_VERBS_LANES_MAX)
         return false;
     build.rail = rail; /* and no more of it: most is written before it is read */
     build.move = move;
@@ -607,7 +609,7 @@ uint64_t lend_verbs_due(struct lend_rail *base)
 
 void lend_verbs_work_end(struct lend_verbs_rail *rail, enum lend_status status, int32_t code)
 {
-    for (uint32_t i = 0; i < LEND_VERBS_LANES; i++)
+    for (uint32_t i = 0; i < LEND_VERBS_LANES_MAX; i++)
         rail->free_work[i] = LEND_VERBS_QUEUE_WORK;
     for (struct lend_list *link; (link = lend_list_take_first(&rail->moves)) != NULL;) {
         struct lend_rail_move *move = move_at(link);
