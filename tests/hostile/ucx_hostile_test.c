@@ -574,13 +574,6 @@ static void test_messages_by_chance_reach_nothing(void **state)
     assert_true(cuts > 0);
 }
 
-/* LeakSanitizer now and then dies itself when it looks through what UCX has mapped. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "detect_leaks=0";
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

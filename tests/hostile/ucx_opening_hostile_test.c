@@ -218,13 +218,6 @@ static void test_who_takes_anothers_name_does_not_take_its_place(void **state)
     }
 }
 
-/* LeakSanitizer now and then dies itself when it looks through what UCX has mapped. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "detect_leaks=0";
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
